@@ -37,7 +37,9 @@ pub enum Error {
         near: String,
     },
     /// A place that this model does not have or that did not fire.
-    #[error("{site} does not exist in this model: {why}\n  hint: `glassbox list sites` shows every site of a model")]
+    #[error(
+        "{site} does not exist in this model: {why}\n  hint: `glassbox list sites` shows every site of a model"
+    )]
     NoSuchSite {
         /// The site's full name.
         site: String,
@@ -109,11 +111,7 @@ impl Error {
     }
 
     /// An unknown name, with the nearest of the names that exist.
-    pub fn unknown<'a>(
-        kind: &'static str,
-        name: &str,
-        known: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
+    pub fn unknown<'a>(kind: &'static str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
         let mut near: Vec<(f64, &str)> =
             known.iter().map(|k| (strsim::jaro_winkler(name, k), *k)).filter(|(s, _)| *s > 0.75).collect();

@@ -1,4 +1,32 @@
 //! glassbox: a workbench that opens up a language model.
 pub mod error;
+
+pub mod site;
+
+pub mod ops;
+
+pub mod hook;
+
+pub mod edit;
+pub mod record;
+
+pub mod gradient;
+
+pub mod model;
+
+pub mod vocabulary;
+
+pub mod lab;
+
+pub mod metric;
+
+pub mod task;
+
+pub mod sweep;
+
+pub mod stats;
+
 pub mod row;
+
+pub mod analysis;
 pub use error::{Error, Result};

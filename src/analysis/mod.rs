@@ -1,0 +1,64 @@
+//! One file per method. An analysis takes a lab and a task and returns tables with per-example spread; it knows no
+//! file, frame, figure or terminal.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::lab::Lab;
+use crate::row::Rows;
+use crate::task::Task;
+
+/// What an analysis found.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// Tables, the first being the one to print.
+    pub tables: Vec<Rows>,
+    /// Dense arrays by name, for `tensors.safetensors`.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Sentences that belong beside the tables: residues, what was left out and why.
+    pub notes: Vec<String>,
+}
+
+/// A method. Its fields are its parameters, and their docs the manual.
+pub trait Analysis: DeserializeOwned + Default {
+    /// As in studies and `glassbox list analyses`.
+    const NAME: &'static str;
+    /// One line.
+    const ABOUT: &'static str;
+    /// Runs it.
+    fn run(&self, lab: &Lab, task: &Task) -> Result<Findings>;
+}
+
+/// A registered analysis, its parameters erased to TOML.
+pub struct Entry {
+    /// As in studies.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Reads the parameters (unknown ones are errors) and runs.
+    pub run: fn(toml::Table, &Lab, &Task) -> Result<Findings>,
+}
+
+/// Every analysis. A test fails when a file of this folder is missing here.
+pub const ANALYSES: &[Entry] = &[];
+
+/// The registry entry of an analysis.
+pub const fn entry<A: Analysis>() -> Entry {
+    Entry { name: A::NAME, about: A::ABOUT, run: run::<A> }
+}
+
+fn run<A: Analysis>(parameters: toml::Table, lab: &Lab, task: &Task) -> Result<Findings> {
+    let analysis: A = parameters.try_into().map_err(|e: toml::de::Error| {
+        Error::usage(format!("the parameters of `{}` cannot be read: {}", A::NAME, e.message()), A::ABOUT)
+    })?;
+    analysis.run(lab, task)
+}
+
+/// The registered analysis of this name.
+pub fn find(name: &str) -> Result<&'static Entry> {
+    let found = ANALYSES.iter().find(|entry| entry.name == name);
+    found.ok_or_else(|| Error::unknown("analysis", name, ANALYSES.iter().map(|entry| entry.name)))
+}

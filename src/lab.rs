@@ -1,0 +1,91 @@
+//! What every analysis is given: a model, its vocabulary, and how to work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+use crate::model::Transformer;
+use crate::vocabulary::Vocabulary;
+
+/// Which model is open, for reports and manifests.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct About {
+    /// As asked for: `textbook`, `gpt2`, a folder's name.
+    pub name: String,
+    /// The family that read it.
+    pub family: String,
+    /// sha256 over the weight files, as hex.
+    pub hash: String,
+    /// sha256 of the tokenizer file, if there is one.
+    pub tokenizer_hash: Option<String>,
+    /// Numbers of all weights.
+    pub parameters: usize,
+    /// Sentences a report must carry about this model: how it was made, what it is not.
+    pub caveats: Vec<String>,
+    /// The model's `circuit.json`, if it ships one: designed roles by task.
+    pub circuit: Option<serde_json::Value>,
+}
+
+/// How long work shows that it is going on. Implementations must be cheap: they are called often.
+pub trait Progress: Send + Sync {
+    /// A piece of work of `steps` steps begins.
+    fn begin(&self, what: &str, steps: u64);
+    /// Some steps are done.
+    fn advance(&self, steps: u64);
+    /// A word beside the bar: the loss, the cell.
+    fn note(&self, note: &str);
+    /// The piece of work is over.
+    fn end(&self);
+}
+
+/// Shows nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&self, _: &str, _: u64) {}
+    fn advance(&self, _: u64) {}
+    fn note(&self, _: &str) {}
+    fn end(&self) {}
+}
+
+/// Model, vocabulary and working conditions.
+pub struct Lab {
+    /// The model.
+    pub model: Transformer,
+    /// Text in, tokens out.
+    pub vocabulary: Vocabulary,
+    /// Which model it is.
+    pub about: About,
+    /// Every random draw derives from this.
+    pub seed: u64,
+    /// Bytes that batches of work may take.
+    pub memory: u64,
+    /// Where progress is shown.
+    pub progress: Arc<dyn Progress>,
+    /// Set when the user wants to stop.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Lab {
+    /// A lab with the usual conditions: seed 0, 2 GiB, no progress shown.
+    pub fn new(model: Transformer, vocabulary: Vocabulary, about: About) -> Lab {
+        Lab {
+            model,
+            vocabulary,
+            about,
+            seed: 0,
+            memory: 2 << 30,
+            progress: Arc::new(Silent),
+            stop: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// An error once the user has asked to stop; called between batches.
+    pub fn check(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted { kept: String::new() });
+        }
+        Ok(())
+    }
+}

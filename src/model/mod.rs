@@ -1,0 +1,274 @@
+//! The transformer: architecture as data, every value a place.
+//!
+//! A pass is `embed → run → unembed` over a [`Stream`]: the residual stream entering a layer, from some position on.
+//! What lies left of that position is read from a [`Base`], so that one mechanism serves whole passes, resuming at any
+//! layer, sweeps that compute only what a change can reach, and generation. No model family is named in this folder.
+
+mod attention;
+mod block;
+mod linear;
+mod mlp;
+mod norm;
+mod position;
+mod window;
+
+use candle_core::{DType, Device, Tensor};
+
+pub use attention::Attention;
+pub use block::Block;
+pub use linear::Linear;
+pub use mlp::{Activation, Mlp};
+pub use norm::{Norm, NormKind};
+pub use position::{PositionKind, Rotary, RotaryScaling};
+pub(crate) use window::Prefix;
+pub use window::{Base, Stream};
+
+use crate::error::{Error, Result};
+use crate::hook::Hook;
+use crate::record::{Activations, Recorder};
+use crate::site::{At, Axis, Site};
+
+/// What distinguishes one decoder from another, as numbers and enums.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Blocks.
+    pub n_layers: usize,
+    /// Query heads per block.
+    pub n_heads: usize,
+    /// Key-value heads per block.
+    pub n_kv_heads: usize,
+    /// Width of a head.
+    pub d_head: usize,
+    /// Neurons per block.
+    pub d_mlp: usize,
+    /// Tokens of the vocabulary.
+    pub d_vocab: usize,
+    /// Longest prompt.
+    pub n_ctx: usize,
+    /// Kind of every norm.
+    pub norm: NormKind,
+    /// The norms' ε.
+    pub norm_eps: f64,
+    /// Positional scheme.
+    pub positions: PositionKind,
+    /// Neurons' response.
+    pub activation: Activation,
+    /// Whether the MLP has a linear branch beside the gate.
+    pub gated_mlp: bool,
+    /// Whether attention looks left only. Windows are possible only then.
+    pub causal: bool,
+}
+
+/// A decoder-only transformer; its fields are its weights.
+#[derive(Debug, Clone)]
+pub struct Transformer {
+    /// Shape and kind.
+    pub config: Config,
+    /// W_E `[d_vocab, d_model]`.
+    pub embed: Tensor,
+    /// W_pos `[n_ctx, d_model]`, if positions are learned.
+    pub pos_embed: Option<Tensor>,
+    /// The blocks, first to last.
+    pub blocks: Vec<Block>,
+    /// Before the unembedding.
+    pub ln_final: Norm,
+    /// W_U `[d_model, d_vocab]` and b_U.
+    pub unembed: Linear,
+}
+
+/// Calls the hook at places, and knows which layer and window the pass is in.
+pub(crate) struct Tap<'a> {
+    hook: &'a mut dyn Hook,
+    layer: usize,
+    first_pos: usize,
+}
+
+impl Tap<'_> {
+    fn wants(&self, site: Site) -> bool {
+        self.hook.wants(site)
+    }
+
+    /// The activation at a place of the current block, after the hook.
+    fn at(&mut self, at: At, x: Tensor) -> Result<Tensor> {
+        self.site(Site::Block(self.layer, at), x)
+    }
+
+    /// The activation at a site, after the hook; a hook that changes the shape is an error.
+    fn site(&mut self, site: Site, x: Tensor) -> Result<Tensor> {
+        if !self.hook.wants(site) {
+            return Ok(x);
+        }
+        let shape = x.dims().to_vec();
+        let y = self.hook.visit(site, self.first_pos, x)?;
+        if y.dims() != shape {
+            let (what, got) = (format!("what the hook returned at {site}"), y.dims().to_vec());
+            return Err(Error::Shape { what, got, expected: format!("{shape:?}") });
+        }
+        Ok(y)
+    }
+}
+
+impl Transformer {
+    /// tokens `[batch, pos]` (u32) → logits `[batch, pos, d_vocab]`.
+    pub fn forward(&self, tokens: &Tensor, hook: &mut dyn Hook) -> Result<Tensor> {
+        let stream = self.embed(tokens, hook)?;
+        let stream = self.run(stream, None, self.config.n_layers, hook)?;
+        self.unembed(&stream, hook)
+    }
+
+    /// tokens `[batch, pos]` → the stream that enters layer 0.
+    pub fn embed(&self, tokens: &Tensor, hook: &mut dyn Hook) -> Result<Stream> {
+        let (batch, pos) = tokens.dims2()?;
+        self.check_tokens(tokens, pos)?;
+        let mut tap = Tap { hook, layer: 0, first_pos: 0 };
+        let d_model = self.config.d_model;
+        let tokens = self.embed.index_select(&tokens.flatten_all()?, 0)?.reshape((batch, pos, d_model))?;
+        let tokens = tap.site(Site::Embed, tokens)?; // [batch, pos, d_model]
+        let resid = match &self.pos_embed {
+            None => tokens,
+            Some(table) => {
+                let positions = table.narrow(0, 0, pos)?.unsqueeze(0)?.broadcast_as(tokens.shape())?;
+                (tokens + tap.site(Site::PosEmbed, positions.contiguous()?)?)?
+            }
+        };
+        Ok(Stream { layer: 0, first_pos: 0, resid })
+    }
+
+    /// Runs blocks `from.layer .. until`. A stream that does not begin at position 0 needs the base run that holds the
+    /// keys and values to its left.
+    pub fn run(
+        &self,
+        from: Stream,
+        base: Option<&Base>,
+        until: usize,
+        hook: &mut dyn Hook,
+    ) -> Result<Stream> {
+        let Stream { layer, first_pos, mut resid } = from;
+        if until > self.config.n_layers {
+            let (index, size) = (until, self.config.n_layers);
+            return Err(Error::OutOfRange { what: "layer", index, size, site: "the pass".into() });
+        }
+        if first_pos > 0 && !self.config.causal {
+            return Err(Error::Tensor(
+                "a window needs a causal model: every position reaches every other".into(),
+            ));
+        }
+        for layer in layer..until {
+            let prefix = Prefix::of(self, base, layer, first_pos, resid.dim(0)?)?;
+            let mut tap = Tap { hook: &mut *hook, layer, first_pos };
+            resid = self.blocks[layer].forward(resid, prefix, &mut tap)?;
+        }
+        Ok(Stream { layer: until.max(layer), first_pos, resid })
+    }
+
+    /// The stream after the last block → logits `[batch, pos, d_vocab]` of the stream's positions.
+    pub fn unembed(&self, stream: &Stream, hook: &mut dyn Hook) -> Result<Tensor> {
+        let mut tap = Tap { hook, layer: self.config.n_layers, first_pos: stream.first_pos };
+        let n = self.ln_final.forward(&stream.resid, &mut tap, Site::FinalScale, Site::FinalNorm)?;
+        tap.site(Site::Logits, self.unembed.forward(&n)?)
+    }
+
+    /// Logits `[batch, pos, d_vocab]` and the activations at the sites `wanted` says yes to.
+    pub fn record(&self, tokens: &Tensor, wanted: impl Fn(Site) -> bool) -> Result<(Tensor, Activations)> {
+        let mut recorder = Recorder::new(wanted);
+        let logits = self.forward(tokens, &mut recorder)?;
+        Ok((logits, recorder.kept))
+    }
+
+    /// Every site this model has, in execution order, without the copies that exist only when asked for by name.
+    pub fn sites(&self) -> Vec<Site> {
+        self.every_site().filter(|site| !matches!(site, Site::Block(_, at) if at.is_split_input())).collect()
+    }
+
+    /// Checks that a site exists in this model: its layer, and whether the architecture has such a place.
+    pub fn check_site(&self, site: Site) -> Result<()> {
+        if self.every_site().any(|existing| existing == site) {
+            return Ok(());
+        }
+        let layers = self.config.n_layers;
+        let why = match site.layer() {
+            Some(layer) if layer >= layers => format!("it has layers 0 to {}", layers - 1),
+            _ => "its architecture has no such place".to_owned(),
+        };
+        Err(Error::NoSuchSite { site: site.to_string(), why })
+    }
+
+    /// The size of each axis of a site's activation for a batch of this shape.
+    pub fn shape(&self, site: Site, batch: usize, pos: usize) -> Vec<usize> {
+        let c = &self.config;
+        let size = |axis: &Axis| match axis {
+            Axis::Batch => batch,
+            Axis::Pos | Axis::Query | Axis::Key => pos,
+            Axis::Head => c.n_heads,
+            Axis::KvHead => c.n_kv_heads,
+            Axis::DHead => c.d_head,
+            Axis::DModel => c.d_model,
+            Axis::DMlp => c.d_mlp,
+            Axis::DVocab => c.d_vocab,
+            Axis::One => 1,
+        };
+        site.axes().iter().map(size).collect()
+    }
+
+    /// The type the model computes in.
+    pub fn dtype(&self) -> DType {
+        self.embed.dtype()
+    }
+
+    /// Where the model's weights are.
+    pub fn device(&self) -> &Device {
+        self.embed.device()
+    }
+
+    /// Token ids of equal length → `[batch, pos]` on the model's device.
+    pub fn tokens(&self, rows: &[&[u32]]) -> Result<Tensor> {
+        let pos = rows.first().map_or(0, |row| row.len());
+        if let Some(row) = rows.iter().find(|row| row.len() != pos) {
+            return Err(Error::input(
+                format!("prompts of {pos} and {} tokens cannot share a batch", row.len()),
+                "group prompts by length",
+            ));
+        }
+        let flat: Vec<u32> = rows.iter().flat_map(|row| row.iter().copied()).collect();
+        Ok(Tensor::from_vec(flat, (rows.len(), pos), self.device())?)
+    }
+
+    fn every_site(&self) -> impl Iterator<Item = Site> + '_ {
+        let absent = move |at: At| match at {
+            At::RotQ | At::RotK => self.config.positions == PositionKind::Learned,
+            At::MlpLinear => !self.config.gated_mlp,
+            _ => false,
+        };
+        let blocks = (0..self.config.n_layers).flat_map(move |layer| {
+            At::ALL.iter().filter(move |&&at| !absent(at)).map(move |&at| Site::Block(layer, at))
+        });
+        let learned = self.pos_embed.is_some().then_some(Site::PosEmbed);
+        std::iter::once(Site::Embed).chain(learned).chain(blocks).chain([
+            Site::FinalScale,
+            Site::FinalNorm,
+            Site::Logits,
+        ])
+    }
+
+    fn check_tokens(&self, tokens: &Tensor, pos: usize) -> Result<()> {
+        if pos == 0 {
+            return Err(Error::input("the prompt is empty", "give at least one token"));
+        }
+        if pos > self.config.n_ctx {
+            return Err(Error::input(
+                format!("the prompt has {pos} tokens, but the model's context is {}", self.config.n_ctx),
+                "shorten the prompt",
+            ));
+        }
+        let ids: Vec<u32> = tokens.flatten_all()?.to_dtype(DType::U32)?.to_vec1()?;
+        match ids.iter().find(|&&id| id as usize >= self.config.d_vocab) {
+            None => Ok(()),
+            Some(id) => Err(Error::input(
+                format!("token id {id} is outside the vocabulary of {}", self.config.d_vocab),
+                "check that tokenizer and model belong together",
+            )),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The window of a pass and the base run it reads from.
+
+use candle_core::Tensor;
+
+use super::{PositionKind, Transformer};
+use crate::error::{Error, Result};
+use crate::record::Activations;
+use crate::site::{At, Site};
+
+/// The residual stream entering a layer, from a position on: the state of a pass.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    /// The block that reads it next; `n_layers` after the last.
+    pub layer: usize,
+    /// Prompt position of its first position.
+    pub first_pos: usize,
+    /// `[batch, pos - first_pos, d_model]`.
+    pub resid: Tensor,
+}
+
+impl Stream {
+    /// The stream at one position per row, for a metric that reads only there: `[batch, 1, d_model]`.
+    ///
+    /// Only [`Transformer::unembed`] may follow: positions of the rows differ.
+    pub fn at(&self, positions: &[usize]) -> Result<Stream> {
+        let (batch, pos, _) = self.resid.dims3()?;
+        let inside = |p: usize| p.checked_sub(self.first_pos).filter(|&p| p < pos);
+        if positions.len() != batch {
+            let (what, got) = ("the list of positions to read".to_owned(), vec![positions.len()]);
+            return Err(Error::Shape { what, got, expected: format!("[{batch}]") });
+        }
+        if let [first, rest @ ..] = positions {
+            if let (true, Some(p)) = (rest.iter().all(|p| p == first), inside(*first)) {
+                return Ok(Stream { first_pos: *first, resid: self.resid.narrow(1, p, 1)?, ..*self });
+            }
+        }
+        let mut rows = Vec::with_capacity(batch);
+        for (row, &position) in positions.iter().enumerate() {
+            let Some(p) = inside(position) else {
+                let (index, size) = (position, self.first_pos + pos);
+                return Err(Error::OutOfRange { what: "position", index, size, site: "the stream".into() });
+            };
+            rows.push(self.resid.narrow(0, row, 1)?.narrow(1, p, 1)?);
+        }
+        Ok(Stream { resid: Tensor::cat(&rows, 0)?, ..*self })
+    }
+}
+
+/// A recorded run that windowed passes read from: residual streams, keys (as attended to) and values of every layer.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// The recorded activations; holds at least the sites of [`Base::needs`].
+    pub kept: Activations,
+    /// Logits of the run `[batch, pos, d_vocab]`.
+    pub logits: Tensor,
+}
+
+impl Base {
+    /// Whether a base must hold this site.
+    pub fn needs(model: &Transformer, site: Site) -> bool {
+        let key = match model.config.positions {
+            PositionKind::Learned => At::K,
+            PositionKind::Rotary(_) => At::RotK,
+        };
+        matches!(site, Site::Block(_, at) if at == At::ResidPre || at == key || at == At::V)
+    }
+
+    /// Runs tokens `[batch, pos]` and keeps what windows need, and the sites `also` says yes to.
+    pub fn record(model: &Transformer, tokens: &Tensor, also: impl Fn(Site) -> bool) -> Result<Base> {
+        let (logits, kept) = model.record(tokens, |site| Base::needs(model, site) || also(site))?;
+        Ok(Base { kept, logits })
+    }
+
+    /// The stream that entered `layer`, from `first_pos` on.
+    pub fn stream(&self, layer: usize, first_pos: usize) -> Result<Stream> {
+        let resid = self.kept.block(layer, At::ResidPre)?;
+        let pos = resid.dim(1)?;
+        if first_pos >= pos {
+            let (index, size, site) = (first_pos, pos, Site::Block(layer, At::ResidPre).to_string());
+            return Err(Error::OutOfRange { what: "position", index, size, site });
+        }
+        Ok(Stream { layer, first_pos, resid: resid.narrow(1, first_pos, pos - first_pos)? })
+    }
+}
+
+/// Keys and values to the left of a window in one layer.
+pub(crate) struct Prefix(Option<(Tensor, Tensor)>);
+
+impl Prefix {
+    /// The base's keys and values of `layer` at positions `.. first_pos`, repeated when the batch holds several copies
+    /// of the base's rows (copy-major: row = copy · base rows + base row).
+    pub(super) fn of(
+        model: &Transformer,
+        base: Option<&Base>,
+        layer: usize,
+        first_pos: usize,
+        batch: usize,
+    ) -> Result<Prefix> {
+        if first_pos == 0 {
+            return Ok(Prefix(None));
+        }
+        let Some(base) = base else {
+            return Err(Error::NotRecorded {
+                site: format!("the keys and values left of position {first_pos}"),
+                kept: "no base".into(),
+            });
+        };
+        let rotated = matches!(model.config.positions, PositionKind::Rotary(_));
+        let k = base.kept.block(layer, if rotated { At::RotK } else { At::K })?;
+        let v = base.kept.block(layer, At::V)?;
+        let left = |x: &Tensor| -> Result<Tensor> {
+            let (rows, ..) = x.dims4()?;
+            let x = x.narrow(1, 0, first_pos)?;
+            if rows == batch {
+                return Ok(x);
+            }
+            if rows == 0 || batch % rows != 0 {
+                let (what, got) = ("the base run's batch".to_owned(), vec![rows]);
+                return Err(Error::Shape { what, got, expected: format!("a divisor of {batch}") });
+            }
+            Ok(x.repeat((batch / rows, 1, 1, 1))?)
+        };
+        Ok(Prefix(Some((left(k)?, left(v)?))))
+    }
+
+    /// All keys and values: the base's to the left, then the window's own.
+    pub(super) fn extend(self, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor)> {
+        Ok(match self.0 {
+            None => (k, v),
+            Some((left_k, left_v)) => (Tensor::cat(&[left_k, k], 1)?, Tensor::cat(&[left_v, v], 1)?),
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! Activation functions, elementwise.
+
+use candle_core::{Result, Tensor};
+
+use super::kernel::{Map, Real, Zip, map, zip};
+
+/// GELU in the tanh form of GPT-2: x·σ(2u), u = √(2/π)·(x + 0.044715·x³), which equals ½x(1 + tanh u).
+pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
+    map(x, GeluTanh)
+}
+
+/// Exact GELU: x·Φ(x).
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    x.gelu_erf()
+}
+
+/// SiLU (swish): x·σ(x).
+pub fn silu(x: &Tensor) -> Result<Tensor> {
+    map(x, Silu)
+}
+
+/// max(x, 0).
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    x.relu()
+}
+
+const ROOT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+const CUBIC: f64 = 0.044_715;
+
+#[inline(always)]
+fn sigmoid<T: Real>(x: T) -> T {
+    T::ONE / (T::ONE + (-x).exp_())
+}
+
+#[derive(Clone, Copy)]
+struct GeluTanh;
+
+impl Map for GeluTanh {
+    const NAME: &'static str = "gelu_tanh";
+
+    #[inline(always)]
+    fn row<T: Real>(&self, x: &[T], out: &mut [T], _: usize) {
+        let (a, b) = (T::of(2.0 * ROOT_2_OVER_PI), T::of(2.0 * ROOT_2_OVER_PI * CUBIC));
+        for (y, &x) in out.iter_mut().zip(x) {
+            *y = x * sigmoid(x * (a + b * x * x));
+        }
+    }
+
+    fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        zip(x, grad, *self)
+    }
+}
+
+impl Zip for GeluTanh {
+    const NAME: &'static str = "gelu_tanh backward";
+
+    #[inline(always)]
+    fn row<T: Real>(&self, x: &[T], grad: &[T], out: &mut [T], _: usize) {
+        let (a, b) = (T::of(2.0 * ROOT_2_OVER_PI), T::of(2.0 * ROOT_2_OVER_PI * CUBIC));
+        let three = T::of(3.0);
+        for ((y, &x), &g) in out.iter_mut().zip(x).zip(grad) {
+            let s = sigmoid(x * (a + b * x * x));
+            *y = g * (s + x * s * (T::ONE - s) * (a + three * b * x * x));
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Silu;
+
+impl Map for Silu {
+    const NAME: &'static str = "silu";
+
+    #[inline(always)]
+    fn row<T: Real>(&self, x: &[T], out: &mut [T], _: usize) {
+        for (y, &x) in out.iter_mut().zip(x) {
+            *y = x * sigmoid(x);
+        }
+    }
+
+    fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        zip(x, grad, *self)
+    }
+}
+
+impl Zip for Silu {
+    const NAME: &'static str = "silu backward";
+
+    #[inline(always)]
+    fn row<T: Real>(&self, x: &[T], grad: &[T], out: &mut [T], _: usize) {
+        for ((y, &x), &g) in out.iter_mut().zip(x).zip(grad) {
+            let s = sigmoid(x);
+            *y = g * (s + x * s * (T::ONE - s));
+        }
+    }
+}

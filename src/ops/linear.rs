@@ -1,0 +1,168 @@
+//! Products. Weights are `[d_in, d_out]`; the left side is folded to two axes and made contiguous.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+
+use super::kernel::{Real, each_row};
+
+/// x `[…, d_in]`, w `[d_in, d_out]`, b `[d_out]` → `[…, d_out]` = x·w + b.
+///
+/// The backward pass computes no gradient for a weight that is not a variable: candle's own would compute and keep one
+/// for every weight of the model. A single row is computed as two equal ones, because the product of one row takes
+/// another kernel that rounds differently: with that, results do not depend on how many rows are batched together.
+pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let (d_in, d_out) = w.dims2()?;
+    let mut dims = x.dims().to_vec();
+    match dims.last_mut() {
+        Some(last) if *last == d_in => *last = d_out,
+        _ => bail!("linear: input {:?} does not end in {d_in}", x.dims()),
+    }
+    let rows = x.elem_count() / d_in.max(1);
+    let flat = x.reshape((rows, d_in))?.contiguous()?;
+    let flat = if rows == 1 { Tensor::cat(&[&flat, &flat], 0)? } else { flat };
+    let w = w.contiguous()?;
+    let y = match (b, flat.device().is_cpu()) {
+        (Some(b), true) => flat.apply_op3(&w, b, Linear)?,
+        (None, true) => flat.apply_op2(&w, Linear)?,
+        (Some(b), false) => product(&flat, &w)?.broadcast_add(b)?,
+        (None, false) => product(&flat, &w)?,
+    };
+    let y = if rows == 1 { y.narrow(0, 0, 1)? } else { y };
+    y.reshape(dims)
+}
+
+/// a `[…, m, k]`, b `[…, k, n]` with equal leading axes → `[…, m, n]`.
+pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    if a.device().is_cpu() { a.apply_op2(&b, MatMul) } else { product(&a, &b) }
+}
+
+/// The one door to candle's product. Neither side may be a broadcast (stride-0) view.
+#[expect(clippy::disallowed_methods, reason = "the only caller; both sides are checked or contiguous")]
+fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    a.matmul(b)
+}
+
+#[derive(Clone, Copy)]
+struct Linear;
+
+impl Linear {
+    fn forward(s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let ((m, k), (_, n)) = (l1.shape().dims2()?, l2.shape().dims2()?);
+        Ok((s1.matmul(s2, (1, m, n, k), l1, l2)?, (m, n).into()))
+    }
+
+    fn gradients(x: &Tensor, w: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let to_x = if x.track_op() { Some(product(&grad, &w.t()?)?) } else { None };
+        let to_w = if w.track_op() { Some(product(&x.t()?, &grad)?) } else { None };
+        Ok((to_x, to_w))
+    }
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        Self::forward(s1, l1, s2, l2)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Self::gradients(x, w, grad)
+    }
+}
+
+impl CustomOp3 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        fn add_bias<T: Real>(y: &mut [T], b: &[T]) {
+            each_row(y, b.len(), |_, row| row.iter_mut().zip(b).for_each(|(y, &b)| *y += b));
+        }
+        let (mut y, shape) = Self::forward(s1, l1, s2, l2)?;
+        match (&mut y, s3) {
+            (CpuStorage::F32(y), CpuStorage::F32(_)) => add_bias(y, super::kernel::numbers(s3, l3)?),
+            (CpuStorage::F64(y), CpuStorage::F64(_)) => add_bias(y, super::kernel::numbers(s3, l3)?),
+            _ => bail!("linear: weight and bias differ in dtype"),
+        }
+        Ok((y, shape))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (to_x, to_w) = Self::gradients(x, w, grad)?;
+        let to_b = if b.track_op() { Some(grad.sum(0)?) } else { None };
+        Ok((to_x, to_w, to_b))
+    }
+}
+
+/// A product of two activations; gradients are made contiguous first (see the trap in `product`).
+struct MatMul;
+
+impl CustomOp2 for MatMul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (a, b) = (l1.dims(), l2.dims());
+        let fits = a.len() == b.len() && a.len() >= 2 && a[..a.len() - 2] == b[..b.len() - 2];
+        if !fits || a[a.len() - 1] != b[b.len() - 2] {
+            bail!("matmul: shapes {a:?} and {b:?} do not fit");
+        }
+        let (batch, m, k) = (a[..a.len() - 2].iter().product(), a[a.len() - 2], a[a.len() - 1]);
+        let n = b[b.len() - 1];
+        let mut dims = a.to_vec();
+        dims[a.len() - 1] = n;
+        Ok((s1.matmul(s2, (batch, m, n, k), l1, l2)?, dims.into()))
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let to_a = if a.track_op() { Some(product(&grad, &b.t()?)?) } else { None };
+        let to_b = if b.track_op() { Some(product(&a.t()?, &grad)?) } else { None };
+        Ok((to_a, to_b))
+    }
+}

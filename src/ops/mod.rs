@@ -1,0 +1,20 @@
+//! The tensor functions a pass is made of, each with a gradient that a test checks by finite differences.
+//!
+//! candle's own fused versions have no backward and raise no error, and its elementwise functions use one core; these
+//! are parallel over rows, vectorised by run-time dispatch, generic over f32 and f64, and differentiable. All products
+//! go through [`linear`] and [`matmul`].
+
+mod activation;
+mod kernel;
+mod linear;
+mod norm;
+mod rotate;
+mod softmax;
+mod splice;
+
+pub use activation::{gelu, gelu_tanh, relu, silu};
+pub use linear::{linear, matmul};
+pub use norm::{center, divide, rms, scale_rows, shift_rows};
+pub use rotate::rotate;
+pub use softmax::{log_softmax, masked, softmax};
+pub(crate) use splice::{Change, Region, splice};

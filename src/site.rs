@@ -1,0 +1,414 @@
+//! The table of places: every value of a forward pass that can be read or written.
+//!
+//! One macro table gives each place its variant, its classic TransformerLens name and its named axes, in execution
+//! order. Display, parsing, slicing, shape checks, `glassbox list sites` and the test that every site is alive derive
+//! from it. There is no "custom" site: an unknown name is an error that lists the nearest names.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// What an axis of an activation counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Axis {
+    /// Row of the batch.
+    Batch,
+    /// Token position.
+    Pos,
+    /// Position that attends (destination).
+    Query,
+    /// Position attended to (source).
+    Key,
+    /// Attention head.
+    Head,
+    /// Key-value head: fewer than heads under grouped-query attention.
+    KvHead,
+    /// Component of a head's vector.
+    DHead,
+    /// Component of the residual stream.
+    DModel,
+    /// MLP neuron.
+    DMlp,
+    /// Token of the vocabulary.
+    DVocab,
+    /// A single number.
+    One,
+}
+
+impl Axis {
+    /// The word used in docs and tables: `batch`, `pos`, `head`, ….
+    pub fn word(self) -> &'static str {
+        match self {
+            Axis::Batch => "batch",
+            Axis::Pos => "pos",
+            Axis::Query => "query",
+            Axis::Key => "key",
+            Axis::Head => "head",
+            Axis::KvHead => "kv_head",
+            Axis::DHead => "d_head",
+            Axis::DModel => "d_model",
+            Axis::DMlp => "d_mlp",
+            Axis::DVocab => "d_vocab",
+            Axis::One => "1",
+        }
+    }
+}
+
+macro_rules! block_sites {
+    ($($(#[doc = $doc:literal])* $at:ident $name:literal [$($axis:ident)*])*) => {
+        /// A place inside one block, in execution order.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum At { $($(#[doc = $doc])* $at,)* }
+
+        impl At {
+            /// Every place of a block, in execution order.
+            pub const ALL: &'static [At] = &[$(At::$at),*];
+
+            /// The classic name after `blocks.{layer}.`.
+            pub fn name(self) -> &'static str {
+                match self { $(At::$at => $name),* }
+            }
+
+            /// The named axes of the activation there.
+            pub fn axes(self) -> &'static [Axis] {
+                match self { $(At::$at => &[$(Axis::$axis),*]),* }
+            }
+
+            /// One sentence on what stands there.
+            pub fn about(self) -> &'static str {
+                match self { $(At::$at => concat!($($doc),*)),* }
+            }
+        }
+    };
+}
+
+block_sites! {
+    /// The residual stream as the block receives it.
+    ResidPre  "hook_resid_pre"        [Batch Pos DModel]
+    /// What each head's query reads: a copy of the stream per head, before the norm (only when asked for by name).
+    QInput    "hook_q_input"          [Batch Pos Head DModel]
+    /// What each key head reads (only when asked for by name).
+    KInput    "hook_k_input"          [Batch Pos KvHead DModel]
+    /// What each value head reads (only when asked for by name).
+    VInput    "hook_v_input"          [Batch Pos KvHead DModel]
+    /// The divisor of the first norm.
+    Ln1Scale  "ln1.hook_scale"        [Batch Pos One]
+    /// The normalised stream, before gain and bias.
+    Ln1       "ln1.hook_normalized"   [Batch Pos DModel]
+    /// Queries, before any rotation.
+    Q         "attn.hook_q"           [Batch Pos Head DHead]
+    /// Keys, before any rotation.
+    K         "attn.hook_k"           [Batch Pos KvHead DHead]
+    /// Values.
+    V         "attn.hook_v"           [Batch Pos KvHead DHead]
+    /// Queries after the rotation by position (rotary models).
+    RotQ      "attn.hook_rot_q"       [Batch Pos Head DHead]
+    /// Keys after the rotation by position (rotary models).
+    RotK      "attn.hook_rot_k"       [Batch Pos KvHead DHead]
+    /// Attention scores after scale and mask; masked scores are −∞.
+    Scores    "attn.hook_attn_scores" [Batch Head Query Key]
+    /// Attention probabilities.
+    Pattern   "attn.hook_pattern"     [Batch Head Query Key]
+    /// Each head's mix of values.
+    Z         "attn.hook_z"           [Batch Pos Head DHead]
+    /// What each head writes, without the shared bias (costly: computed only when wanted).
+    Result    "attn.hook_result"      [Batch Pos Head DModel]
+    /// What attention adds to the stream.
+    AttnOut   "hook_attn_out"         [Batch Pos DModel]
+    /// The stream between attention and MLP.
+    ResidMid  "hook_resid_mid"        [Batch Pos DModel]
+    /// What the MLP reads, before its norm (only when asked for by name).
+    MlpIn     "hook_mlp_in"           [Batch Pos DModel]
+    /// The divisor of the second norm.
+    Ln2Scale  "ln2.hook_scale"        [Batch Pos One]
+    /// The normalised stream, before gain and bias.
+    Ln2       "ln2.hook_normalized"   [Batch Pos DModel]
+    /// Neurons before the activation function (of a gated MLP: the gate).
+    MlpPre    "mlp.hook_pre"          [Batch Pos DMlp]
+    /// The linear branch of a gated MLP.
+    MlpLinear "mlp.hook_pre_linear"   [Batch Pos DMlp]
+    /// Neurons after the activation function.
+    MlpPost   "mlp.hook_post"         [Batch Pos DMlp]
+    /// What the MLP adds to the stream.
+    MlpOut    "hook_mlp_out"          [Batch Pos DModel]
+    /// The residual stream as the block leaves it.
+    ResidPost "hook_resid_post"       [Batch Pos DModel]
+}
+
+impl At {
+    /// True for the per-reader copies of the stream, which exist only when asked for by their own name.
+    pub fn is_split_input(self) -> bool {
+        matches!(self, At::QInput | At::KInput | At::VInput | At::MlpIn)
+    }
+}
+
+/// A place in the whole pass. The order is the order of execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Site {
+    /// Token embeddings `[batch, pos, d_model]`.
+    Embed,
+    /// Position embeddings `[batch, pos, d_model]` (learned positions only).
+    PosEmbed,
+    /// A place inside the block of this layer.
+    Block(usize, At),
+    /// Divisor of the final norm `[batch, pos, 1]`.
+    FinalScale,
+    /// Normalised final stream, before gain and bias `[batch, pos, d_model]`.
+    FinalNorm,
+    /// Logits `[batch, pos, d_vocab]`.
+    Logits,
+}
+
+impl Site {
+    /// The named axes of the activation there.
+    pub fn axes(self) -> &'static [Axis] {
+        match self {
+            Site::Embed | Site::PosEmbed | Site::FinalNorm => &[Axis::Batch, Axis::Pos, Axis::DModel],
+            Site::Block(_, at) => at.axes(),
+            Site::FinalScale => &[Axis::Batch, Axis::Pos, Axis::One],
+            Site::Logits => &[Axis::Batch, Axis::Pos, Axis::DVocab],
+        }
+    }
+
+    /// One sentence on what stands there.
+    pub fn about(self) -> &'static str {
+        match self {
+            Site::Embed => "Token embeddings.",
+            Site::PosEmbed => "Position embeddings (models with learned positions).",
+            Site::Block(_, at) => at.about().trim(),
+            Site::FinalScale => "The divisor of the final norm.",
+            Site::FinalNorm => "The normalised final stream, before gain and bias.",
+            Site::Logits => "Unnormalised log-probabilities of the next token.",
+        }
+    }
+
+    /// Where an axis of this kind stands in the activation's shape.
+    pub fn axis(self, wanted: Axis) -> Option<usize> {
+        self.axes().iter().position(|&axis| axis == wanted)
+    }
+
+    /// The layer of a site inside a block.
+    pub fn layer(self) -> Option<usize> {
+        match self {
+            Site::Block(layer, _) => Some(layer),
+            _ => None,
+        }
+    }
+
+    /// The axis words in brackets: `[batch, pos, head, d_head]`.
+    pub fn shape_words(self) -> String {
+        let words: Vec<&str> = self.axes().iter().map(|axis| axis.word()).collect();
+        format!("[{}]", words.join(", "))
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Site::Embed => f.write_str("hook_embed"),
+            Site::PosEmbed => f.write_str("hook_pos_embed"),
+            Site::Block(layer, at) => write!(f, "blocks.{layer}.{}", at.name()),
+            Site::FinalScale => f.write_str("ln_final.hook_scale"),
+            Site::FinalNorm => f.write_str("ln_final.hook_normalized"),
+            Site::Logits => f.write_str("logits"),
+        }
+    }
+}
+
+impl FromStr for Site {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Site> {
+        const OUTER: [Site; 5] =
+            [Site::Embed, Site::PosEmbed, Site::FinalScale, Site::FinalNorm, Site::Logits];
+        let layer_and_rest = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
+        let layer = layer_and_rest.and_then(|(layer, _)| layer.parse::<usize>().ok());
+        let inner = layer_and_rest.and_then(|(_, rest)| At::ALL.iter().find(|at| at.name() == rest));
+        if let (Some(layer), Some(&at)) = (layer, inner) {
+            return Ok(Site::Block(layer, at));
+        }
+        if let Some(&site) = OUTER.iter().find(|site| site.to_string() == name) {
+            return Ok(site);
+        }
+        let shown = layer.unwrap_or(0);
+        let known: Vec<String> = OUTER
+            .iter()
+            .copied()
+            .chain(At::ALL.iter().map(|&at| Site::Block(shown, at)))
+            .map(|site| site.to_string())
+            .collect();
+        Err(Error::unknown("site", name, known.iter().map(String::as_str)))
+    }
+}
+
+/// Which positions a [`Slice`] covers, counted from the first token of the prompt (BOS included).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Positions {
+    /// Every position.
+    #[default]
+    All,
+    /// These positions, in every row.
+    At(Vec<usize>),
+    /// One position per row of the batch: a named position, such as the second subject.
+    PerRow(Vec<usize>),
+}
+
+/// Part of one activation, narrowed by the names of its axes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slice {
+    /// The activation.
+    pub site: Site,
+    /// Rows of the batch: all, or this half-open range.
+    pub rows: Option<std::ops::Range<usize>>,
+    /// Positions on the `pos` or `query` axis.
+    pub pos: Positions,
+    /// Positions on the `key` axis.
+    pub key: Positions,
+    /// One head (or key-value head).
+    pub head: Option<usize>,
+    /// Entries of the last axis: neurons, components.
+    pub index: Option<Vec<usize>>,
+}
+
+impl Slice {
+    /// The whole activation.
+    pub fn whole(site: Site) -> Slice {
+        Slice { site, rows: None, pos: Positions::All, key: Positions::All, head: None, index: None }
+    }
+
+    /// Only these rows of the batch.
+    pub fn rows(mut self, rows: std::ops::Range<usize>) -> Slice {
+        self.rows = Some(rows);
+        self
+    }
+
+    /// Only these positions.
+    pub fn pos(mut self, pos: Positions) -> Slice {
+        self.pos = pos;
+        self
+    }
+
+    /// Only this head.
+    pub fn head(mut self, head: usize) -> Slice {
+        self.head = Some(head);
+        self
+    }
+
+    /// Which indices of each axis the slice covers in an activation of this shape whose positions begin at
+    /// `first_pos`: one list per row of the batch. Out-of-range parts are errors.
+    pub(crate) fn resolve(&self, shape: &[usize], first_pos: usize) -> Result<Vec<RowPart>> {
+        let axes = self.site.axes();
+        if axes.len() != shape.len() {
+            let expected = self.site.shape_words();
+            return Err(Error::Shape { what: self.site.to_string(), got: shape.to_vec(), expected });
+        }
+        self.check_axes(axes)?;
+        let rows = self.rows.clone().unwrap_or(0..shape[0]);
+        if rows.end > shape[0] || rows.start >= rows.end {
+            return Err(self.outside("batch row", rows.end.saturating_sub(1), shape[0]));
+        }
+        let first_row = rows.start;
+        rows.map(|row| {
+            let mut part = Vec::with_capacity(axes.len());
+            for (&axis, &size) in axes.iter().zip(shape) {
+                part.push(match axis {
+                    Axis::Batch => vec![row],
+                    Axis::Pos | Axis::Query => self.positions(&self.pos, row - first_row, first_pos, size)?,
+                    Axis::Key => self.positions(&self.key, row - first_row, 0, size)?,
+                    Axis::Head | Axis::KvHead => match self.head {
+                        Some(head) if head >= size => return Err(self.outside("head", head, size)),
+                        Some(head) => vec![head],
+                        None => (0..size).collect(),
+                    },
+                    _ => match &self.index {
+                        None => (0..size).collect(),
+                        Some(index) => match index.iter().find(|&&i| i >= size) {
+                            Some(&i) => return Err(self.outside("entry", i, size)),
+                            None => index.clone(),
+                        },
+                    },
+                });
+            }
+            Ok(part)
+        })
+        .collect()
+    }
+
+    fn positions(&self, wanted: &Positions, row: usize, first: usize, size: usize) -> Result<Vec<usize>> {
+        let absolute = match wanted {
+            Positions::All => return Ok((0..size).collect()),
+            Positions::At(list) => list.clone(),
+            Positions::PerRow(list) => match list.get(row) {
+                Some(&pos) => vec![pos],
+                None => return Err(self.outside("row of named positions", row, list.len())),
+            },
+        };
+        let inside = |pos: usize| pos.checked_sub(first).filter(|&p| p < size);
+        absolute
+            .iter()
+            .map(|&pos| inside(pos).ok_or_else(|| self.outside("position", pos, first + size)))
+            .collect()
+    }
+
+    fn check_axes(&self, axes: &[Axis]) -> Result<()> {
+        let has = |wanted: &[Axis]| axes.iter().any(|axis| wanted.contains(axis));
+        let misplaced = if self.head.is_some() && !has(&[Axis::Head, Axis::KvHead]) {
+            Some("head")
+        } else if self.pos != Positions::All && !has(&[Axis::Pos, Axis::Query]) {
+            Some("position")
+        } else if self.key != Positions::All && !has(&[Axis::Key]) {
+            Some("key position")
+        } else {
+            None
+        };
+        match misplaced {
+            None => Ok(()),
+            Some(word) => Err(Error::usage(
+                format!("{} has no {word} axis: its axes are {}", self.site, self.site.shape_words()),
+                format!("leave the {word} out, or choose a site that has one"),
+            )),
+        }
+    }
+
+    fn outside(&self, what: &'static str, index: usize, size: usize) -> Error {
+        Error::OutOfRange { what, index, size, site: self.site.to_string() }
+    }
+}
+
+/// The indices of every axis that one row's part of a slice covers.
+pub(crate) type RowPart = Vec<Vec<usize>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_follow_execution_order() {
+        let mut sites = vec![Site::Embed, Site::PosEmbed];
+        sites.extend(At::ALL.iter().map(|&at| Site::Block(3, at)));
+        sites.extend([Site::FinalScale, Site::FinalNorm, Site::Logits]);
+        assert!(sites.is_sorted());
+        for site in sites {
+            assert_eq!(site.to_string().parse::<Site>().unwrap(), site);
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_near_ones() {
+        let error = "blocks.2.attn.hook_zz".parse::<Site>().unwrap_err().to_string();
+        assert!(error.contains("blocks.2.attn.hook_z"), "{error}");
+        assert!("hook_resid".parse::<Site>().is_err());
+        assert!("blocks.x.hook_resid_pre".parse::<Site>().is_err());
+    }
+
+    #[test]
+    fn slices_resolve_absolute_positions_inside_a_window() {
+        let slice = Slice::whole(Site::Block(0, At::Z)).head(1).pos(Positions::At(vec![5]));
+        let parts = slice.resolve(&[1, 3, 2, 2], 4).unwrap();
+        assert_eq!(parts, [vec![vec![0], vec![1], vec![1], vec![0, 1]]]);
+        assert!(slice.resolve(&[1, 3, 2, 2], 6).is_err(), "left of the window");
+        assert!(slice.resolve(&[1, 3, 1, 2], 4).is_err(), "head out of range");
+        assert!(Slice::whole(Site::Embed).head(0).resolve(&[1, 3, 2], 0).is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! Intervals over examples.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// A mean with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// The statistic over all examples.
+    pub value: f64,
+    /// Lower end; absent for a single example.
+    pub lo: Option<f64>,
+    /// Upper end; absent for a single example.
+    pub hi: Option<f64>,
+    /// How many examples.
+    pub n: usize,
+}
+
+/// Percentile bootstrap (Efron 1979) over whole examples.
+///
+/// One list of resamples is drawn for a given number of examples and reused for every statistic, so that intervals of
+/// cells of one table move together and results do not depend on the order of computation.
+#[derive(Debug, Clone)]
+pub struct Bootstrap {
+    n: usize,
+    draws: Vec<Vec<u32>>,
+}
+
+impl Bootstrap {
+    /// How many resamples are drawn.
+    pub const DRAWS: usize = 1000;
+
+    /// Resamples of `n` examples.
+    pub fn new(n: usize, seed: u64) -> Bootstrap {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xB007_57A9);
+        let one = |rng: &mut ChaCha8Rng| (0..n).map(|_| rng.random_range(0..n as u32)).collect();
+        let draws = if n < 2 { Vec::new() } else { (0..Self::DRAWS).map(|_| one(&mut rng)).collect() };
+        Bootstrap { n, draws }
+    }
+
+    /// The mean of per-example values. An empty list gives NaN.
+    pub fn mean(&self, values: &[f64]) -> Estimate {
+        self.ratio(values, None)
+    }
+
+    /// Σ top / Σ bottom, the ratio of means (bottom absent: the mean), resampled jointly.
+    pub fn ratio(&self, top: &[f64], bottom: Option<&[f64]>) -> Estimate {
+        debug_assert_eq!(top.len(), self.n);
+        let over = |rows: &mut dyn Iterator<Item = usize>| {
+            let (mut above, mut below) = (0.0, 0.0);
+            for i in rows {
+                above += top[i];
+                below += bottom.map_or(1.0, |bottom| bottom[i]);
+            }
+            above / below
+        };
+        let value = over(&mut (0..self.n));
+        let mut resampled: Vec<f64> =
+            self.draws.iter().map(|draw| over(&mut draw.iter().map(|&i| i as usize))).collect();
+        resampled.sort_by(f64::total_cmp);
+        let at = |q: f64| (!resampled.is_empty()).then(|| quantile(&resampled, q));
+        Estimate { value, lo: at(0.025), hi: at(0.975), n: self.n }
+    }
+}
+
+/// The q-quantile of sorted values, with linear interpolation.
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let place = q * (sorted.len() - 1) as f64;
+    let (below, part) = (place.floor() as usize, place.fract());
+    let above = (below + 1).min(sorted.len() - 1);
+    sorted[below] + (sorted[above] - sorted[below]) * part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_of_a_mean_has_the_width_of_theory() {
+        let values: Vec<f64> = (0..400).map(|i| f64::from(i % 20)).collect();
+        let estimate = Bootstrap::new(400, 1).mean(&values);
+        let sd = (399.0f64 / 12.0).sqrt(); // uniform on 0..19: (20² − 1)/12
+        let half = 1.96 * sd / 20.0;
+        assert!((estimate.value - 9.5).abs() < 1e-12);
+        assert!((estimate.hi.unwrap() - 9.5 - half).abs() < 0.15 * half, "{estimate:?} {half}");
+        assert!((9.5 - estimate.lo.unwrap() - half).abs() < 0.15 * half, "{estimate:?} {half}");
+    }
+
+    #[test]
+    fn one_example_has_no_interval() {
+        let estimate = Bootstrap::new(1, 1).mean(&[3.0]);
+        assert_eq!((estimate.value, estimate.lo, estimate.hi, estimate.n), (3.0, None, None, 1));
+    }
+
+    #[test]
+    fn a_ratio_is_of_means_not_a_mean_of_ratios() {
+        let estimate = Bootstrap::new(2, 1).ratio(&[1.0, 3.0], Some(&[2.0, 2.0]));
+        assert_eq!(estimate.value, 1.0);
+    }
+}

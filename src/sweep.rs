@@ -1,0 +1,138 @@
+//! Many interventions, each alone: only what a change can reach is computed, many cells in one batch.
+//!
+//! A cell starts at its own layer, from the base run's residual stream, and at its first changed position; keys and
+//! values to the left come from the base run. Cells that start at the same place run as one batch.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Tensor};
+
+use crate::edit::{Edit, Edits};
+use crate::error::{Error, Result};
+use crate::hook::Hook;
+use crate::lab::Lab;
+use crate::model::{Base, Stream, Transformer};
+use crate::site::{Positions, Site};
+
+/// Edits that are applied together, apart from all other cells. Their rows are those of the base run.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    /// What is changed.
+    pub edits: Vec<Edit>,
+}
+
+/// Where a cell must start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Start {
+    layer: usize,
+    first_pos: usize,
+}
+
+/// Runs every cell over the base run's rows and reads logits at `read` (one position per row).
+///
+/// `score` turns logits `[rows, d_vocab]`, copy-major over the base's rows, into one number per row. The result is, for
+/// each cell, the score of every row of the base.
+pub fn sweep(
+    lab: &Lab,
+    base: &Base,
+    cells: &[Cell],
+    read: &[usize],
+    score: &dyn Fn(&Tensor) -> Result<Tensor>,
+) -> Result<Vec<Vec<f64>>> {
+    let model = &lab.model;
+    let (rows, pos, _) = base.logits.dims3()?;
+    let mut groups: BTreeMap<Start, Vec<usize>> = BTreeMap::new();
+    for (index, cell) in cells.iter().enumerate() {
+        groups.entry(start_of(model, cell, read)?).or_default().push(index);
+    }
+    let mut scores = vec![Vec::new(); cells.len()];
+    for (start, members) in groups {
+        let together = width(lab, rows, pos - start.first_pos);
+        for members in members.chunks(together) {
+            lab.check()?;
+            let logits = run(model, base, start, members.iter().map(|&i| &cells[i]), read)?;
+            let each: Vec<f64> = score(&logits)?.to_dtype(DType::F64)?.to_vec1()?;
+            for (&index, each) in members.iter().zip(each.chunks_exact(rows)) {
+                scores[index] = each.to_vec();
+            }
+            lab.progress.advance(members.len() as u64);
+        }
+    }
+    Ok(scores)
+}
+
+/// How many cells fit the memory allowed: the widest activations of one block, a few of them alive at once.
+fn width(lab: &Lab, rows: usize, window: usize) -> usize {
+    let c = &lab.model.config;
+    let per_position = 8 * c.d_model + 4 * c.d_mlp + 3 * c.n_heads * c.n_ctx.min(4 * window);
+    let bytes = (rows * (window * per_position + 2 * c.d_vocab) * lab.model.dtype().size_in_bytes()) as u64;
+    ((lab.memory / 2) / bytes.max(1)).clamp(1, 1 << 16) as usize
+}
+
+fn run<'a>(
+    model: &Transformer,
+    base: &Base,
+    start: Start,
+    cells: impl ExactSizeIterator<Item = &'a Cell>,
+    read: &[usize],
+) -> Result<Tensor> {
+    let rows = read.len();
+    let copies = cells.len();
+    let from = base.stream(start.layer, start.first_pos)?;
+    let from = Stream { resid: from.resid.repeat((copies, 1, 1))?, ..from };
+    let shifted = cells.enumerate().flat_map(|(copy, cell)| {
+        cell.edits.iter().map(move |edit| {
+            let mut edit = edit.clone();
+            let own = edit.at.rows.clone().unwrap_or(0..rows);
+            edit.at.rows = Some(copy * rows + own.start..copy * rows + own.end);
+            edit
+        })
+    });
+    let mut edits = Edits::new(shifted);
+    let stream = model.run(from, Some(base), model.config.n_layers, &mut edits)?;
+    let read: Vec<usize> = read.iter().copied().cycle().take(rows * copies).collect();
+    let logits = model.unembed(&stream.at(&read)?, &mut NoFinal(&mut edits))?;
+    edits.finish()?;
+    Ok(logits.squeeze(1)?)
+}
+
+/// Sites after the last block see only the rows that are read; edits there cannot be placed and are refused.
+struct NoFinal<'a>(&'a mut Edits);
+
+impl Hook for NoFinal<'_> {
+    fn wants(&self, site: Site) -> bool {
+        self.0.wants(site)
+    }
+
+    fn visit(&mut self, site: Site, _: usize, _: Tensor) -> Result<Tensor> {
+        Err(Error::NoSuchSite {
+            site: site.to_string(),
+            why: "a sweep reads one position per prompt, so that edits after the last block have no place"
+                .into(),
+        })
+    }
+}
+
+fn start_of(model: &Transformer, cell: &Cell, read: &[usize]) -> Result<Start> {
+    let mut layer = model.config.n_layers;
+    let mut first_pos = read.iter().copied().min().unwrap_or(0);
+    for edit in &cell.edits {
+        model.check_site(edit.at.site)?;
+        let Some(own) = edit.at.site.layer() else {
+            return Err(Error::NoSuchSite {
+                site: edit.at.site.to_string(),
+                why: "a sweep edits places inside blocks".into(),
+            });
+        };
+        layer = layer.min(own);
+        let first = match &edit.at.pos {
+            Positions::All => Some(0),
+            Positions::At(list) | Positions::PerRow(list) => list.iter().copied().min(),
+        };
+        first_pos = first_pos.min(first.unwrap_or(0));
+    }
+    if !model.config.causal {
+        first_pos = 0;
+    }
+    Ok(Start { layer: layer.min(model.config.n_layers - 1), first_pos })
+}

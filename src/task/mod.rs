@@ -1,0 +1,129 @@
+//! Questions put to a model: prompt pairs, their answers, and the positions that have names.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+
+/// One prompt pair, as token ids (BOS included where one is used).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Example {
+    /// Stable name within the task.
+    pub id: String,
+    /// The prompt that shows the behaviour.
+    pub clean: Vec<u32>,
+    /// A matched prompt of the same length that does not.
+    pub corrupt: Option<Vec<u32>>,
+    /// Right next tokens of the clean prompt.
+    pub answers: Vec<u32>,
+    /// Wrong next tokens it is compared with.
+    pub wrong: Vec<u32>,
+    /// Named positions, counted with BOS. `end`, where the answer is due, is always there.
+    pub pos: BTreeMap<String, usize>,
+    /// Template: positions align only within one group.
+    pub group: String,
+}
+
+impl Example {
+    /// Where the answer is due: the metric is read from the logits at this position.
+    pub fn end(&self) -> usize {
+        self.pos.get("end").copied().unwrap_or(self.clean.len().saturating_sub(1))
+    }
+}
+
+/// A list of examples with one question in common.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Task {
+    /// `ioi`, a file's stem, or `prompt`.
+    pub name: String,
+    /// The examples.
+    pub examples: Vec<Example>,
+    /// Whether every prompt begins with the tokenizer's BOS.
+    pub bos: bool,
+    /// What a reader must know: warnings met while reading the prompts.
+    pub notes: Vec<String>,
+}
+
+/// A column of a layer × position table: one position in every example, known by the same name or place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    /// The named position, or the number of the position.
+    pub label: String,
+    /// The position in each example.
+    pub positions: Vec<usize>,
+}
+
+impl Task {
+    /// Checks what every analysis relies on: prompts are there, pairs are of one length, positions lie inside.
+    pub fn check(&self) -> Result<()> {
+        if self.examples.is_empty() {
+            return Err(Error::usage(
+                "there are no prompts",
+                "give `--prompt`, `--prompts FILE.jsonl` or `--task`",
+            ));
+        }
+        for example in &self.examples {
+            let (id, length) = (&example.id, example.clean.len());
+            if length == 0 {
+                return Err(Error::input(
+                    format!("the prompt of `{id}` is empty"),
+                    "give at least one token",
+                ));
+            }
+            if let Some(corrupt) = &example.corrupt {
+                if corrupt.len() != length {
+                    return Err(Error::input(
+                        format!(
+                            "`{id}`: the clean prompt has {length} tokens and the corrupt one {}",
+                            corrupt.len()
+                        ),
+                        "patching copies activations position by position: make both the same number of tokens",
+                    ));
+                }
+            }
+            if let Some((name, pos)) = example.pos.iter().find(|(_, pos)| **pos >= length) {
+                return Err(Error::input(
+                    format!("`{id}`: position `{name}` is {pos}, but the prompt has {length} tokens"),
+                    "positions count from 0",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every example has a corrupt prompt.
+    pub fn is_paired(&self) -> bool {
+        !self.examples.is_empty() && self.examples.iter().all(|example| example.corrupt.is_some())
+    }
+
+    /// Examples that can share a batch: lists of indices of equal prompt length, at most `most` each, in order.
+    pub fn batches(&self, most: usize) -> Vec<Vec<usize>> {
+        let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (i, example) in self.examples.iter().enumerate() {
+            by_length.entry(example.clean.len()).or_default().push(i);
+        }
+        let chunks = by_length.values().flat_map(|list| list.chunks(most.max(1)).map(<[usize]>::to_vec));
+        chunks.collect()
+    }
+
+    /// The columns over which examples may be averaged: every position when all examples are of one group and length,
+    /// else the named positions that all of them have, in the order of their mean position. Positions that do not
+    /// correspond are never averaged.
+    pub fn places(&self) -> Vec<Place> {
+        let Some(first) = self.examples.first() else { return Vec::new() };
+        let same = |e: &Example| e.group == first.group && e.clean.len() == first.clean.len();
+        if self.examples.iter().all(same) {
+            let every = |pos| Place { label: format!("{pos}"), positions: vec![pos; self.examples.len()] };
+            return (0..first.clean.len()).map(every).collect();
+        }
+        let mut places: Vec<Place> = Vec::new();
+        for name in first.pos.keys() {
+            let positions: Option<Vec<usize>> =
+                self.examples.iter().map(|example| example.pos.get(name).copied()).collect();
+            if let Some(positions) = positions {
+                places.push(Place { label: name.clone(), positions });
+            }
+        }
+        places.sort_by_key(|place| (place.positions.iter().sum::<usize>(), place.label.clone()));
+        places
+    }
+}

@@ -1,0 +1,159 @@
+//! Text in, tokens out. Tokens are shown as they are: spaces kept, lone bytes named.
+
+use tokenizers::Tokenizer;
+
+use crate::error::{Error, Result};
+
+/// Whether prompts begin with the tokenizer's beginning-of-sequence token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bos {
+    /// As the tokenizer does by itself.
+    #[default]
+    Auto,
+    /// Always.
+    Yes,
+    /// Never.
+    No,
+}
+
+impl std::str::FromStr for Bos {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Bos> {
+        match word {
+            "auto" => Ok(Bos::Auto),
+            "yes" => Ok(Bos::Yes),
+            "no" => Ok(Bos::No),
+            _ => Err(Error::unknown("BOS rule", word, ["auto", "yes", "no"])),
+        }
+    }
+}
+
+/// A tokenizer, or none: a model without one takes and shows token ids.
+#[derive(Debug, Clone, Default)]
+pub struct Vocabulary {
+    tokenizer: Option<Tokenizer>,
+    bos: Option<u32>,
+}
+
+impl Vocabulary {
+    /// A vocabulary over a tokenizer; `bos` is the beginning-of-sequence token the model's files name, if any.
+    pub fn new(tokenizer: Option<Tokenizer>, bos: Option<u32>) -> Vocabulary {
+        Vocabulary { tokenizer, bos }
+    }
+
+    /// The tokenizer, or an error that says how to do without.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| {
+            Error::input(
+                "this model has no tokenizer",
+                "give token ids: `--tokens 1,2,3 --answer-id 4 --wrong-id 5`",
+            )
+        })
+    }
+
+    /// Whether there is a tokenizer.
+    pub fn has_tokenizer(&self) -> bool {
+        self.tokenizer.is_some()
+    }
+
+    /// The token to put before a prompt under this rule: `None` for none. `Yes` without a known token is an error.
+    pub fn bos(&self, rule: Bos) -> Result<Option<u32>> {
+        match rule {
+            Bos::No => Ok(None),
+            Bos::Yes => self.bos.map(Some).ok_or_else(|| {
+                Error::usage("the tokenizer names no beginning-of-sequence token", "use `--bos no`")
+            }),
+            Bos::Auto => self.added_by_tokenizer(),
+        }
+    }
+
+    /// The token that the tokenizer itself puts before a text.
+    fn added_by_tokenizer(&self) -> Result<Option<u32>> {
+        let Some(tokenizer) = &self.tokenizer else { return Ok(None) };
+        let encoded = tokenizer.encode("", true).map_err(|e| unreadable("", &e))?;
+        Ok(encoded.get_ids().first().copied())
+    }
+
+    /// text → token ids, without any special token.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoded = self.tokenizer()?.encode(text, false).map_err(|e| unreadable(text, &e))?;
+        Ok(encoded.get_ids().to_vec())
+    }
+
+    /// How a token reads: its text with its spaces, a lone byte as `<0xE2>`, an id as `#17` without a tokenizer.
+    pub fn token(&self, id: u32) -> String {
+        let Some(tokenizer) = &self.tokenizer else { return format!("#{id}") };
+        let Some(raw) = tokenizer.id_to_token(id) else { return format!("#{id}") };
+        if tokenizer.get_decoder().is_none() {
+            return raw;
+        }
+        // Decoders may strip the first space of a text: decode after an anchor, and take the anchor off again.
+        let anchor = tokenizer.decode(&[id, id], false).unwrap_or_default();
+        let alone = tokenizer.decode(&[id], false).unwrap_or_default();
+        let text = anchor.strip_prefix(alone.as_str()).unwrap_or(&alone);
+        match text {
+            "" => raw,
+            text if text.contains('\u{FFFD}') => byte_level(&raw).unwrap_or(raw),
+            text => text.to_owned(),
+        }
+    }
+
+    /// Every token of a prompt as it reads.
+    pub fn tokens(&self, ids: &[u32]) -> Vec<String> {
+        ids.iter().map(|&id| self.token(id)).collect()
+    }
+
+    /// The one token that a text is. A text of several tokens is an error that shows their ids; a text whose variant
+    /// with a leading space is also one token, and is the one that would follow a word, is returned with a warning.
+    pub fn single(&self, text: &str) -> Result<(u32, Option<String>)> {
+        let ids = self.encode(text)?;
+        let [id] = ids[..] else {
+            let shown: Vec<String> = ids.iter().map(|&id| format!("{:?} ({id})", self.token(id))).collect();
+            let hint = match self.spaced(text) {
+                Some(spaced) => format!(
+                    "did you mean {:?} with a leading space, which is one token ({spaced})?",
+                    format!(" {text}")
+                ),
+                None => "an answer must be one token of this model".to_owned(),
+            };
+            let found = if shown.is_empty() { "no token".into() } else { shown.join(" + ") };
+            return Err(Error::input(format!("the answer {text:?} is {} tokens: {found}", ids.len()), hint));
+        };
+        let warning = self.spaced(text).filter(|&spaced| spaced != id).map(|spaced| {
+            format!("{text:?} is token {id}; with a leading space, as it would follow a word, it would be token {spaced}")
+        });
+        Ok((id, warning))
+    }
+
+    /// The single token of the text with a space before it, if it has none yet and there is one.
+    fn spaced(&self, text: &str) -> Option<u32> {
+        if text.starts_with(char::is_whitespace) {
+            return None;
+        }
+        match self.encode(&format!(" {text}")).ok()?[..] {
+            [id] => Some(id),
+            _ => None,
+        }
+    }
+}
+
+fn unreadable(text: &str, cause: &tokenizers::Error) -> Error {
+    Error::input(
+        format!("the tokenizer cannot read {text:?}: {cause}"),
+        "check the tokenizer file and the text",
+    )
+}
+
+/// GPT-2's printable stand-ins for bytes, back to bytes: `<0xE2>` each.
+fn byte_level(raw: &str) -> Option<String> {
+    let stands_for = |c: char| -> Option<u8> {
+        let printable = |b: u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
+        let code = c as u32;
+        if code < 256 {
+            return printable(code).then_some(code as u8);
+        }
+        (0..256u32).filter(|&b| !printable(b)).nth((code - 256) as usize).map(|b| b as u8)
+    };
+    raw.chars().map(|c| stands_for(c).map(|byte| format!("<0x{byte:02X}>"))).collect()
+}
