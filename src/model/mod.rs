@@ -10,6 +10,7 @@ mod linear;
 mod mlp;
 mod norm;
 mod position;
+mod random;
 mod window;
 
 use candle_core::{DType, Device, Tensor};

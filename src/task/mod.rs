@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use candle_core::Tensor;
+
 use crate::error::{Error, Result};
+use crate::metric::{Gains, Targets};
 
 /// One prompt pair, as token ids (BOS included where one is used).
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -41,6 +44,8 @@ pub struct Task {
     pub bos: bool,
     /// What a reader must know: warnings met while reading the prompts.
     pub notes: Vec<String>,
+    /// What choices gain and cost, for `expected-gain`.
+    pub gains: Option<Gains>,
 }
 
 /// A column of a layer × position table: one position in every example, known by the same name or place.
@@ -103,6 +108,20 @@ impl Task {
         }
         let chunks = by_length.values().flat_map(|list| list.chunks(most.max(1)).map(<[usize]>::to_vec));
         chunks.collect()
+    }
+
+    /// What a batch of these examples is measured against. `clean_log_probs` `[batch, d_vocab]`, of the same examples
+    /// at their end, is needed only for KL.
+    pub fn targets(&self, indices: &[usize], clean_log_probs: Option<Tensor>) -> Targets {
+        let of = |ids: fn(&Example) -> &Vec<u32>| {
+            indices.iter().filter_map(|&i| self.examples.get(i)).map(|example| ids(example).clone()).collect()
+        };
+        Targets {
+            answers: of(|example| &example.answers),
+            wrong: of(|example| &example.wrong),
+            clean_log_probs,
+            gains: self.gains.clone(),
+        }
     }
 
     /// The columns over which examples may be averaged: every position when all examples are of one group and length,
