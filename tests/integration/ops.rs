@@ -45,7 +45,7 @@ fn check(name: &str, inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>)
 
 #[test]
 fn gradients_agree_with_finite_differences() {
-    let x = noise(&[2, 3, 5], 0.0);
+    let x = noise(&[2, 3, 5], 0.5); // no entry at 0, where relu has a kink
     check("center", &[x.clone()], |x| ops::center(&x[0]));
     check("rms", &[x.clone()], |x| ops::rms(&x[0], 1e-3));
     check("divide", &[x.clone(), noise(&[2, 3, 1], 9.0).abs().unwrap()], |x| ops::divide(&x[0], &x[1]));
