@@ -28,6 +28,12 @@ pub trait Analysis: DeserializeOwned + Default {
     const NAME: &'static str;
     /// One line.
     const ABOUT: &'static str;
+    /// Whether every prompt must have a corrupt partner.
+    const NEEDS_PAIRS: bool = false;
+    /// Whether it has a parameter `metric`, which a study sets for all its steps.
+    const TAKES_METRIC: bool = false;
+    /// Whether it has a parameter `reference` (lists of token ids), which `--reference` fills.
+    const TAKES_REFERENCE: bool = false;
     /// Runs it.
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings>;
 }
@@ -38,6 +44,12 @@ pub struct Entry {
     pub name: &'static str,
     /// One line.
     pub about: &'static str,
+    /// Whether every prompt must have a corrupt partner.
+    pub needs_pairs: bool,
+    /// Whether it has a parameter `metric`.
+    pub takes_metric: bool,
+    /// Whether it has a parameter `reference`.
+    pub takes_reference: bool,
     /// Reads the parameters (unknown ones are errors) and runs.
     pub run: fn(toml::Table, &Lab, &Task) -> Result<Findings>,
 }
@@ -47,7 +59,14 @@ pub const ANALYSES: &[Entry] = &[];
 
 /// The registry entry of an analysis.
 pub const fn entry<A: Analysis>() -> Entry {
-    Entry { name: A::NAME, about: A::ABOUT, run: run::<A> }
+    Entry {
+        name: A::NAME,
+        about: A::ABOUT,
+        needs_pairs: A::NEEDS_PAIRS,
+        takes_metric: A::TAKES_METRIC,
+        takes_reference: A::TAKES_REFERENCE,
+        run: run::<A>,
+    }
 }
 
 fn run<A: Analysis>(parameters: toml::Table, lab: &Lab, task: &Task) -> Result<Findings> {
