@@ -1,7 +1,10 @@
 //! Questions put to a model: prompt pairs, their answers, and the positions that have names.
 
+mod batch;
+
 use std::collections::BTreeMap;
 
+pub use batch::Side;
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
