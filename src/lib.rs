@@ -28,5 +28,8 @@ pub mod stats;
 
 pub mod row;
 
+pub mod show;
+pub mod table;
+
 pub mod analysis;
 pub use error::{Error, Result};
