@@ -29,7 +29,11 @@ pub mod stats;
 pub mod row;
 
 pub mod show;
-pub mod table;
 
 pub mod analysis;
+
+pub mod table;
+
+pub mod output;
+
 pub use error::{Error, Result};

@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn numbers_of_a_column_line_up() {
         let show = |v: &[f64]| column(&Column::Num(v.iter().map(|&x| Some(x)).collect()));
-        assert_eq!(show(&[3.14159, -0.02, 0.0]), ["3.142", "-0.020", "0.000"]);
+        assert_eq!(show(&[2.7354, -0.02, 0.0]), ["2.735", "-0.020", "0.000"]);
         assert_eq!(show(&[0.931, 1e-9]), ["0.931", "1.0e-9"]);
         assert_eq!(show(&[12345.6, 2.0]), ["12346", "2"]);
         assert_eq!(show(&[1e-8, f64::NAN, f64::NEG_INFINITY]), ["1.0e-8", "NaN", "-inf"]);

@@ -1,0 +1,202 @@
+//! Run folders and single files, written whole or not at all: with `checkpoint`, the only door to the disk.
+//!
+//! A run writes into `<out>.partial`. [`Folder::finish`] adds the manifest and renames it to `<out>`; a folder dropped
+//! before that (an error, Ctrl-C) is removed, unless [`Folder::keep_partial`] said that it can be continued. A process that is
+//! killed leaves a partial folder behind, whose lock the system lets go: the next run clears or continues it.
+
+mod atomic;
+mod begin;
+mod manifest;
+mod tensors;
+
+pub use atomic::{Written, check_file, write_file_atomically};
+pub use begin::Place;
+pub use manifest::{Manifest, ModelFacts, SCHEMA_VERSION};
+pub use tensors::write_tensors;
+
+use crate::error::{Error, Result};
+use crate::row::Rows;
+use crate::table::{self, Format};
+use atomic::{Filled, failed, parent, stream_file_atomically};
+use candle_core::Tensor;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+/// The file that marks a partial folder as ours; its lock says that a process is at work, its text whether to keep it.
+const MARKER: &str = ".glassbox";
+const RESUMABLE: &str = "resumable\n";
+
+/// A run folder being written.
+#[derive(Debug)]
+pub struct Folder {
+    out: PathBuf,
+    partial: PathBuf,
+    force: bool,
+    resumed: bool,
+    keep: bool,
+    finished: bool,
+    /// Held, not read: the lock on the marker.
+    _lock: File,
+    /// Folders above `out` that were made for it, outermost first.
+    made: Vec<PathBuf>,
+    outputs: BTreeMap<String, Written>,
+    started: SystemTime,
+    clock: Instant,
+}
+
+impl Folder {
+    /// Opens the folder to write in, before any work is done.
+    ///
+    /// A folder that exists and holds something is an error without `force`, and with `force` stays in place until the new one is
+    /// complete. Work left unfinished is continued with `resume`; without it, it is an error if it could be continued, and
+    /// cleared away if not.
+    pub fn create(place: &Place) -> Result<Folder> {
+        begin::begin(place, Path::new("runs"))
+    }
+
+    /// Where the finished run will lie.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// True when this continues unfinished work, whose files [`Folder::read`] gives.
+    pub fn resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// From now on, what is written so far survives an error or Ctrl-C, for `--resume`.
+    pub fn keep_partial(&mut self) -> Result<()> {
+        let marker = self.partial.join(MARKER);
+        fs::write(&marker, RESUMABLE).map_err(|e| failed("write", &marker, &e))?;
+        self.keep = true;
+        Ok(())
+    }
+
+    /// The bytes written under this path so far, by this run or the one it continues.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.inside(path)?;
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed("read", &path, &e)),
+        }
+    }
+
+    /// Writes one file; the path is relative, `/` between its parts. Writing it again replaces it.
+    pub fn write(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
+        self.stream(path, |out| Ok(out.write_all(bytes)?))
+    }
+
+    /// `tables/<name>.csv` and `tables/<name>.parquet`.
+    pub fn table(&mut self, rows: &Rows) -> Result<()> {
+        for format in [Format::Csv, Format::Parquet] {
+            self.write(&format!("tables/{}.{format}", rows.name), &table::write(rows, format)?)?;
+        }
+        Ok(())
+    }
+
+    /// `figures/<name>.svg` and `figures/<name>.png`.
+    pub fn figure(&mut self, name: &str, svg: &str, png: &[u8]) -> Result<()> {
+        self.write(&format!("figures/{name}.svg"), svg.as_bytes())?;
+        self.write(&format!("figures/{name}.png"), png)
+    }
+
+    /// `tensors.safetensors`: the tensors as f32, by name.
+    pub fn tensors(
+        &mut self,
+        tensors: &BTreeMap<String, Tensor>,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        self.stream("tensors.safetensors", |out| tensors::safetensors(out, tensors, metadata))
+    }
+
+    /// Writes `manifest.json` last, moves the folder into place and gives its path.
+    pub fn finish(mut self, manifest: &Manifest) -> Result<PathBuf> {
+        self.account(&self.partial.clone())?;
+        let text = manifest.text(&self.outputs, self.started, self.clock.elapsed(), self.resumed);
+        self.write("manifest.json", text.as_bytes())?;
+        fs::remove_file(self.partial.join(MARKER)).map_err(|e| failed("finish", &self.partial, &e))?;
+        self.finished = true;
+        self.move_into_place().map_err(|e| {
+            let hint = format!("the finished run lies in {}: move it by hand", self.partial.display());
+            Error::file("create", &self.out, e, hint)
+        })?;
+        Ok(self.out.clone())
+    }
+
+    /// Renames the partial folder; a folder that it replaces is moved aside first and removed last.
+    fn move_into_place(&self) -> std::io::Result<()> {
+        if !self.force || fs::symlink_metadata(&self.out).is_err() {
+            // Onto an empty folder this succeeds, onto any other it fails.
+            return fs::rename(&self.partial, &self.out);
+        }
+        let aside = sibling(&self.out, &format!(".old-{}", std::process::id()));
+        fs::rename(&self.out, &aside)?;
+        if let Err(e) = fs::rename(&self.partial, &self.out) {
+            fs::rename(&aside, &self.out)?;
+            return Err(e);
+        }
+        fs::remove_dir_all(&aside).unwrap_or_default(); // the new run is in place: a rest of the old is no failure
+        Ok(())
+    }
+
+    /// Lists files that an earlier process of this run wrote, and removes the temporary ones it left.
+    fn account(&mut self, folder: &Path) -> Result<()> {
+        let entries = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        for entry in entries.map_err(|e| failed("read", folder, &e))? {
+            let path = entry.path();
+            let relative = path.strip_prefix(&self.partial).unwrap_or(&path);
+            let parts: Vec<_> =
+                relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+            let name = parts.join("/");
+            if path.is_dir() {
+                self.account(&path)?;
+            } else if name.ends_with(".tmp") && entry.file_name().to_string_lossy().starts_with('.') {
+                fs::remove_file(&path).map_err(|e| failed("remove", &path, &e))?;
+            } else if name != MARKER && name != "manifest.json" && !self.outputs.contains_key(&name) {
+                self.outputs.insert(name, atomic::measure(&path)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(&mut self, path: &str, fill: impl FnOnce(&mut dyn Write) -> Filled) -> Result<()> {
+        let full = self.inside(path)?;
+        fs::create_dir_all(parent(&full)).map_err(|e| failed("write", &full, &e))?;
+        let written = stream_file_atomically(&full, true, fill)?;
+        self.outputs.insert(path.to_owned(), written);
+        Ok(())
+    }
+
+    /// The path inside the partial folder; a path that would lead out of it is refused.
+    fn inside(&self, path: &str) -> Result<PathBuf> {
+        let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+        if !plain || path.is_empty() {
+            let hint = "names of outputs are relative paths of plain names";
+            return Err(Error::file("write", Path::new(path), "it lies outside the run folder", hint));
+        }
+        Ok(self.partial.join(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.finished || self.keep {
+            return;
+        }
+        fs::remove_dir_all(&self.partial).unwrap_or_default();
+        for folder in self.made.iter().rev() {
+            fs::remove_dir(folder).unwrap_or_default(); // only if it is empty
+        }
+    }
+}
+
+/// `<path><ending>`, beside the path.
+fn sibling(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    path.with_file_name(name)
+}
