@@ -1,5 +1,6 @@
 //! The one integration binary.
 
 mod ops;
+mod promises;
 
 mod output;
