@@ -36,4 +36,6 @@ pub mod table;
 
 pub mod output;
 
+pub mod figure;
+
 pub use error::{Error, Result};

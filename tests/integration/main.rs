@@ -1,5 +1,6 @@
 //! The one integration binary.
 
+mod figure;
 mod ops;
 mod promises;
 

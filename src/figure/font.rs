@@ -1,0 +1,119 @@
+//! The embedded typeface: what is measured is what is drawn, and no system font is read.
+//!
+//! Tokens are hostile text. [`visible`] shows control and direction marks as signs, so that no text can break a line,
+//! reverse its neighbours or hide; escaping for a format is the writer's work.
+
+use std::sync::OnceLock;
+
+use ttf_parser::Face;
+
+/// DejaVu Sans.
+pub const REGULAR: &[u8] = include_bytes!("../../assets/fonts/DejaVuSans.ttf");
+/// DejaVu Sans Bold.
+pub const BOLD: &[u8] = include_bytes!("../../assets/fonts/DejaVuSans-Bold.ttf");
+/// The family name inside the embedded files.
+pub const FAMILY: &str = "DejaVu Sans";
+/// Height of capital letters, in ems: half of it below a middle line puts the baseline.
+pub const CAP: f64 = 0.729;
+
+/// More characters than any figure can show are not even measured.
+const LONGEST: usize = 400;
+
+/// Width in points of `text` at `size` points.
+pub fn width(text: &str, size: f64, bold: bool) -> f64 {
+    static FACES: OnceLock<[Option<Face<'static>>; 2]> = OnceLock::new();
+    let faces = FACES.get_or_init(|| [Face::parse(REGULAR, 0).ok(), Face::parse(BOLD, 0).ok()]);
+    let face = faces[usize::from(bold)].as_ref();
+    let em = |c: char| -> f64 {
+        let advance = face.and_then(|face| {
+            let glyph = face.glyph_index(c)?;
+            Some(f64::from(face.glyph_hor_advance(glyph)?) / f64::from(face.units_per_em()))
+        });
+        advance.unwrap_or(1.0) // a glyph we lack is drawn by the reader's own font, at most an em wide as a rule
+    };
+    text.chars().take(LONGEST).map(em).sum::<f64>() * size
+}
+
+/// Width of the widest of several texts.
+pub fn widest<'a>(texts: impl IntoIterator<Item = &'a str>, size: f64, bold: bool) -> f64 {
+    texts.into_iter().map(|text| width(text, size, bold)).fold(0.0, f64::max)
+}
+
+/// `text` shortened with an ellipsis until it fits `room` points; empty when not even one character fits.
+pub fn fit(text: &str, size: f64, bold: bool, room: f64) -> String {
+    let short: String = text.chars().take(LONGEST).collect();
+    if short.len() == text.len() && width(text, size, bold) <= room {
+        return short;
+    }
+    let mut kept: Vec<char> = short.chars().collect();
+    while kept.pop().is_some() {
+        let mut tried: String = kept.iter().collect();
+        tried.push('…');
+        if width(&tried, size, bold) <= room {
+            return if kept.is_empty() { String::new() } else { tried };
+        }
+    }
+    String::new()
+}
+
+/// Text whose every character can be seen: line ends, tabs, control and direction marks become signs.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push('↵'),
+            '\r' => out.push('␍'),
+            '\t' => out.push('→'),
+            '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{3000}' => out.push(' '),
+            c if c.is_control() || is_format(c) => out.push_str(&format!("<{:02X}>", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A token as a label: as [`visible`], with spaces at its ends as `·` and the empty token as `∅`.
+pub fn token(text: &str) -> String {
+    let seen = visible(text);
+    if seen.is_empty() {
+        return "∅".to_owned();
+    }
+    let lead = seen.chars().take_while(|c| *c == ' ').count();
+    if lead == seen.chars().count() {
+        return "·".repeat(lead);
+    }
+    let tail = seen.chars().rev().take_while(|c| *c == ' ').count();
+    format!("{}{}{}", "·".repeat(lead), seen.trim_matches(' '), "·".repeat(tail))
+}
+
+/// Marks without ink that change what is around them: direction, joining, byte order, tags, line separators.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{fdd0}'..='\u{fdef}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{fffe}'..='\u{ffff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_are_the_fonts_own() {
+        assert!((width("MM", 10.0, false) - 2.0 * 8.628).abs() < 0.01);
+        assert!(width("name mover", 7.0, true) > width("name mover", 7.0, false));
+    }
+
+    #[test]
+    fn hostile_text_becomes_visible() {
+        assert_eq!(visible("a\nb\u{202e}c\u{0}"), "a↵b<202E>c<00>");
+        assert_eq!(token(" Mary"), "·Mary");
+        assert_eq!((token(""), token("  ")), ("∅".to_owned(), "··".to_owned()));
+    }
+
+    #[test]
+    fn long_text_is_shortened_to_its_room() {
+        let short = fit(&"antidisestablishment".repeat(500), 7.0, false, 40.0);
+        assert!(short.ends_with('…') && width(&short, 7.0, false) <= 40.0);
+        assert_eq!(fit("wide", 7.0, false, 1.0), "");
+    }
+}

@@ -1,0 +1,293 @@
+//! Panels of coloured cells that share one scale, one colour bar and their tick labels.
+//!
+//! Heat maps, attention patterns and lens tables are grids. Few cells are drawn as vectors that can be asked for
+//! their value; many are drawn as one small raster per panel.
+
+use crate::figure::axes::{LABEL, TICK};
+use crate::figure::color::{FAINT, INK, MASKED, MISSING, Scale};
+use crate::figure::colorbar::Bar;
+use crate::figure::font;
+use crate::figure::labels::{self, Tick};
+use crate::figure::scene::{Anchor, Fill, Frame, Group, Item, Scene, Stroke, Text};
+
+/// More cells than this are drawn as rasters.
+const MOST_VECTORS: usize = 2500;
+/// A grid is made no taller than this: its cells shrink.
+const TALLEST: f64 = 600.0;
+/// Between panels.
+const GAP: f64 = 8.0;
+/// Between ticks and cells.
+const NEAR: f64 = 3.0;
+/// Room at the figure's edge.
+const EDGE: f64 = 2.0;
+
+/// A grid to be laid out and drawn.
+pub struct Grid {
+    /// One or more panels of `rows × columns` cells.
+    pub panels: Vec<Panel>,
+    /// Labels of the columns.
+    pub columns: Vec<Tick>,
+    /// Labels of the rows, from the top.
+    pub rows: Vec<Tick>,
+    /// Colours of all panels.
+    pub scale: Scale,
+    /// Words along the colour bar.
+    pub bar: String,
+    /// Words along the axes.
+    pub names: [String; 2],
+    /// Width of the picture.
+    pub width: f64,
+    /// Shape of the cells.
+    pub shape: Shape,
+    /// Small print below, for what was left out.
+    pub note: String,
+}
+
+/// The shape of cells.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shape {
+    /// As high as wide, between these sizes where there is room; text is left out unless all of it fits.
+    Square(f64, f64),
+    /// This high and as wide as there is room; text is shortened to fit.
+    Text(f64),
+}
+
+/// One panel.
+pub struct Panel {
+    /// Written above it; empty for none.
+    pub name: String,
+    /// Row by row from the top.
+    pub cells: Vec<Cell>,
+}
+
+/// One cell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Cell {
+    /// Cannot exist: the future under a causal mask.
+    Masked,
+    /// Has no value: hatched.
+    #[default]
+    Missing,
+    /// Has a value.
+    Reading(Reading),
+}
+
+/// A value in a cell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reading {
+    /// The number; NaN is drawn as missing.
+    pub value: f64,
+    /// Written into the cell.
+    pub text: String,
+    /// Set in bold.
+    pub bold: bool,
+    /// Drawn with an outline: its interval excludes zero.
+    pub outlined: bool,
+    /// Shown on hover.
+    pub tip: String,
+}
+
+/// Sizes that follow from the room there is.
+struct Layout {
+    /// Panels beside each other.
+    across: usize,
+    cell: [f64; 2],
+    left: f64,
+    title: f64,
+    labels: labels::Plan,
+}
+
+impl Grid {
+    /// The finished picture.
+    pub fn draw(&self) -> Scene {
+        let (columns, rows) = (self.columns.len().max(1), self.rows.len().max(1));
+        let title = if self.panels.iter().any(|p| !p.name.is_empty()) { LABEL + 3.0 } else { 0.0 };
+        let high = |l: &Layout| {
+            let down = self.panels.len().div_ceil(l.across) as f64;
+            down * (l.title + rows as f64 * l.cell[1]) + (down - 1.0) * GAP
+        };
+        let top = EDGE + if title == 0.0 { 2.0 } else { 0.0 };
+        let below = |l: &Layout| top + high(l) + NEAR + l.labels.height;
+        let named = |l: &Layout| below(l) + if self.names[0].is_empty() { 0.0 } else { LABEL + 3.0 };
+        // The bar's label is broken to the picture's height, which follows from the room that the bar leaves.
+        let beside = |room: f64| Bar::new(&self.scale, &self.bar, true, 200.0, room).depth() + GAP;
+        let mut layout = self.layout(columns, rows, title, beside(f64::INFINITY));
+        for _ in 0..3 {
+            layout = self.layout(columns, rows, title, beside(named(&layout) - 4.0));
+        }
+        let upright = high(&layout) >= 62.0;
+        if !upright {
+            layout = self.layout(columns, rows, title, 0.0);
+        }
+        let (w, h) = (columns as f64 * layout.cell[0], rows as f64 * layout.cell[1]);
+        let body = layout.across as f64 * (w + GAP) - GAP;
+        let length =
+            if upright { (high(&layout) - title).min(200.0) } else { (self.width - 60.0).clamp(60.0, 150.0) };
+        let room = if upright { named(&layout) - 4.0 } else { self.width - 8.0 };
+        let bar = Bar::new(&self.scale, &self.bar, upright, length, room);
+        let content = layout.left + body + if upright { GAP + bar.depth() } else { 0.0 };
+        let shift = ((self.width - content) / 2.0).max(EDGE);
+        let (below, named) = (below(&layout), named(&layout));
+        let barred = named + if upright { 0.0 } else { 6.0 + bar.depth() };
+        let height = barred + if self.note.is_empty() { EDGE } else { 11.0 };
+
+        let mut scene = Scene::new(self.width, height);
+        let x0 = shift + layout.left;
+        for (i, panel) in self.panels.iter().enumerate() {
+            let (across, down) = (i % layout.across, i / layout.across);
+            let x = x0 + across as f64 * (w + GAP);
+            let y = top + down as f64 * (h + layout.title + GAP) + layout.title;
+            let frame = Frame::new(x, y, w, h);
+            if !panel.name.is_empty() {
+                let name = font::fit(&font::visible(&panel.name), LABEL, false, w + GAP - 2.0);
+                scene.add(Text::new(x + w / 2.0, y - 3.0, name, LABEL).anchor(Anchor::Middle));
+            }
+            self.panel(&mut scene, panel, frame, layout.cell);
+            if across == 0 {
+                self.row_labels(&mut scene, frame, layout.cell[1]);
+            }
+            if i + layout.across >= self.panels.len() {
+                layout.labels.draw(&mut scene, x + layout.cell[0] / 2.0, y + h + NEAR, layout.cell[0]);
+            }
+        }
+        let frame = Frame::new(x0, top + title, body, high(&layout) - title);
+        let x_name = (self.names[0].as_str(), below + LABEL);
+        let y_name = (self.names[1].as_str(), shift + LABEL * font::CAP);
+        crate::figure::axes::name(&mut scene, frame, Some(x_name), Some(y_name));
+        if upright {
+            bar.draw(&mut scene, x0 + body + GAP, frame.y + (frame.h - length) / 2.0);
+        } else {
+            bar.draw(
+                &mut scene,
+                (x0 + body / 2.0 - length / 2.0).clamp(8.0, self.width - length - 8.0),
+                named + 6.0,
+            );
+        }
+        if !self.note.is_empty() {
+            let note = font::fit(&self.note, 6.0, false, self.width - 4.0);
+            scene.add(Text::new(EDGE, height - 3.0, note, 6.0).color(FAINT));
+        }
+        scene
+    }
+
+    fn layout(&self, columns: usize, rows: usize, title: f64, bar: f64) -> Layout {
+        let widest =
+            self.rows.iter().map(|t| font::width(&t.text, TICK, t.bold)).fold(0.0, f64::max).min(64.0);
+        let name = if self.names[1].is_empty() { 0.0 } else { LABEL + 3.0 };
+        let mut left = name + widest + NEAR;
+        let size = |left: f64, across: usize| {
+            let room = self.width - 2.0 * EDGE - left - bar - (across - 1) as f64 * GAP;
+            let each = (room / (across * columns) as f64).max(0.2);
+            let down = self.panels.len().div_ceil(across).max(1) as f64;
+            let high = (TALLEST - down * (title + GAP)) / (down * rows as f64);
+            match self.shape {
+                Shape::Square(_, most) => [each.min(most).min(high.max(1.0)); 2],
+                Shape::Text(height) => [each, height],
+            }
+        };
+        let least = if let Shape::Square(least, _) = self.shape { least } else { 23.0 };
+        let pick = |left: f64| {
+            (1..=self.panels.len().max(1)).rev().find(|n| size(left, *n)[0] >= least).unwrap_or(1)
+        };
+        let mut across = pick(left);
+        let mut cell = size(left, across);
+        let mut labels = labels::plan(&self.columns, cell[0]);
+        let reach = labels.left - cell[0] / 2.0;
+        if reach > left {
+            left = reach;
+            across = pick(left);
+            cell = size(left, across);
+            labels = labels::plan(&self.columns, cell[0]);
+        }
+        Layout { across, cell, left, title, labels }
+    }
+
+    fn row_labels(&self, scene: &mut Scene, frame: Frame, step: f64) {
+        let stride = labels::every(step, TICK);
+        let numeric = self.rows.iter().all(|t| t.text.parse::<f64>().is_ok());
+        let first: f64 = self.rows.first().and_then(|t| t.text.parse().ok()).unwrap_or(0.0);
+        for (i, tick) in self.rows.iter().enumerate() {
+            // Rows counted from the bottom keep the label of their first row too.
+            let place = if numeric && first > 0.0 { self.rows.len() - 1 - i } else { i };
+            if place % stride == 0 {
+                let text = font::fit(&tick.text, TICK, tick.bold, 64.0);
+                let text = Text::new(frame.x - NEAR, frame.y + (i as f64 + 0.5) * step, text, TICK).middle();
+                scene.add(text.anchor(Anchor::End).bold(tick.bold));
+            }
+        }
+    }
+
+    fn panel(&self, scene: &mut Scene, panel: &Panel, frame: Frame, [w, h]: [f64; 2]) {
+        let columns = self.columns.len().max(1);
+        let place = |i: usize| {
+            Frame::new(frame.x + (i % columns) as f64 * w, frame.y + (i / columns) as f64 * h, w, h)
+        };
+        let raster = self.panels.iter().map(|p| p.cells.len()).sum::<usize>() > MOST_VECTORS;
+        let size = self.text_size(panel, w, h);
+        let mut items = Vec::new();
+        if raster {
+            items.push(Item::Image { at: frame, columns, rgba: self.raster(panel) });
+        }
+        for (i, cell) in panel.cells.iter().enumerate() {
+            let at = place(i);
+            match cell {
+                Cell::Reading(reading) if !reading.value.is_nan() => {
+                    let mut cell = Vec::new();
+                    let ground = self.scale.color(reading.value);
+                    if !raster {
+                        cell.push(Item::Rect(at, Fill::Solid(ground), None));
+                    }
+                    if let Some(size) = size {
+                        let text = font::fit(&reading.text, size, reading.bold, w - 1.6);
+                        let text = Text::new(at.x + w / 2.0, at.y + h / 2.0, text, size).middle();
+                        if !text.text.is_empty() {
+                            cell.push(
+                                text.anchor(Anchor::Middle).bold(reading.bold).color(ground.ink()).into(),
+                            );
+                        }
+                    }
+                    if !cell.is_empty() {
+                        items
+                            .push(Group { tip: reading.tip.clone(), items: cell, ..Group::default() }.into());
+                    }
+                }
+                _ if raster => {}
+                Cell::Masked => items.push(Item::Rect(at, Fill::Solid(MASKED), None)),
+                Cell::Missing | Cell::Reading(_) => {
+                    let items_ = vec![Item::Rect(at, Fill::Hatch, None)];
+                    items.push(Group { tip: "no value".into(), items: items_, ..Group::default() }.into());
+                }
+            }
+        }
+        for (i, cell) in panel.cells.iter().enumerate() {
+            if matches!(cell, Cell::Reading(r) if r.outlined && !r.value.is_nan()) && w > 3.0 {
+                let (at, inset) = (place(i), 0.5);
+                let inside = Frame::new(at.x + inset, at.y + inset, w - 2.0 * inset, h - 2.0 * inset);
+                items.push(Item::Rect(inside, Fill::None, Some(Stroke::solid(INK, 0.7))));
+            }
+        }
+        let data = vec![("panel".to_owned(), panel.name.clone())];
+        scene.add(Group { data, crisp: true, items, ..Group::default() });
+        scene.add(Item::Rect(frame, Fill::None, Some(Stroke::solid(FAINT, 0.5))));
+    }
+
+    /// The size of text in cells: none where a square cell is too small for any of it.
+    fn text_size(&self, panel: &Panel, w: f64, h: f64) -> Option<f64> {
+        let fits = |size: &f64| {
+            let texts =
+                panel.cells.iter().filter_map(|c| if let Cell::Reading(r) = c { Some(r) } else { None });
+            let widest = texts.map(|r| font::width(&r.text, *size, r.bold)).fold(0.0, f64::max);
+            *size * 1.1 <= h && (matches!(self.shape, Shape::Text(_)) || widest <= w - 1.6)
+        };
+        [7.0, 6.5, 6.0, 5.5, 5.0].into_iter().find(fits)
+    }
+
+    fn raster(&self, panel: &Panel) -> Vec<u8> {
+        let color = |cell: &Cell| match cell {
+            Cell::Reading(r) if !r.value.is_nan() => self.scale.color(r.value),
+            Cell::Masked => MASKED,
+            Cell::Missing | Cell::Reading(_) => MISSING,
+        };
+        panel.cells.iter().map(color).flat_map(|c| [c.r, c.g, c.b, 255]).collect()
+    }
+}

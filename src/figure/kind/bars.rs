@@ -1,0 +1,205 @@
+//! Sorted horizontal bars with intervals: which components matter, and by how much.
+
+use crate::error::Result;
+use crate::figure::Figure;
+use crate::figure::axes::{self, Axis, LABEL, Mark, Shape, TICK, TICK_MARK};
+use crate::figure::color::{CATEGORICAL, Color, FAINT, INK, NEGATIVE, POSITIVE};
+use crate::figure::font;
+use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Stroke, Text};
+use crate::figure::ticks;
+use crate::figure::view::{Preset, Series, Sort, View, optional_numbers, optional_texts};
+use crate::row::Rows;
+
+/// This picture.
+pub const FIGURE: Figure = Figure {
+    name: "bars",
+    about: "sorted horizontal bars: `label`, `value` with `lo` and `hi`, or several `series`; `role` adds words, `top` keeps the largest",
+    draw,
+};
+
+/// Bars kept when the view does not say.
+const KEPT: usize = 20;
+
+/// One drawn number of every bar.
+struct Numbers {
+    name: String,
+    value: Vec<Option<f64>>,
+    lo: Vec<Option<f64>>,
+    hi: Vec<Option<f64>>,
+}
+
+fn draw(rows: &Rows, view: &View) -> Result<Scene> {
+    let labels: Vec<String> =
+        rows.texts(view.need("label", &view.label)?)?.iter().map(|l| font::visible(l)).collect();
+    let roles = optional_texts(rows, &view.role)?;
+    let series = view.all_series()?;
+    let all: Vec<Numbers> = series.iter().map(|s| numbers(rows, s)).collect::<Result<_>>()?;
+    let (order, left_out) = order(&all, view);
+
+    let width = view.width.points(Preset::Page);
+    let n = all.len().max(1);
+    let thick = if n == 1 { 7.0 } else { 4.6 };
+    let pitch = n as f64 * thick + if n == 1 { 4.0 } else { 5.0 };
+    let role = |i: usize| roles.as_ref().map_or_else(String::new, |r| font::visible(&r[i]));
+    let room = width * 0.42;
+    let name = |i: usize| font::fit(&labels[i], TICK, false, room);
+    let full = |i: usize| {
+        let (name, role) = (name(i), role(i));
+        let rest = room - font::width(&name, TICK, false) - 4.0;
+        let role = font::fit(&role, TICK, false, rest);
+        (name, role)
+    };
+    let used = |i: usize| {
+        let (name, role) = full(i);
+        let gap = if role.is_empty() { 0.0 } else { 4.0 };
+        font::width(&name, TICK, false) + gap + font::width(&role, TICK, false)
+    };
+    let left = order.iter().map(|i| used(*i)).fold(0.0, f64::max) + 6.0;
+    let legend = if n > 1 { 13.0 } else { 3.0 };
+
+    let drawn = all.iter().flat_map(|s| order.iter().flat_map(|i| [s.value[*i], s.lo[*i], s.hi[*i]]));
+    let range = view.limits.unwrap_or_else(|| axes::spread(drawn.flatten(), &[0.0], 0.04));
+    let note = note(&all, &left_out);
+    let high = order.len() as f64 * pitch + 4.0;
+    let below = TICK_MARK * 2.0 + TICK + LABEL + 6.0 + if note.is_empty() { 0.0 } else { 9.0 };
+    let mut scene = Scene::new(width, legend + high + below);
+    let frame = Frame::new(left, legend, width - left - 10.0, high);
+    let x = Axis::round(range, (frame.w / 45.0).clamp(2.0, 8.0) as usize, true);
+    let y = Axis { range: [high, 0.0], ticks: Vec::new(), rules: false, bare: true };
+    let mut marks = Vec::new();
+    for (row, &i) in order.iter().enumerate() {
+        let top = 2.0 + row as f64 * pitch + (pitch - n as f64 * thick) / 2.0;
+        let (name, role) = full(i);
+        let middle = legend + top + n as f64 * thick / 2.0;
+        let label = Text::new(4.0, middle, name, TICK).middle();
+        let after = label.x + label.width() + 4.0;
+        scene.add(label);
+        scene.add(Text::new(after, middle, role, TICK).middle().color(FAINT));
+        for (k, s) in all.iter().enumerate() {
+            let place = top + k as f64 * thick;
+            marks.extend(bar(s, i, &labels[i], range, (k, n, place, thick)));
+            if s.value[i].is_none_or(f64::is_nan) {
+                let zero = x.place(0f64.clamp(range[0], range[1]), frame.x, frame.right());
+                let stub = Frame::new(zero, frame.y + place + 0.4, 8.0, thick - 0.8);
+                scene.add(Item::Rect(stub, Fill::Hatch, None));
+            }
+        }
+    }
+    axes::plot(&mut scene, frame, &x, &y, &marks)?;
+    if (range[0]..=range[1]).contains(&0.0) {
+        let zero = x.place(0.0, frame.x, frame.right());
+        scene.line([zero, frame.y], [zero, frame.bottom()], Stroke::solid(INK, 0.6));
+    }
+    let words = if view.value_label.is_empty() {
+        series[0].value.replace('_', " ")
+    } else {
+        font::visible(&view.value_label)
+    };
+    let words = if n > 1 && view.value_label.is_empty() { String::new() } else { words };
+    axes::name(
+        &mut scene,
+        frame,
+        Some((&words, frame.bottom() + TICK_MARK * 2.0 + TICK + LABEL + 1.0)),
+        None,
+    );
+    if n > 1 {
+        key(&mut scene, &all, frame);
+    }
+    if !note.is_empty() {
+        let y = scene.height - 3.0;
+        scene.add(Text::new(4.0, y, note, 6.0).color(FAINT));
+    }
+    Ok(scene)
+}
+
+/// One bar with its interval; nothing where the value is missing.
+fn bar(
+    s: &Numbers,
+    i: usize,
+    label: &str,
+    [lowest, highest]: [f64; 2],
+    (k, n, top, thick): (usize, usize, f64, f64),
+) -> Vec<Mark> {
+    let clamp = |v: f64| v.clamp(lowest, highest);
+    let Some(v) = s.value[i].filter(|v| !v.is_nan()) else { return Vec::new() };
+    let color = if n > 1 {
+        shade(k)
+    } else if v < 0.0 {
+        NEGATIVE
+    } else {
+        POSITIVE
+    };
+    let tip = if n > 1 {
+        format!("{label}, {}: {}", s.name, ticks::number(v))
+    } else {
+        format!("{label}: {}", ticks::number(v))
+    };
+    let (from, to) = ([clamp(0.0), top + 0.4], [clamp(v), top + thick - 0.4]);
+    let mut marks = vec![Mark { tip, shape: Shape::Bar { from, to, color } }];
+    if let (Some(lo), Some(hi)) = (s.lo[i].filter(|v| !v.is_nan()), s.hi[i].filter(|v| !v.is_nan())) {
+        let (middle, cap) = (top + thick / 2.0, thick * 0.25);
+        let mut line =
+            |points| marks.push(Shape::Line { points, color: INK, width: 0.7, dash: false }.into());
+        line(vec![[clamp(lo), middle], [clamp(hi), middle]]);
+        for end in [lo, hi].into_iter().filter(|v| *v == clamp(*v)) {
+            line(vec![[end, middle - cap], [end, middle + cap]]);
+        }
+    }
+    marks
+}
+
+/// The places of the kept rows, in drawing order, and of those left out.
+fn order(all: &[Numbers], view: &View) -> (Vec<usize>, Vec<usize>) {
+    let rows = all.first().map_or(0, |s| s.value.len());
+    let first = |i: usize| all.first().and_then(|s| s.value[i]).unwrap_or(f64::NAN);
+    let size = |i: usize| {
+        all.iter().filter_map(|s| s.value[i]).filter(|v| !v.is_nan()).map(f64::abs).fold(-1.0, f64::max)
+    };
+    let mut by_size: Vec<usize> = (0..rows).collect();
+    by_size.sort_by(|a, b| size(*b).total_cmp(&size(*a)).then(a.cmp(b)));
+    let mut kept: Vec<usize> = by_size.iter().copied().take(view.top.unwrap_or(KEPT).max(1)).collect();
+    let left_out = by_size[kept.len()..].to_vec();
+    let descending = |v: f64| if v.is_nan() { f64::NEG_INFINITY } else { v };
+    match view.sort {
+        Sort::Value => {
+            kept.sort_by(|a, b| descending(first(*b)).total_cmp(&descending(first(*a))).then(a.cmp(b)))
+        }
+        Sort::Size => kept.sort_by(|a, b| {
+            descending(first(*b).abs()).total_cmp(&descending(first(*a).abs())).then(a.cmp(b))
+        }),
+        Sort::Table => kept.sort_unstable(),
+    }
+    (kept, left_out)
+}
+
+fn note(all: &[Numbers], left_out: &[usize]) -> String {
+    let sizes = all.iter().flat_map(|s| left_out.iter().filter_map(|i| s.value[*i]));
+    let most = sizes.filter(|v| !v.is_nan()).map(f64::abs).fold(0.0, f64::max);
+    match left_out.len() {
+        0 => String::new(),
+        n => format!("{n} more not shown, each of size at most {}", ticks::number(most)),
+    }
+}
+
+fn key(scene: &mut Scene, all: &[Numbers], frame: Frame) {
+    let mut x = frame.x;
+    for (k, s) in all.iter().enumerate() {
+        scene.add(Item::Rect(Frame::new(x, 3.5, 9.0, 5.0), Fill::Solid(shade(k)), None));
+        let text = Text::new(x + 12.0, 6.0, font::visible(&s.name), TICK).middle().anchor(Anchor::Start);
+        x += 12.0 + text.width() + 12.0;
+        scene.add(text);
+    }
+}
+
+fn shade(k: usize) -> Color {
+    CATEGORICAL[k % CATEGORICAL.len()]
+}
+
+fn numbers(rows: &Rows, series: &Series) -> Result<Numbers> {
+    Ok(Numbers {
+        name: if series.name.is_empty() { series.value.replace('_', " ") } else { series.name.clone() },
+        value: rows.numbers(&series.value)?,
+        lo: optional_numbers(rows, &series.lo)?,
+        hi: optional_numbers(rows, &series.hi)?,
+    })
+}

@@ -1,0 +1,4 @@
+//! One file per picture.
+
+pub mod bars;
+pub mod heatmap;

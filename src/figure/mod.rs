@@ -1,0 +1,71 @@
+//! Pictures of tables, good enough for papers.
+//!
+//! A [`View`] says as data which columns of a table go where; [`draw`] makes a [`Scene`], a drawing in points; a scene
+//! is written as SVG or PNG. Nothing here knows a model. Promises:
+//!
+//! - the same table and view give the same bytes;
+//! - text is at least 5 points, lines at least half a point, no system font is read;
+//! - a missing value is hatched, never drawn as zero; clipped colours are shown as clipped;
+//! - tokens are hostile text: no token can become markup or hide.
+//!
+//! A new picture is one file in `kind/` and one line in [`FIGURES`].
+
+pub mod color;
+pub mod font;
+pub mod scene;
+pub mod view;
+
+mod axes;
+mod backend;
+mod colorbar;
+mod grid;
+pub mod kind;
+mod labels;
+mod png;
+mod svg;
+mod ticks;
+
+pub use png::{PRINT, SCREEN_2X};
+pub use scene::Scene;
+pub use view::View;
+
+use crate::error::{Error, Result};
+use crate::row::Rows;
+
+/// A kind of picture.
+pub struct Figure {
+    /// The name a view gives as its `kind`.
+    pub name: &'static str,
+    /// What it shows and which columns it needs, in one sentence.
+    pub about: &'static str,
+    /// Draws the rows that the view keeps.
+    pub draw: fn(&Rows, &View) -> Result<Scene>,
+}
+
+/// Every kind of picture.
+pub const FIGURES: &[Figure] = &[kind::bars::FIGURE, kind::heatmap::FIGURE];
+
+/// Draws what the view asks for.
+pub fn draw(rows: &Rows, view: &View) -> Result<Scene> {
+    let names = || FIGURES.iter().map(|figure| figure.name);
+    let figure = FIGURES
+        .iter()
+        .find(|figure| figure.name == view.kind)
+        .ok_or_else(|| Error::unknown("picture", &view.kind, names()))?;
+    let mut scene = (figure.draw)(&view.rows(rows)?, view)?;
+    scene.title = if view.name.is_empty() { figure.name.to_owned() } else { view.name.clone() };
+    scene.caption = view.caption.clone();
+    Ok(scene)
+}
+
+impl Scene {
+    /// The drawing as one SVG document.
+    pub fn to_svg(&self) -> String {
+        svg::write(self)
+    }
+
+    /// The drawing as PNG; see [`PRINT`] and [`SCREEN_2X`].
+    pub fn to_png(&self, dpi: f64) -> Result<Vec<u8>> {
+        png::write(self, dpi)
+    }
+}

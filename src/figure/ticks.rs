@@ -1,0 +1,105 @@
+//! Round numbers along an axis, and how numbers are written.
+
+/// About `count` round values inside `lo..=hi`.
+pub fn nice(lo: f64, hi: f64, count: usize) -> Vec<f64> {
+    let step = step(lo, hi, count);
+    if !(step > 0.0 && step.is_finite()) {
+        return vec![lo];
+    }
+    let (first, last) = ((lo / step - 1e-6).ceil(), (hi / step + 1e-6).floor());
+    let steps = (last - first).clamp(0.0, 1000.0) as usize;
+    (0..=steps).map(|i| (first + i as f64) * step).collect()
+}
+
+/// Labels for values a constant step apart, all with the same number of decimals.
+pub fn labels(values: &[f64]) -> Vec<String> {
+    let step = values.windows(2).map(|w| (w[1] - w[0]).abs()).fold(f64::INFINITY, f64::min);
+    let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    let unit = if step.is_finite() && step > 0.0 { step } else { largest };
+    if largest != 0.0 && !(1e-4..1e6).contains(&largest) {
+        return values.iter().map(|v| minus(short(*v))).collect();
+    }
+    let decimals = (0..8).find(|d| is_whole(unit * 10f64.powi(*d))).unwrap_or(8) as usize;
+    values.iter().map(|v| minus(format!("{:.decimals$}", v + 0.0))).collect()
+}
+
+/// A number in few characters: three significant digits, a true minus sign.
+pub fn number(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "∞" } else { "−∞" }.to_owned();
+    }
+    let size = value.abs();
+    minus(match size {
+        0.0 => "0".to_owned(),
+        _ if !(1e-3..1e5).contains(&size) => short(value),
+        _ if size >= 100.0 => format!("{value:.0}"),
+        _ if size >= 9.995 => format!("{value:.1}"),
+        _ if size >= 0.0995 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    })
+}
+
+/// A number for a small cell: two decimals, without the zero before the point.
+pub fn cell(value: f64) -> String {
+    if !value.is_finite() || value.abs() >= 9.995 {
+        return if value.is_finite() { minus(format!("{value:.0}")) } else { number(value) };
+    }
+    let decimals = if value.abs() >= 0.995 { 1 } else { 2 };
+    let text = format!("{value:.decimals$}");
+    let zero = text.chars().all(|c| matches!(c, '-' | '0' | '.'));
+    if zero { "0".to_owned() } else { minus(text.replace("0.", ".")) }
+}
+
+fn step(lo: f64, hi: f64, count: usize) -> f64 {
+    let rough = (hi - lo) / count.max(1) as f64;
+    let power = 10f64.powf(rough.log10().floor());
+    let lead = rough / power;
+    let round = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|r| lead <= r * 1.0001);
+    round.unwrap_or(10.0) * power
+}
+
+fn is_whole(v: f64) -> bool {
+    (v - v.round()).abs() < 1e-6 * v.abs().max(1e-9) && v.round() != 0.0
+}
+
+/// Scientific notation with at most two decimals.
+fn short(value: f64) -> String {
+    let text = format!("{value:.2e}");
+    let Some((digits, power)) = text.split_once('e') else { return text };
+    let digits = digits.trim_end_matches('0').trim_end_matches('.');
+    format!("{digits}e{power}")
+}
+
+fn minus(text: String) -> String {
+    text.replace('-', "−")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        assert_eq!(nice(-1.0, 1.0, 4), [-1.0, -0.5, 0.0, 0.5, 1.0]);
+        assert_eq!(labels(&nice(0.0, 0.97, 5)), ["0.0", "0.2", "0.4", "0.6", "0.8"]);
+        assert_eq!(labels(&nice(-12.0, 3.0, 4)), ["−10", "−5", "0"].map(String::from));
+        assert_eq!(nice(2.0, 2.0, 4), [2.0]);
+        assert_eq!(labels(&[0.0, 2.5, 5.0]), ["0.0", "2.5", "5.0"]);
+        assert!(labels(&nice(0.0, 1e-9, 3)).iter().any(|l| l.contains('e')));
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(
+            [number(-0.1234), number(12.345), number(1e-7), number(0.0)],
+            ["−0.12", "12.3", "1e−7", "0"]
+        );
+        assert_eq!(
+            [cell(0.983), cell(-0.05), cell(0.0001), cell(12.3), cell(0.999)],
+            [".98", "−.05", "0", "12", "1.0"]
+        );
+    }
+}

@@ -1,0 +1,286 @@
+//! A picture asked for as data: which table columns go where.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::figure::color::Map;
+use crate::row::{Column, Rows};
+
+/// One picture of one table. Columns are named; what is left out takes the kind's default.
+///
+/// ```
+/// let view: glassbox::figure::View = toml::from_str(r#"
+///     kind = "heatmap"
+///     x = "head"
+///     y = "layer"
+///     value = "effect"
+///     value_label = "share of the logit difference restored"
+///     only = { site = "z", direction = "denoise" }
+/// "#).unwrap();
+/// assert_eq!(view.kind, "heatmap");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct View {
+    /// File name without extension; the caller's, not used in drawing.
+    pub name: String,
+    /// Name of the table it draws; the caller's, not used in drawing.
+    pub table: String,
+    /// Which picture: a name in [`FIGURES`](crate::figure::FIGURES).
+    pub kind: String,
+    /// The caption. It becomes the description inside the file, not part of the drawing.
+    pub caption: String,
+    /// Keep only rows whose columns have these values, compared as text.
+    pub only: BTreeMap<String, String>,
+
+    /// Column across.
+    pub x: Option<String>,
+    /// Column down or up.
+    pub y: Option<String>,
+    /// Column of the drawn number.
+    pub value: Option<String>,
+    /// Column with the interval's lower end.
+    pub lo: Option<String>,
+    /// Column with the interval's upper end.
+    pub hi: Option<String>,
+    /// Several drawn numbers side by side, instead of `value`, `lo` and `hi`.
+    pub series: Vec<Series>,
+    /// Column that splits the rows into panels.
+    pub facet: Option<String>,
+    /// Column that splits the rows into lines, colours or strips.
+    pub group: Option<String>,
+    /// Column that names a row: component, point.
+    pub label: Option<String>,
+    /// Column with a few words after the name: role.
+    pub role: Option<String>,
+    /// Column of text written into a cell: top token.
+    pub text: Option<String>,
+    /// Column with the token that stands at each `x`.
+    pub x_text: Option<String>,
+    /// Column with the token that stands at each `y`.
+    pub y_text: Option<String>,
+    /// Yes-or-no column: tokens to set in bold, cells to mark.
+    pub mark: Option<String>,
+
+    /// Words along the x axis.
+    pub x_label: String,
+    /// Words along the y axis.
+    pub y_label: String,
+    /// Words along the colour bar or value axis.
+    pub value_label: String,
+    /// How wide the picture is.
+    pub width: Width,
+    /// Height in points where the kind lets it be chosen.
+    pub height: Option<f64>,
+    /// Where layer 0 (the first row of a grid) stands.
+    pub layer_axis: Option<LayerAxis>,
+    /// The colour map; by default `rdbu` where sign matters, `blues` for probabilities.
+    pub map: Option<Map>,
+    /// Limits of the colours or of the value axis; values outside are shown as clipped.
+    pub limits: Option<[f64; 2]>,
+    /// How many to label (grids, points) or to keep (bars); 0 = none.
+    pub top: Option<usize>,
+    /// Order of bars.
+    pub sort: Sort,
+    /// A logarithmic x axis.
+    pub log_x: bool,
+    /// Dashed lines at values that matter.
+    pub references: Vec<Reference>,
+}
+
+/// A drawn number: its column, its interval, its name in the legend.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Series {
+    /// Column of the number.
+    pub value: String,
+    /// Column with the interval's lower end.
+    pub lo: Option<String>,
+    /// Column with the interval's upper end.
+    pub hi: Option<String>,
+    /// Name in the legend; by default the column's.
+    pub name: String,
+}
+
+/// A dashed line with a name.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// Where on the value axis.
+    pub at: f64,
+    /// What it is.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// Width of a picture: a column of a venue, or points.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Default)]
+#[serde(untagged)]
+pub enum Width {
+    /// A named width.
+    #[serde(skip)]
+    #[default]
+    Default,
+    /// `col`, `full` or `page`.
+    Named(Preset),
+    /// In points (1/72 inch).
+    Points(f64),
+}
+
+/// Widths that venues print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// One column of two: 3.25 inches.
+    Col,
+    /// Both columns: 6.75 inches.
+    Full,
+    /// The text of a one-column page (NeurIPS, ICLR): 5.5 inches.
+    Page,
+}
+
+/// Where the first row of a grid stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerAxis {
+    /// Layer 0 at the top.
+    Down,
+    /// Layer 0 at the bottom.
+    Up,
+    /// Layers run across: x and y are exchanged.
+    X,
+}
+
+/// Order of bars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Sort {
+    /// Largest value first.
+    #[default]
+    Value,
+    /// Largest size first, whatever its sign.
+    Size,
+    /// As in the table.
+    Table,
+}
+
+impl Width {
+    /// In points, within what can be laid out.
+    pub fn points(self, default: Preset) -> f64 {
+        let preset = match self {
+            Width::Points(points) if points.is_finite() => return points.clamp(120.0, 2000.0),
+            Width::Named(preset) => preset,
+            Width::Points(_) | Width::Default => default,
+        };
+        match preset {
+            Preset::Col => 234.0,
+            Preset::Full => 486.0,
+            Preset::Page => 396.0,
+        }
+    }
+}
+
+impl View {
+    /// The column chosen for a part, or a sentence that says which part is missing.
+    pub fn need<'a>(&self, part: &str, column: &'a Option<String>) -> Result<&'a str> {
+        column.as_deref().ok_or_else(|| {
+            Error::usage(
+                format!("the `{}` picture needs `{part} = \"<column>\"`", self.kind),
+                format!("name a column of the table under `{part}`"),
+            )
+        })
+    }
+
+    /// The drawn numbers: `series`, or the one made of `value`, `lo` and `hi`.
+    pub fn all_series(&self) -> Result<Vec<Series>> {
+        if !self.series.is_empty() {
+            return Ok(self.series.clone());
+        }
+        let value = self.need("value", &self.value)?.to_owned();
+        Ok(vec![Series { value, lo: self.lo.clone(), hi: self.hi.clone(), name: String::new() }])
+    }
+
+    /// The rows that `only` keeps.
+    pub fn rows(&self, rows: &Rows) -> Result<Rows> {
+        let mut kept = rows.clone();
+        for (column, value) in &self.only {
+            kept = kept.only(column, value)?;
+        }
+        if kept.is_empty() {
+            let empty = format!("there is nothing to draw: no row of `{}` is left", rows.name);
+            let hint = if self.only.is_empty() {
+                "the table is empty".to_owned()
+            } else {
+                let only: Vec<String> = self.only.iter().map(|(k, v)| format!("{k} = \"{v}\"")).collect();
+                format!("`only` keeps rows with {}", only.join(" and "))
+            };
+            return Err(Error::input(empty, hint));
+        }
+        Ok(kept)
+    }
+}
+
+/// The numbers of a column that may not be asked for: all missing then.
+pub fn optional_numbers(rows: &Rows, column: &Option<String>) -> Result<Vec<Option<f64>>> {
+    column.as_deref().map_or_else(|| Ok(vec![None; rows.len()]), |name| rows.numbers(name))
+}
+
+/// The texts of a column that may not be asked for.
+pub fn optional_texts(rows: &Rows, column: &Option<String>) -> Result<Option<Vec<String>>> {
+    column.as_deref().map(|name| rows.texts(name)).transpose()
+}
+
+/// The yes-or-no cells of a column that may not be asked for: no then.
+pub fn optional_marks(rows: &Rows, column: &Option<String>) -> Result<Vec<bool>> {
+    let numbers = optional_numbers(rows, column)?;
+    Ok(numbers.into_iter().map(|v| v.is_some_and(|v| v != 0.0)).collect())
+}
+
+/// The distinct values of a column and each row's place among them: numbers ascending, text as it first appears.
+pub fn categories(rows: &Rows, column: &str) -> Result<(Vec<String>, Vec<usize>)> {
+    let texts = rows.texts(column)?;
+    let mut names: Vec<String> = Vec::new();
+    if matches!(rows.column(column)?, Column::Text(_)) {
+        let mut seen = std::collections::HashSet::new();
+        names.extend(texts.iter().filter(|text| seen.insert(text.as_str())).cloned());
+    } else {
+        let mut pairs: Vec<(Option<f64>, &String)> = rows.numbers(column)?.into_iter().zip(&texts).collect();
+        pairs.sort_by(|a, b| a.0.unwrap_or(f64::INFINITY).total_cmp(&b.0.unwrap_or(f64::INFINITY)));
+        pairs.dedup_by(|a, b| a.1 == b.1);
+        names.extend(pairs.into_iter().map(|(_, text)| text.clone()));
+    }
+    let place: std::collections::HashMap<&str, usize> =
+        names.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
+    let places = texts.iter().map(|text| place.get(text.as_str()).copied().unwrap_or(0)).collect();
+    Ok((names, places))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_mistake_is_refused() {
+        let wrong = toml::from_str::<View>("kind = \"bars\"\nvalues = \"effect\"");
+        assert!(wrong.unwrap_err().to_string().contains("values"));
+        let view: View = toml::from_str("width = 300\nlayer_axis = \"up\"\nmap = \"viridis\"").unwrap();
+        assert_eq!(view.width.points(Preset::Col), 300.0);
+        let view: View = toml::from_str("width = \"full\"").unwrap();
+        assert_eq!(view.width.points(Preset::Col), 486.0);
+    }
+
+    #[test]
+    fn numbers_are_ordered_and_text_keeps_its_order() {
+        let rows = Rows {
+            name: "t".into(),
+            columns: vec![
+                ("n".into(), String::new(), Column::Int([10, 2, 10].map(Some).to_vec())),
+                ("s".into(), String::new(), Column::Text(["z", "a", "z"].map(|s| Some(s.into())).to_vec())),
+            ],
+        };
+        assert_eq!(categories(&rows, "n").unwrap(), (vec!["2".into(), "10".into()], vec![1, 0, 1]));
+        assert_eq!(categories(&rows, "s").unwrap(), (vec!["z".into(), "a".into()], vec![0, 1, 0]));
+    }
+}

@@ -1,0 +1,173 @@
+//! Pictures: every kind draws, on usual and on hostile rows, to the same bytes each time.
+//!
+//! `GLASSBOX_GALLERY=<folder> cargo test --release figure` also writes each picture there, to be looked at.
+
+use glassbox::figure::{self, FIGURES, View};
+use glassbox::row::{Column, Rows};
+
+/// A column of numbers.
+fn num(values: impl IntoIterator<Item = f64>) -> Column {
+    Column::Num(values.into_iter().map(Some).collect())
+}
+
+/// A column of counts.
+fn int(values: impl IntoIterator<Item = usize>) -> Column {
+    Column::Int(values.into_iter().map(|v| Some(v as i64)).collect())
+}
+
+/// A column of text.
+fn text<T: ToString>(values: impl IntoIterator<Item = T>) -> Column {
+    Column::Text(values.into_iter().map(|v| Some(v.to_string())).collect())
+}
+
+/// A table from columns.
+fn table(columns: Vec<(&str, Column)>) -> Rows {
+    let columns = columns.into_iter().map(|(n, c)| (n.to_owned(), String::new(), c)).collect();
+    Rows { name: "sample".into(), columns }
+}
+
+/// Even noise in -1..1, the same each time.
+fn noise(i: usize) -> f64 {
+    let mut x = (i as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((x ^ x >> 31) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+}
+
+const IOI: [&str; 15] = [
+    "<bos>", " When", " Mary", " and", " John", " went", " to", " the", " store", ",", " John", " gave",
+    " a", " drink", " to",
+];
+
+const HOSTILE: [&str; 8] = [
+    "",
+    " ",
+    "\n",
+    "<script>alert('x')</script>",
+    "\u{202e}desrever\u{202c}",
+    "שלום",
+    "Donaudampfschifffahrtsgesellschaftskapitän",
+    "\u{0}\"&日本",
+];
+
+/// Layer × head effects; a few heads matter.
+fn heads(layers: usize, heads: usize) -> Rows {
+    let n = layers * heads;
+    let effect: Vec<f64> = (0..n).map(|i| noise(i).powi(9) * 0.9 + noise(i + 999) * 0.04).collect();
+    table(vec![
+        ("layer", int((0..n).map(|i| i / heads))),
+        ("head", int((0..n).map(|i| i % heads))),
+        ("ci_lo", num(effect.iter().map(|e| e - 0.06))),
+        ("ci_hi", num(effect.iter().map(|e| e + 0.06))),
+        ("effect", num(effect)),
+    ])
+}
+
+/// Site × layer × position effects.
+fn positions(tokens: &[&str], layers: usize) -> Rows {
+    let n = tokens.len();
+    let all: Vec<(usize, usize, usize)> =
+        (0..3).flat_map(|s| (0..layers).flat_map(move |l| (0..n).map(move |p| (s, l, p)))).collect();
+    let sites = ["resid_pre", "attn_out", "mlp_out"];
+    table(vec![
+        ("site", text(all.iter().map(|a| sites[a.0]))),
+        ("layer", int(all.iter().map(|a| a.1))),
+        ("pos", int(all.iter().map(|a| a.2))),
+        ("token", text(all.iter().map(|a| tokens[a.2]))),
+        ("changed", Column::Bool(all.iter().map(|a| Some(a.2 == 10 % n)).collect())),
+        (
+            "effect",
+            num(all
+                .iter()
+                .enumerate()
+                .map(|(i, a)| if a.2 == 10 % n && a.1 < layers / 2 { 0.9 } else { noise(i).powi(7) })),
+        ),
+    ])
+}
+
+/// Components with a direct and a total effect.
+fn components() -> Rows {
+    let names = [
+        "a2.h0",
+        "a2.h1",
+        "a1.h1",
+        "a0.h1",
+        "m0",
+        "m1",
+        "a0.h0",
+        "a1.h0",
+        "embed",
+        "pos_embed",
+        "a9.b_O",
+        "a2.h3",
+    ];
+    let roles = [
+        "name mover",
+        "name mover",
+        "S-inhibition",
+        "duplicate token",
+        "",
+        "",
+        "previous token",
+        "induction",
+        "",
+        "",
+        "",
+        "",
+    ];
+    let total = [0.52, 0.49, 0.81, 0.78, 0.06, -0.03, 0.01, 0.02, 0.11, 0.002, 0.0, -0.12];
+    let direct = [0.50, 0.47, 0.01, 0.0, 0.02, 0.02, 0.0, 0.01, 0.0, 0.001, 0.0, -0.10];
+    let around = |v: &[f64], d: f64| num(v.iter().map(move |v| v + d * (0.02 + v.abs() * 0.08)));
+    table(vec![
+        ("component", text(names)),
+        ("role", text(roles)),
+        ("kind", text(names.map(|n| if n.starts_with('m') { "MLP" } else { "head" }))),
+        ("direct_ci_lo", around(&direct, -1.0)),
+        ("direct_ci_hi", around(&direct, 1.0)),
+        ("total_ci_lo", around(&total, -1.0)),
+        ("total_ci_hi", around(&total, 1.0)),
+        ("direct", num(direct)),
+        ("total", num(total)),
+    ])
+}
+
+/// Each sample: file name, rows, view.
+fn samples() -> Vec<(&'static str, Rows, View)> {
+    let long: Vec<String> = (0..60).map(|i| format!(" word{i}")).collect();
+    let long: Vec<&str> = long.iter().map(String::as_str).collect();
+    let head_view = "kind='heatmap'\nx='head'\ny='layer'\nvalue='effect'\nvalue_label='share of the logit difference restored'\n";
+    let pos_view = "kind='heatmap'\nx='pos'\ny='layer'\nvalue='effect'\nx_text='token'\nmark='changed'\nfacet='site'\nwidth='full'\nvalue_label='share restored'\n";
+    let mut list = vec![
+        ("heatmap-3x4", heads(3, 4), format!("{head_view}lo='ci_lo'\nhi='ci_hi'")),
+        ("heatmap-12x12", heads(12, 12), format!("{head_view}lo='ci_lo'\nhi='ci_hi'")),
+        ("heatmap-12x12-top", heads(12, 12), format!("{head_view}top=5\nwidth='page'\nlayer_axis='up'")),
+        ("heatmap-32x32", heads(32, 32), head_view.to_owned()),
+        ("heatmap-1x12", heads(1, 12), head_view.to_owned()),
+        ("heatmap-1x1", heads(1, 1), head_view.to_owned()),
+        ("heatmap-60x60", heads(60, 60), format!("{head_view}layer_axis='up'\nlimits=[-0.4, 0.4]")),
+        ("heatmap-pos", positions(&IOI, 3), pos_view.to_owned()),
+        ("heatmap-pos-12", positions(&IOI, 12), pos_view.to_owned()),
+        ("heatmap-pos-60", positions(&long, 12), pos_view.to_owned()),
+        ("heatmap-hostile", positions(&HOSTILE, 3), pos_view.to_owned()),
+        ("bars", components(), "kind='bars'\nlabel='component'\nrole='role'\nvalue='total'\nlo='total_ci_lo'\nhi='total_ci_hi'\nvalue_label='total effect (share of the logit difference)'\ntop=8".to_owned()),
+        ("bars-two", components(), "kind='bars'\nlabel='component'\nrole='role'\nvalue_label='effect on the logit difference'\n[[series]]\nvalue='total'\nlo='total_ci_lo'\nhi='total_ci_hi'\n[[series]]\nvalue='direct'\nlo='direct_ci_lo'\nhi='direct_ci_hi'".to_owned()),
+    ];
+    list.drain(..).map(|(name, rows, view)| (name, rows, toml::from_str(&view).expect(name))).collect()
+}
+
+#[test]
+fn every_sample_draws_to_the_same_bytes() {
+    let gallery = std::env::var_os("GLASSBOX_GALLERY").map(std::path::PathBuf::from);
+    for (name, rows, view) in samples() {
+        let scene = figure::draw(&rows, &view).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let svg = scene.to_svg();
+        assert_eq!(svg, figure::draw(&rows, &view).unwrap().to_svg(), "{name}");
+        assert!(!svg.contains("<script") && !svg.contains("NaN,"), "{name}");
+        let png = scene.to_png(figure::PRINT).unwrap();
+        if let Some(folder) = &gallery {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(folder.join(format!("{name}.svg")), svg).unwrap();
+            std::fs::write(folder.join(format!("{name}.png")), png).unwrap();
+        }
+    }
+}
