@@ -1,11 +1,22 @@
 //! Questions put to a model: prompt pairs, their answers, and the positions that have names.
 
+mod agreement;
 mod batch;
+mod capital;
+mod facts;
+mod generate;
+mod greater_than;
+mod induction;
+mod ioi;
+pub mod language;
+mod writer;
 
 use std::collections::BTreeMap;
 
 pub use batch::Side;
 use candle_core::Tensor;
+
+pub use generate::{Corruption, GENERATORS, Generator, Request, generate};
 
 use crate::error::{Error, Result};
 use crate::metric::{Gains, Targets};

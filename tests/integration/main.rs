@@ -1,6 +1,7 @@
 //! The one integration binary.
 
 mod figure;
+mod generators;
 mod ops;
 mod promises;
 
