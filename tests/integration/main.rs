@@ -3,6 +3,8 @@
 mod figure;
 mod generators;
 mod ops;
+mod parity;
 mod promises;
+mod tiny;
 
 mod output;
