@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use candle_core::{DType, Device};
+
+use crate::checkpoint;
 use crate::error::{Error, Result};
+use crate::family;
 use crate::model::Transformer;
 use crate::vocabulary::Vocabulary;
 
@@ -68,6 +72,23 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// Opens a model for computing in `dtype` (f32 or f64). `model` is a bundled name (`textbook`, also at a step of its training:
+    /// `textbook@step600`) or the path of a directory in Hugging Face layout.
+    pub fn open(model: &str, dtype: DType, device: &Device) -> Result<Lab> {
+        let directory = checkpoint::locate(model)?;
+        let (model, family, parameters) = family::load(&directory, dtype, device)?;
+        let about = About {
+            name: directory.name().to_owned(),
+            family: family.name.to_owned(),
+            hash: directory.weights_hash()?,
+            tokenizer_hash: directory.tokenizer_hash()?,
+            parameters,
+            caveats: directory.caveats()?,
+            circuit: directory.circuit()?,
+        };
+        Ok(Lab::new(model, directory.vocabulary()?, about))
+    }
+
     /// A lab with the usual conditions: seed 0, 2 GiB, no progress shown.
     pub fn new(model: Transformer, vocabulary: Vocabulary, about: About) -> Lab {
         Lab {
@@ -87,5 +108,30 @@ impl Lab {
             return Err(Error::Interrupted { kept: String::new() });
         }
         Ok(())
+    }
+}
+
+/// The type to compute in that a word means: `f32` or `f64`.
+pub fn dtype(word: &str) -> Result<DType> {
+    match word {
+        "f32" | "float32" | "fp32" => Ok(DType::F32),
+        "f64" | "float64" | "fp64" => Ok(DType::F64),
+        "f16" | "float16" | "fp16" | "bf16" | "bfloat16" => {
+            let message = format!("the CPU does not compute in {word}");
+            Err(Error::usage(message, "use f32: files in half precision are converted as they are read"))
+        }
+        _ => Err(Error::unknown("type", word, ["f32", "f64"])),
+    }
+}
+
+/// The device that a word means: `cpu`, or `auto` for the best there is.
+pub fn device(word: &str) -> Result<Device> {
+    match word {
+        "auto" | "cpu" => Ok(Device::Cpu),
+        _ if word.starts_with("cuda") || word == "metal" => {
+            let message = format!("the device {word} is not compiled into this program");
+            Err(Error::usage(message, "use `--device cpu`; this version computes on the CPU only"))
+        }
+        _ => Err(Error::unknown("device", word, ["auto", "cpu"])),
     }
 }

@@ -16,6 +16,9 @@ pub mod model;
 
 pub mod vocabulary;
 
+pub mod checkpoint;
+pub mod family;
+
 pub mod lab;
 
 pub mod metric;

@@ -2,6 +2,7 @@
 
 mod figure;
 mod generators;
+mod loading;
 mod ops;
 mod parity;
 mod promises;

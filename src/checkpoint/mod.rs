@@ -1,0 +1,139 @@
+//! A model's files, read strictly: a directory in Hugging Face layout → config keys, tensors, tokenizer.
+//!
+//! With `output`, the only door to the disk. Everything here reads; nothing is trusted: a key or a tensor that nobody handles,
+//! a file that is cut short, a number that is not finite are errors that name the file and what to do. No model family is
+//! named here; which keys and tensors exist is the business of `family`.
+
+mod bundled;
+mod convert;
+mod hash;
+mod keys;
+mod shards;
+mod tensors;
+mod tokenizer;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+use serde_json::{Map, Value};
+
+pub use bundled::{Bundled, bundled, locate};
+pub use keys::Keys;
+pub use tensors::Tensors;
+
+use crate::error::{Error, Result};
+use crate::vocabulary::Vocabulary;
+
+/// A directory in Hugging Face layout.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    path: PathBuf,
+    /// Weights that stand in for the directory's own: a checkpoint of its training.
+    weights: Option<PathBuf>,
+    name: String,
+}
+
+impl Directory {
+    /// The directory at a path; it must hold a `config.json`.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Directory> {
+        let path = path.into();
+        let absolute = path.canonicalize().map_err(|e| Error::file("open", &path, e, LAYOUT))?;
+        let name = absolute.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
+        if !path.join(CONFIG).is_file() {
+            let message = format!("{} is not a model: it holds no config.json", path.display());
+            return Err(Error::input(message, LAYOUT));
+        }
+        Ok(Directory { path, weights: None, name })
+    }
+
+    /// The folder's name, or the name it was asked for by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The keys of `config.json`.
+    pub fn keys(&self) -> Result<Keys> {
+        Ok(Keys::new(CONFIG, self.config()?))
+    }
+
+    /// The tensors, to be read as `dtype` (f32 or f64) onto a device.
+    pub fn tensors(&self, dtype: DType, device: &Device) -> Result<Tensors> {
+        Tensors::open(&self.weight_files()?, dtype, device)
+    }
+
+    /// The tokenizer, if the directory has one, and its beginning-of-sequence token.
+    pub fn vocabulary(&self) -> Result<Vocabulary> {
+        tokenizer::vocabulary(&self.path, &self.config()?)
+    }
+
+    /// sha256 over the weight files, one after the other, as hex.
+    pub fn weights_hash(&self) -> Result<String> {
+        hash::sha256(&self.weight_files()?)
+    }
+
+    /// sha256 over the tokenizer's file or files, as hex.
+    pub fn tokenizer_hash(&self) -> Result<Option<String>> {
+        let files = tokenizer::files(&self.path);
+        if files.is_empty() { Ok(None) } else { hash::sha256(&files).map(Some) }
+    }
+
+    /// What `circuit.json` says about designed roles, if there is one.
+    pub fn circuit(&self) -> Result<Option<Value>> {
+        let path = self.path.join("circuit.json");
+        if path.exists() { json(&path).map(Some) } else { Ok(None) }
+    }
+
+    /// The lines of `caveats.txt`: sentences that a report on this model must carry.
+    pub fn caveats(&self) -> Result<Vec<String>> {
+        let path = self.path.join("caveats.txt");
+        let text = if path.exists() { text(&path)? } else { String::new() };
+        Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+    }
+
+    fn config(&self) -> Result<Map<String, Value>> {
+        object(&self.path.join(CONFIG))
+    }
+
+    fn weight_files(&self) -> Result<Vec<PathBuf>> {
+        match &self.weights {
+            Some(file) => Ok(vec![file.clone()]),
+            None => shards::files(&self.path),
+        }
+    }
+}
+
+const CONFIG: &str = "config.json";
+const LAYOUT: &str =
+    "a model is a directory in Hugging Face layout: config.json, model.safetensors, tokenizer.json";
+const AGAIN: &str = "the file is cut short or damaged: copy or download it again";
+
+/// A file's text.
+fn text(path: &Path) -> Result<String> {
+    let bytes =
+        fs::read(path).map_err(|e| Error::file("read", path, e, "check the path and its permissions"))?;
+    String::from_utf8(bytes).map_err(|e| Error::file("read", path, e, AGAIN))
+}
+
+/// A file's JSON value.
+fn json(path: &Path) -> Result<Value> {
+    serde_json::from_str(&text(path)?).map_err(|e| Error::file("parse", path, e, AGAIN))
+}
+
+/// A file's JSON object.
+fn object(path: &Path) -> Result<Map<String, Value>> {
+    match json(path)? {
+        Value::Object(map) => Ok(map),
+        _ => Err(Error::file("parse", path, "it is not a JSON object", AGAIN)),
+    }
+}
+
+/// The last part of a path, as people speak of it.
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
