@@ -80,7 +80,7 @@ impl Axis {
         let inside = values.filter(|v| (range[0]..=range[1]).contains(&v.log10()));
         Axis {
             range,
-            ticks: inside.map(|v| (v.log10(), ticks::number(v))).collect(),
+            ticks: inside.map(|v| (v.log10(), ticks::plain(v))).collect(),
             rules: true,
             bare: false,
         }

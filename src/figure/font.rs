@@ -62,35 +62,37 @@ pub fn visible(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' => out.push('↵'),
-            '\r' => out.push('␍'),
             '\t' => out.push('→'),
-            '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{3000}' => out.push(' '),
-            c if c.is_control() || is_format(c) => out.push_str(&format!("<{:02X}>", u32::from(c))),
+            '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => out.push(' '),
+            c if acts(c) => out.push_str(&format!("<U+{:04X}>", u32::from(c))),
             c => out.push(c),
         }
     }
     out
 }
 
-/// A token as a label: as [`visible`], with spaces at its ends as `·` and the empty token as `∅`.
+/// A token as a label: as [`visible`], with spaces at its ends as `␣` and the empty token as `∅`.
 pub fn token(text: &str) -> String {
     let seen = visible(text);
-    if seen.is_empty() {
-        return "∅".to_owned();
+    let inner = seen.trim_matches(' ');
+    if inner.is_empty() {
+        return if seen.is_empty() { "∅".to_owned() } else { "␣".repeat(seen.len()) };
     }
-    let lead = seen.chars().take_while(|c| *c == ' ').count();
-    if lead == seen.chars().count() {
-        return "·".repeat(lead);
-    }
-    let tail = seen.chars().rev().take_while(|c| *c == ' ').count();
-    format!("{}{}{}", "·".repeat(lead), seen.trim_matches(' '), "·".repeat(tail))
+    let lead = seen.len() - seen.trim_start_matches(' ').len();
+    let tail = seen.len() - lead - inner.len();
+    // A lone accent needs something to stand on.
+    let base = if inner.starts_with(|c| matches!(c, '\u{300}'..='\u{36f}')) { "◌" } else { "" };
+    format!("{}{base}{inner}{}", "␣".repeat(lead), "␣".repeat(tail))
 }
 
 /// Marks without ink that change what is around them: direction, joining, byte order, tags, line separators.
-fn is_format(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{fdd0}'..='\u{fdef}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{fffe}'..='\u{ffff}' | '\u{e0000}'..='\u{e007f}')
+fn acts(c: char) -> bool {
+    matches!(c,
+        '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{fdd0}'..='\u{fdef}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+        || c.is_control()
 }
 
 #[cfg(test)]
@@ -105,9 +107,9 @@ mod tests {
 
     #[test]
     fn hostile_text_becomes_visible() {
-        assert_eq!(visible("a\nb\u{202e}c\u{0}"), "a↵b<202E>c<00>");
-        assert_eq!(token(" Mary"), "·Mary");
-        assert_eq!((token(""), token("  ")), ("∅".to_owned(), "··".to_owned()));
+        assert_eq!(visible("a\nb\u{202e}c\u{0}"), "a↵b<U+202E>c<U+0000>");
+        assert_eq!(token(" Mary"), "␣Mary");
+        assert_eq!((token(""), token("  ")), ("∅".to_owned(), "␣␣".to_owned()));
     }
 
     #[test]

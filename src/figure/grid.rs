@@ -110,10 +110,12 @@ impl Grid {
         let below = |l: &Layout| top + high(l) + NEAR + l.labels.height;
         let named = |l: &Layout| below(l) + if self.names[0].is_empty() { 0.0 } else { LABEL + 3.0 };
         // The bar's label is broken to the picture's height, which follows from the room that the bar leaves.
-        let beside = |room: f64| Bar::new(&self.scale, &self.bar, true, 200.0, room).depth() + GAP;
-        let mut layout = self.layout(columns, rows, title, beside(f64::INFINITY));
+        let long = |l: &Layout| (high(l) - title).min(200.0);
+        let beside =
+            |length: f64, room: f64| Bar::new(&self.scale, &self.bar, true, length, room).depth() + GAP;
+        let mut layout = self.layout(columns, rows, title, beside(200.0, f64::INFINITY));
         for _ in 0..3 {
-            layout = self.layout(columns, rows, title, beside(named(&layout) - 4.0));
+            layout = self.layout(columns, rows, title, beside(long(&layout), named(&layout) - 4.0));
         }
         let upright = high(&layout) >= 62.0;
         if !upright {
@@ -203,15 +205,16 @@ impl Grid {
     }
 
     fn row_labels(&self, scene: &mut Scene, frame: Frame, step: f64) {
-        let stride = labels::every(step, TICK);
+        let size = TICK.min(step * 0.96).max(5.0);
+        let stride = labels::every(step, size);
         let numeric = self.rows.iter().all(|t| t.text.parse::<f64>().is_ok());
         let first: f64 = self.rows.first().and_then(|t| t.text.parse().ok()).unwrap_or(0.0);
         for (i, tick) in self.rows.iter().enumerate() {
             // Rows counted from the bottom keep the label of their first row too.
             let place = if numeric && first > 0.0 { self.rows.len() - 1 - i } else { i };
             if place % stride == 0 {
-                let text = font::fit(&tick.text, TICK, tick.bold, 64.0);
-                let text = Text::new(frame.x - NEAR, frame.y + (i as f64 + 0.5) * step, text, TICK).middle();
+                let text = font::fit(&tick.text, size, tick.bold, 64.0);
+                let text = Text::new(frame.x - NEAR, frame.y + (i as f64 + 0.5) * step, text, size).middle();
                 scene.add(text.anchor(Anchor::End).bold(tick.bold));
             }
         }

@@ -6,6 +6,8 @@ use crate::figure::scene::{Anchor, Scene, Text};
 
 /// A label that would be longer is shortened with an ellipsis.
 const LONGEST: f64 = 62.0;
+/// Ticks so far apart are labelled flat even when a long label must be shortened.
+const ROOMY: f64 = 44.0;
 /// Line height over text size for turned labels that stand side by side.
 const LEADING: f64 = 1.12;
 
@@ -50,7 +52,7 @@ pub fn plan(ticks: &[Tick], step: f64) -> Plan {
     let numeric = ticks.iter().all(|tick| tick.text.parse::<f64>().is_ok());
     let widest = |size: f64| ticks.iter().map(|t| font::width(&t.text, size, t.bold)).fold(0.0, f64::max);
     let slant = |size: f64| step * std::f64::consts::FRAC_1_SQRT_2 >= size * LEADING;
-    let flat = numeric || widest(TICK) + 3.0 <= step;
+    let flat = numeric || widest(TICK) + 3.0 <= step || step >= ROOMY;
     let (size, angle, stride): (f64, f64, usize) = if flat {
         (TICK, 0.0, if numeric { every(step, widest(TICK) + 3.0) } else { 1 })
     } else if let Some(size) = [7.0, 6.5, 6.0].into_iter().find(|s| slant(*s)) {
@@ -59,7 +61,13 @@ pub fn plan(ticks: &[Tick], step: f64) -> Plan {
         let size = [7.0, 6.5, 6.0, 5.5, 5.0].into_iter().find(|s| step >= s * LEADING);
         size.map_or_else(|| (6.0, -90.0, (6.0 * LEADING / step).ceil() as usize), |s| (s, -90.0, 1))
     };
-    let room = if angle == 0.0 { f64::INFINITY } else { LONGEST };
+    let room = if numeric {
+        f64::INFINITY
+    } else if flat {
+        step - 3.0
+    } else {
+        LONGEST
+    };
     let set = |(i, tick): (usize, &Tick)| {
         let text =
             if room.is_finite() { font::fit(&tick.text, size, tick.bold, room) } else { tick.text.clone() };

@@ -21,6 +21,7 @@ mod colorbar;
 mod grid;
 pub mod kind;
 mod labels;
+mod legend;
 mod png;
 mod svg;
 mod ticks;
@@ -43,7 +44,15 @@ pub struct Figure {
 }
 
 /// Every kind of picture.
-pub const FIGURES: &[Figure] = &[kind::bars::FIGURE, kind::heatmap::FIGURE];
+pub const FIGURES: &[Figure] = &[
+    kind::attention::FIGURE,
+    kind::bars::FIGURE,
+    kind::curve::FIGURE,
+    kind::heatmap::FIGURE,
+    kind::lens::FIGURE,
+    kind::scatter::FIGURE,
+    kind::tokens::FIGURE,
+];
 
 /// Draws what the view asks for.
 pub fn draw(rows: &Rows, view: &View) -> Result<Scene> {

@@ -228,7 +228,7 @@ mod tests {
         for bad in ["<script", "<b>", "<img", "\u{202e}", "\u{0}", "data-on click"] {
             assert!(!svg.contains(bad), "{bad:?} in {svg}");
         }
-        assert!(svg.contains("&lt;script&gt;&quot;x&quot;&amp;&#39;&lt;202E&gt;&lt;00&gt;↵"));
+        assert!(svg.contains("&lt;script&gt;&quot;x&quot;&amp;&#39;&lt;U+202E&gt;&lt;U+0000&gt;↵"));
     }
 
     #[test]

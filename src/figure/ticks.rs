@@ -42,6 +42,15 @@ pub fn number(value: f64) -> String {
     })
 }
 
+/// A round number as it is: 1, 0.05, 20000.
+pub fn plain(value: f64) -> String {
+    if (1e-4..1e6).contains(&value.abs()) {
+        minus(format!("{}", (value * 1e9).round() / 1e9))
+    } else {
+        minus(short(value))
+    }
+}
+
 /// A number for a small cell: two decimals, without the zero before the point.
 pub fn cell(value: f64) -> String {
     if !value.is_finite() || value.abs() >= 9.995 {

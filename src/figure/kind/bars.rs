@@ -5,7 +5,8 @@ use crate::figure::Figure;
 use crate::figure::axes::{self, Axis, LABEL, Mark, Shape, TICK, TICK_MARK};
 use crate::figure::color::{CATEGORICAL, Color, FAINT, INK, NEGATIVE, POSITIVE};
 use crate::figure::font;
-use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Stroke, Text};
+use crate::figure::legend::{self, Entry, Sign};
+use crate::figure::scene::{Fill, Frame, Item, Scene, Stroke, Text};
 use crate::figure::ticks;
 use crate::figure::view::{Preset, Series, Sort, View, optional_numbers, optional_texts};
 use crate::row::Rows;
@@ -55,7 +56,9 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         font::width(&name, TICK, false) + gap + font::width(&role, TICK, false)
     };
     let left = order.iter().map(|i| used(*i)).fold(0.0, f64::max) + 6.0;
-    let legend = if n > 1 { 13.0 } else { 3.0 };
+    let entry = |(k, s): (usize, &Numbers)| Entry { name: s.name.clone(), color: shade(k), sign: Sign::Box };
+    let entries: Vec<Entry> = all.iter().enumerate().map(entry).collect();
+    let legend = legend::height(&entries, width);
 
     let drawn = all.iter().flat_map(|s| order.iter().flat_map(|i| [s.value[*i], s.lo[*i], s.hi[*i]]));
     let range = view.limits.unwrap_or_else(|| axes::spread(drawn.flatten(), &[0.0], 0.04));
@@ -102,9 +105,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         Some((&words, frame.bottom() + TICK_MARK * 2.0 + TICK + LABEL + 1.0)),
         None,
     );
-    if n > 1 {
-        key(&mut scene, &all, frame);
-    }
+    legend::draw(&mut scene, &entries);
     if !note.is_empty() {
         let y = scene.height - 3.0;
         scene.add(Text::new(4.0, y, note, 6.0).color(FAINT));
@@ -178,16 +179,6 @@ fn note(all: &[Numbers], left_out: &[usize]) -> String {
     match left_out.len() {
         0 => String::new(),
         n => format!("{n} more not shown, each of size at most {}", ticks::number(most)),
-    }
-}
-
-fn key(scene: &mut Scene, all: &[Numbers], frame: Frame) {
-    let mut x = frame.x;
-    for (k, s) in all.iter().enumerate() {
-        scene.add(Item::Rect(Frame::new(x, 3.5, 9.0, 5.0), Fill::Solid(shade(k)), None));
-        let text = Text::new(x + 12.0, 6.0, font::visible(&s.name), TICK).middle().anchor(Anchor::Start);
-        x += 12.0 + text.width() + 12.0;
-        scene.add(text);
     }
 }
 

@@ -1,4 +1,9 @@
 //! One file per picture.
 
+pub mod attention;
 pub mod bars;
+pub mod curve;
 pub mod heatmap;
+pub mod lens;
+pub mod scatter;
+pub mod tokens;

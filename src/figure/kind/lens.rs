@@ -1,0 +1,92 @@
+//! Logit-lens table: what the model would say after each layer, with how sure it would be as colour.
+
+use crate::error::Result;
+use crate::figure::Figure;
+use crate::figure::color::{Map, Scale};
+use crate::figure::font;
+use crate::figure::grid::{Cell, Grid, Panel, Reading, Shape};
+use crate::figure::kind::heatmap::{axis, bar_label, label, repeated};
+use crate::figure::labels::Tick;
+use crate::figure::scene::Scene;
+use crate::figure::ticks;
+use crate::figure::view::{LayerAxis, Preset, View, categories, optional_marks};
+use crate::row::Rows;
+
+/// This picture.
+pub const FIGURE: Figure = Figure {
+    name: "lens",
+    about: "a table of top tokens: `x` (position, named by `x_text`), `y` (layer, last on top), `text`, coloured by \
+            `value`; `mark` sets right predictions in bold",
+    draw,
+};
+
+/// A cell narrower than this shows no token.
+const NARROWEST: f64 = 23.0;
+/// Height of a row.
+const ROW: f64 = 10.5;
+/// More layers than this are thinned, the last one always kept.
+const MOST_LAYERS: usize = 48;
+
+fn draw(rows: &Rows, view: &View) -> Result<Scene> {
+    let (x, y) = (view.need("x", &view.x)?, view.need("y", &view.y)?);
+    let (text, value) = (view.need("text", &view.text)?, view.need("value", &view.value)?);
+    let (texts, values) = (rows.texts(text)?, rows.numbers(value)?);
+    let (x_names, xs) = categories(rows, x)?;
+    let (y_names, ys) = categories(rows, y)?;
+    let marks = optional_marks(rows, &view.mark)?;
+    let width = view.width.points(Preset::Full);
+
+    let columns = axis(rows, &x_names, &xs, &view.x_text, &vec![false; rows.len()])?;
+    let fit = ((width - 95.0) / NARROWEST).max(1.0) as usize;
+    let first = columns.len().saturating_sub(fit);
+    let stride = y_names.len().div_ceil(MOST_LAYERS).max(1);
+    let last = y_names.len() - 1;
+    let mut kept: Vec<usize> = (0..y_names.len()).filter(|l| (last - l) % stride == 0).collect();
+    if view.layer_axis != Some(LayerAxis::Down) {
+        kept.reverse();
+    }
+    let mut row_of = vec![None; y_names.len()];
+    for (row, layer) in kept.iter().enumerate() {
+        row_of[*layer] = Some(row);
+    }
+
+    let across = columns.len() - first;
+    let mut cells = vec![Cell::Missing; kept.len() * across];
+    for i in 0..rows.len() {
+        let (Some(row), Some(column)) = (row_of[ys[i]], xs[i].checked_sub(first)) else { continue };
+        let place = &mut cells[row * across + column];
+        let at = format!("{y} {}, {x} {}", y_names[ys[i]], x_names[xs[i]]);
+        if *place != Cell::Missing {
+            return Err(repeated(rows, view, &at));
+        }
+        let number = values[i].unwrap_or(f64::NAN);
+        let token = font::token(&texts[i]);
+        let tip = format!("{at}: {token} {}", ticks::number(number));
+        *place =
+            Cell::Reading(Reading { value: number, text: token, bold: marks[i], tip, ..Reading::default() });
+    }
+
+    let map = view.map.unwrap_or(Map::Blues);
+    let limits = view
+        .limits
+        .or((map == Map::Blues && values.iter().flatten().all(|v| *v <= 1.0)).then_some([0.0, 1.0]));
+    let mut left_out = Vec::new();
+    if first > 0 {
+        left_out.push(format!("the first {first} of {} positions are not shown", columns.len()));
+    }
+    if stride > 1 {
+        left_out.push(format!("every {stride}th row, the last one included"));
+    }
+    let grid = Grid {
+        panels: vec![Panel { name: String::new(), cells }],
+        columns: columns[first..].to_vec(),
+        rows: kept.iter().map(|layer| Tick::plain(font::visible(&y_names[*layer]))).collect(),
+        scale: Scale::over(values.iter().flatten().copied(), map, limits),
+        bar: bar_label(view, map, value),
+        names: [label(&view.x_label, x, view.x_text.is_some()), label(&view.y_label, y, false)],
+        width,
+        shape: Shape::Text(ROW),
+        note: left_out.join("; "),
+    };
+    Ok(grid.draw())
+}

@@ -1,0 +1,133 @@
+//! Two numbers of each component against each other: direct against total effect.
+
+use crate::error::Result;
+use crate::figure::Figure;
+use crate::figure::axes::{self, Axis, LABEL, Mark, Shape, TICK, TICK_MARK};
+use crate::figure::color::{CATEGORICAL, FAINT};
+use crate::figure::font;
+use crate::figure::legend::{self, Entry, Sign};
+use crate::figure::scene::{Frame, Scene, Stroke, Text};
+use crate::figure::ticks;
+use crate::figure::view::{Preset, View, categories, optional_texts};
+use crate::row::Rows;
+
+/// This picture.
+pub const FIGURE: Figure = Figure {
+    name: "scatter",
+    about: "points at `x` and `y` on one scale with the line y = x; `label` names the `top` outermost, `group` colours",
+    draw,
+};
+
+/// Points named when the view does not say.
+const NAMED: usize = 8;
+/// Radius of a point.
+const RADIUS: f64 = 2.0;
+
+fn draw(rows: &Rows, view: &View) -> Result<Scene> {
+    let (x_name, y_name) = (view.need("x", &view.x)?, view.need("y", &view.y)?);
+    let (xs, ys) = (rows.numbers(x_name)?, rows.numbers(y_name)?);
+    let labels = optional_texts(rows, &view.label)?;
+    let (groups, group_of) = match &view.group {
+        Some(column) => categories(rows, column)?,
+        None => (vec![String::new()], vec![0; rows.len()]),
+    };
+    let finite = |i: &usize| xs[*i].is_some_and(f64::is_finite) && ys[*i].is_some_and(f64::is_finite);
+    let points: Vec<(usize, [f64; 2])> =
+        (0..rows.len()).filter(finite).filter_map(|i| Some((i, [xs[i]?, ys[i]?]))).collect();
+
+    // One scale for both axes, so that distance from y = x can be seen.
+    let range = view.limits.unwrap_or_else(|| axes::spread(points.iter().flat_map(|(_, p)| *p), &[], 0.07));
+    let width = view.width.points(Preset::Col);
+    let entry = |(k, name): (usize, &String)| Entry {
+        name: name.clone(),
+        color: CATEGORICAL[k % 7],
+        sign: Sign::Dot,
+    };
+    let entries: Vec<Entry> = groups.iter().enumerate().map(entry).collect();
+    let top = legend::height(&entries, width);
+    let below = 2.0 * TICK_MARK + TICK + LABEL + 5.0;
+    let count = (width / 45.0).clamp(3.0, 7.0) as usize;
+    let axis = Axis::round(range, count, true);
+    let left = LABEL + 4.0 + axis.widest() + 2.0 * TICK_MARK + 2.0;
+    let side = (width - left - 8.0).min(view.height.unwrap_or(320.0).max(100.0) - top - below);
+    let mut scene = Scene::new(width, top + side + below);
+    let frame = Frame::new(left + (width - left - 8.0 - side) / 2.0, top, side, side);
+
+    let name = |i: usize| labels.as_ref().map_or_else(String::new, |l| font::visible(&l[i]));
+    let inside = |p: &[f64; 2]| p.iter().all(|v| (range[0]..=range[1]).contains(v));
+    let diagonal =
+        Shape::Line { points: range.map(|v| [v, v]).to_vec(), color: FAINT, width: 0.7, dash: true };
+    let mut marks: Vec<Mark> = vec![diagonal.into()];
+    if (range[0]..=range[1]).contains(&0.0) {
+        for points in [vec![[0.0, range[0]], [0.0, range[1]]], vec![[range[0], 0.0], [range[1], 0.0]]] {
+            marks.push(Shape::Line { points, color: FAINT, width: 0.5, dash: false }.into());
+        }
+    }
+    for (i, p) in points.iter().filter(|(_, p)| inside(p)) {
+        let color = CATEGORICAL[group_of[*i] % 7].alpha(0.85);
+        let tip =
+            format!("{}: {} {}, {} {}", name(*i), x_name, ticks::number(p[0]), y_name, ticks::number(p[1]));
+        marks.push(Mark { tip, shape: Shape::Dot { at: *p, r: RADIUS, color } });
+    }
+    axes::plot(&mut scene, frame, &axis, &axis, &marks)?;
+
+    let at =
+        |p: &[f64; 2]| [axis.place(p[0], frame.x, frame.right()), axis.place(p[1], frame.bottom(), frame.y)];
+    let seen: Vec<[f64; 2]> = points.iter().filter(|(_, p)| inside(p)).map(|(_, p)| at(p)).collect();
+    let mut outermost = points.iter().filter(|(_, p)| inside(p)).collect::<Vec<_>>();
+    outermost.sort_by(|a, b| b.1[0].hypot(b.1[1]).total_cmp(&a.1[0].hypot(a.1[1])).then(a.0.cmp(&b.0)));
+    let named = if labels.is_some() { view.top.unwrap_or(NAMED) } else { 0 };
+    let names = outermost.iter().take(named).map(|(i, p)| (name(*i), at(p))).collect::<Vec<_>>();
+    let diagonal = (0..=200).map(|i| {
+        let t = f64::from(i) / 200.0;
+        Frame::new(frame.x + t * frame.w - 0.8, frame.bottom() - t * frame.h - 0.8, 1.6, 1.6)
+    });
+    let dot = |p: &[f64; 2]| Frame::new(p[0] - RADIUS, p[1] - RADIUS, 2.0 * RADIUS, 2.0 * RADIUS);
+    let taken = seen.iter().map(dot).chain(diagonal).collect();
+    write_names(&mut scene, frame, &names, taken);
+
+    let words = |given: &str, column: &str| {
+        if given.is_empty() { column.replace('_', " ") } else { given.to_owned() }
+    };
+    let across = words(&view.x_label, x_name);
+    let up = words(&view.y_label, y_name);
+    let (x_at, y_at) = (scene.height - 3.0, frame.x - left + LABEL);
+    axes::name(&mut scene, frame, Some((&across, x_at)), Some((&up, y_at)));
+    legend::draw(&mut scene, &entries);
+    Ok(scene)
+}
+
+/// Writes names beside their points where they cover nothing `taken` nor each other, with a thin line when moved away;
+/// a name that finds no place is left out.
+fn write_names(scene: &mut Scene, frame: Frame, names: &[(String, [f64; 2])], mut taken: Vec<Frame>) {
+    let size = TICK - 0.5;
+    for (name, [x, y]) in names {
+        let (w, h) = (font::width(name, size, false), size * 0.95);
+        let mut spots = Vec::new();
+        for far in [0.0, 6.0, 12.0, 20.0, 30.0] {
+            let (dx, dy) = (RADIUS + 1.5 + far, RADIUS + 1.0 + far);
+            spots.extend([
+                (far, Frame::new(x + dx, y - h / 2.0, w, h)),
+                (far, Frame::new(x - dx - w, y - h / 2.0, w, h)),
+                (far, Frame::new(x - w / 2.0, y - dy - h, w, h)),
+                (far, Frame::new(x - w / 2.0, y + dy, w, h)),
+                (far, Frame::new(x + dx * 0.7, y - dy * 0.7 - h, w, h)),
+                (far, Frame::new(x - dx * 0.7 - w, y - dy * 0.7 - h, w, h)),
+                (far, Frame::new(x + dx * 0.7, y + dy * 0.7, w, h)),
+                (far, Frame::new(x - dx * 0.7 - w, y + dy * 0.7, w, h)),
+            ]);
+        }
+        let within = |f: &Frame| {
+            f.x > frame.x && f.right() < frame.right() && f.y > frame.y && f.bottom() < frame.bottom()
+        };
+        let free = spots.into_iter().find(|(_, f)| within(f) && !taken.iter().any(|t| t.meets(f)));
+        if let Some((far, spot)) = free {
+            if far > 0.0 {
+                let end = [x.clamp(spot.x, spot.right()), y.clamp(spot.y, spot.bottom())];
+                scene.line([*x, *y], end, Stroke::solid(FAINT, 0.5));
+            }
+            scene.add(Text::new(spot.x, spot.y + h / 2.0, name.clone(), size).middle());
+            taken.push(spot);
+        }
+    }
+}
