@@ -25,11 +25,17 @@ pub mod metric;
 
 pub mod task;
 
+pub mod decide;
+pub mod distribution;
+pub mod recording;
+
 pub mod sweep;
 
 pub mod stats;
 
 pub mod row;
+
+pub mod patterns;
 
 pub mod show;
 

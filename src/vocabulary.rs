@@ -104,6 +104,15 @@ impl Vocabulary {
         ids.iter().map(|&id| self.token(id)).collect()
     }
 
+    /// The ids below `d_vocab` that stand for text: no special tokens, none the tokenizer does not know.
+    pub fn ordinary(&self, d_vocab: usize) -> Vec<u32> {
+        let all = 0..d_vocab as u32;
+        let Some(tokenizer) = &self.tokenizer else { return all.collect() };
+        let added = tokenizer.get_added_tokens_decoder();
+        let special = |id: u32| Some(id) == self.bos || added.get(&id).is_some_and(|token| token.special);
+        all.filter(|&id| !special(id) && tokenizer.id_to_token(id).is_some()).collect()
+    }
+
     /// The one token that a text is. A text of several tokens is an error that shows their ids; a text whose variant
     /// with a leading space is also one token, and is the one that would follow a word, is returned with a warning.
     pub fn single(&self, text: &str) -> Result<(u32, Option<String>)> {

@@ -77,6 +77,29 @@ impl Task {
         Ok(logits.squeeze(1)?)
     }
 
+    /// Checks that every token exists in the model and every prompt fits its context.
+    pub fn fits(&self, model: &Transformer) -> Result<()> {
+        let (n_ctx, d_vocab) = (model.config.n_ctx, model.config.d_vocab);
+        for example in &self.examples {
+            let (id, length) = (&example.id, example.clean.len());
+            if length > n_ctx {
+                return Err(Error::input(
+                    format!("the prompt of `{id}` has {length} tokens, but the model's context is {n_ctx}"),
+                    "shorten the prompt",
+                ));
+            }
+            let prompts = example.clean.iter().chain(example.corrupt.iter().flatten());
+            let mut tokens = prompts.chain(&example.answers).chain(&example.wrong);
+            if let Some(token) = tokens.find(|&&token| token as usize >= d_vocab) {
+                return Err(Error::input(
+                    format!("`{id}`: token id {token} is outside the vocabulary of {d_vocab}"),
+                    "check that tokenizer and model belong together",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// How many examples fit a batch within the memory allowed, when each position of a prompt takes `extra` numbers
     /// beyond those of an ordinary pass.
     pub fn fitting(&self, lab: &Lab, extra: usize) -> usize {

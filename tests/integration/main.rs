@@ -6,6 +6,7 @@ mod loading;
 mod ops;
 mod parity;
 mod promises;
+mod readings;
 mod tiny;
 
 mod output;

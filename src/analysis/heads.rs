@@ -1,0 +1,286 @@
+//! What heads look at: scores on repeated random tokens, and attention patterns.
+
+use candle_core::{DType, Tensor};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
+
+use super::{Analysis, Findings};
+use crate::error::{Error, Result};
+use crate::hook::Hook;
+use crate::lab::Lab;
+use crate::patterns;
+use crate::row;
+use crate::row::Rows;
+use crate::site::{At, Site};
+use crate::stats::{Bootstrap, Estimate};
+use crate::task::Task;
+use crate::vocabulary::Bos;
+
+/// Scores of every head on sequences `BOS r₁…r_T r₁…r_T` of random tokens (BOS only if the tokenizer has one), where
+/// nothing but the repetition can be attended to (Elhage et al. 2021; Olsson et al. 2022).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Heads {
+    /// How many sequences.
+    pub sequences: usize,
+    /// T, the tokens before the repetition; absent: min(50, ⌊(n_ctx − 1)/2⌋).
+    pub length: Option<usize>,
+}
+
+impl Default for Heads {
+    fn default() -> Self {
+        Heads { sequences: 16, length: None }
+    }
+}
+
+row! {
+    /// One head over all sequences.
+    pub struct HeadScore {
+        /// Layer.
+        pub layer: usize,
+        /// Head.
+        pub head: usize,
+        /// Mean attention to the token before.
+        pub previous: f64,
+        /// In the second half, mean attention to the same token in the first.
+        pub duplicate: f64,
+        /// In the second half, mean attention to the token after the same token in the first.
+        pub induction: f64,
+        /// Mean attention to the first position (BOS where there is one).
+        pub bos: f64,
+        /// Mean entropy of attention divided by ln(t + 1), the entropy of even attention: 0 one place, 1 all alike.
+        pub entropy: f64,
+        /// Lower end of the 95 % bootstrap interval of `previous`, over sequences.
+        pub previous_ci_lo: Option<f64>,
+        /// Upper end.
+        pub previous_ci_hi: Option<f64>,
+        /// Lower end for `duplicate`.
+        pub duplicate_ci_lo: Option<f64>,
+        /// Upper end.
+        pub duplicate_ci_hi: Option<f64>,
+        /// Lower end for `induction`.
+        pub induction_ci_lo: Option<f64>,
+        /// Upper end.
+        pub induction_ci_hi: Option<f64>,
+        /// How many sequences.
+        pub n: usize,
+    }
+}
+
+row! {
+    /// One head on one sequence.
+    pub struct SequenceScore {
+        /// Which sequence.
+        pub sequence: usize,
+        /// Layer.
+        pub layer: usize,
+        /// Head.
+        pub head: usize,
+        /// Mean attention to the token before.
+        pub previous: f64,
+        /// In the second half, mean attention to the same token in the first.
+        pub duplicate: f64,
+        /// In the second half, mean attention to the token after the same token in the first.
+        pub induction: f64,
+        /// Mean attention to the first position.
+        pub bos: f64,
+        /// Mean entropy of attention divided by ln(t + 1).
+        pub entropy: f64,
+    }
+}
+
+impl Analysis for Heads {
+    const NAME: &'static str = "heads";
+    const ABOUT: &'static str =
+        "previous-token, duplicate-token, induction, BOS and entropy scores of every head";
+
+    /// The task is needed only for `attention.pattern` `[layer, head, query, key]` of its first example.
+    fn run(&self, lab: &Lab, task: &Task) -> Result<Findings> {
+        let repeated = self.sequences(lab)?;
+        let config = &lab.model.config;
+        let mut each = Vec::new();
+        lab.progress.begin("heads", repeated.rows.len() as u64);
+        for (sequence, row) in repeated.rows.iter().enumerate() {
+            lab.check()?;
+            let mut watch = Watch { first: repeated.first, period: repeated.period, scores: Vec::new() };
+            let stream = lab.model.embed(&lab.model.tokens(&[row])?, &mut ())?;
+            lab.model.run(stream, None, config.n_layers, &mut watch)?;
+            for (place, mut score) in watch.scores.into_iter().enumerate() {
+                score.sequence = sequence;
+                (score.layer, score.head) = (place / config.n_heads, place % config.n_heads);
+                each.push(score);
+            }
+            lab.progress.advance(1);
+        }
+        lab.progress.end();
+
+        let bootstrap = Bootstrap::new(self.sequences, lab.seed);
+        let heads = (0..config.n_layers).flat_map(|layer| (0..config.n_heads).map(move |head| (layer, head)));
+        let rows: Vec<HeadScore> = heads.map(|(layer, head)| over(&each, layer, head, &bootstrap)).collect();
+        let mut findings = Findings {
+            tables: vec![Rows::of("head_scores", &rows), Rows::of("examples_head_scores", &each)],
+            ..Findings::default()
+        };
+        findings.notes.push(format!(
+            "Head scores: {} sequences of {} random tokens, said twice, {}.",
+            self.sequences,
+            repeated.period,
+            if repeated.first == 1 { "after BOS" } else { "without BOS, which the tokenizer does not have" }
+        ));
+        if !task.examples.is_empty() {
+            let pattern = patterns::of(lab, &task.examples[0])?;
+            findings.tensors.insert("attention.pattern".into(), pattern);
+        }
+        Ok(findings)
+    }
+}
+
+/// Sequences of random tokens, each said twice.
+struct Repeated {
+    rows: Vec<Vec<u32>>,
+    /// Where the first half begins: 1 after BOS.
+    first: usize,
+    /// Length of a half.
+    period: usize,
+}
+
+impl Heads {
+    fn sequences(&self, lab: &Lab) -> Result<Repeated> {
+        let c = &lab.model.config;
+        let bos = lab.vocabulary.bos(Bos::Yes).ok().flatten();
+        let most = (c.n_ctx - usize::from(bos.is_some()).min(c.n_ctx)) / 2;
+        let period = self.length.unwrap_or(50.min(c.n_ctx.saturating_sub(1) / 2));
+        if period < 2 || period > most {
+            return Err(Error::usage(
+                format!("{period} tokens said twice do not fit: the context is {}", c.n_ctx),
+                format!("choose a `length` from 2 to {most}"),
+            ));
+        }
+        if self.sequences == 0 {
+            return Err(Error::usage("`sequences` is 0: nothing would be read", "write `sequences = 16`"));
+        }
+        let ids = lab.vocabulary.ordinary(c.d_vocab);
+        if ids.is_empty() {
+            return Err(Error::input(
+                "the vocabulary holds only special tokens",
+                "check that tokenizer and model belong together",
+            ));
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(lab.seed ^ 0x4EAD_5C0E);
+        let rows = (0..self.sequences).map(|_| {
+            let half: Vec<u32> = (0..period).map(|_| ids[rng.random_range(0..ids.len())]).collect();
+            bos.iter().chain(&half).chain(&half).copied().collect()
+        });
+        Ok(Repeated { rows: rows.collect(), first: usize::from(bos.is_some()), period })
+    }
+}
+
+/// Reads the scores off each pattern as it passes, so that no pattern is kept.
+struct Watch {
+    first: usize,
+    period: usize,
+    scores: Vec<SequenceScore>,
+}
+
+impl Hook for Watch {
+    fn wants(&self, site: Site) -> bool {
+        matches!(site, Site::Block(_, At::Pattern))
+    }
+
+    fn visit(&mut self, _: Site, _: usize, x: Tensor) -> Result<Tensor> {
+        let (_, _, queries, keys) = x.dims4()?;
+        let flat: Vec<f64> = x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+        let heads = flat.chunks_exact(queries * keys);
+        self.scores.extend(heads.map(|pattern| scores(pattern, keys, self.first, self.period)));
+        Ok(x)
+    }
+}
+
+/// The scores of one head (to be named) from its pattern `[query, key]`, row by row, of a sequence whose first half begins at `first`.
+fn scores(pattern: &[f64], keys: usize, first: usize, period: usize) -> SequenceScore {
+    let queries = pattern.len() / keys;
+    let at = |query: usize, key: usize| pattern[query * keys + key];
+    let mean = |queries: std::ops::Range<usize>, of: &dyn Fn(usize) -> f64| {
+        let count = queries.len() as f64;
+        queries.map(of).sum::<f64>() / count
+    };
+    let second = first + period..queries;
+    let spread = |query: usize| -> f64 {
+        let row = &pattern[query * keys..(query + 1) * keys];
+        let entropy: f64 = row.iter().filter(|a| **a > 0.0).map(|a| -a * a.ln()).sum();
+        entropy / ((query + 1) as f64).ln()
+    };
+    SequenceScore {
+        sequence: 0,
+        layer: 0,
+        head: 0,
+        previous: mean(1..queries, &|q| at(q, q - 1)),
+        duplicate: mean(second.clone(), &|q| at(q, q - period)),
+        induction: mean(second, &|q| at(q, q - period + 1)),
+        bos: mean(1..queries, &|q| at(q, 0)),
+        entropy: mean(1..queries, &spread),
+    }
+}
+
+fn over(each: &[SequenceScore], layer: usize, head: usize, bootstrap: &Bootstrap) -> HeadScore {
+    let own = || each.iter().filter(move |row| row.layer == layer && row.head == head);
+    let mean =
+        |of: fn(&SequenceScore) -> f64| -> Estimate { bootstrap.mean(&own().map(of).collect::<Vec<_>>()) };
+    let (previous, duplicate) = (mean(|s| s.previous), mean(|s| s.duplicate));
+    let induction = mean(|s| s.induction);
+    HeadScore {
+        layer,
+        head,
+        previous: previous.value,
+        duplicate: duplicate.value,
+        induction: induction.value,
+        bos: mean(|s| s.bos).value,
+        entropy: mean(|s| s.entropy).value,
+        previous_ci_lo: previous.lo,
+        previous_ci_hi: previous.hi,
+        duplicate_ci_lo: duplicate.lo,
+        duplicate_ci_hi: duplicate.hi,
+        induction_ci_lo: induction.lo,
+        induction_ci_hi: induction.hi,
+        n: previous.n,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pattern whose query attends to one key.
+    fn one_hot(n: usize, key: impl Fn(usize) -> usize) -> Vec<f64> {
+        (0..n * n).map(|i| f64::from(u8::from(i % n == key(i / n)))).collect()
+    }
+
+    #[test]
+    fn a_hand_made_head_scores_what_it_is() {
+        // BOS a b c a b c: first = 1, period = 3
+        let previous = scores(&one_hot(7, |q| q.saturating_sub(1)), 7, 1, 3);
+        assert_eq!((previous.previous, previous.duplicate, previous.induction), (1.0, 0.0, 0.0));
+        assert_eq!((previous.entropy, previous.bos), (0.0, 1.0 / 6.0));
+        let duplicate = scores(&one_hot(7, |q| if q >= 4 { q - 3 } else { 0 }), 7, 1, 3);
+        assert_eq!((duplicate.previous, duplicate.duplicate, duplicate.induction), (1.0 / 6.0, 1.0, 0.0));
+        assert_eq!(duplicate.bos, 0.5);
+        let induction = scores(&one_hot(7, |q| if q >= 4 { q - 2 } else { 0 }), 7, 1, 3);
+        assert_eq!((induction.duplicate, induction.induction), (0.0, 1.0));
+    }
+
+    #[test]
+    fn even_attention_has_known_scores() {
+        let n = 7;
+        let even: Vec<f64> =
+            (0..n * n).map(|i| if i % n <= i / n { 1.0 / (i / n + 1) as f64 } else { 0.0 }).collect();
+        let s = scores(&even, n, 1, 3);
+        let all: f64 = (1..7).map(|q| 1.0 / f64::from(q + 1)).sum::<f64>() / 6.0;
+        let second: f64 = (4..7).map(|q| 1.0 / f64::from(q + 1)).sum::<f64>() / 3.0;
+        for (got, want) in
+            [(s.previous, all), (s.bos, all), (s.duplicate, second), (s.induction, second), (s.entropy, 1.0)]
+        {
+            assert!((got - want).abs() < 1e-12, "{got} {want}");
+        }
+    }
+}

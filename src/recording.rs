@@ -1,0 +1,172 @@
+//! Activations, or gradients at the same places, as plain arrays for other tools.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::{DType, Tensor};
+
+use crate::error::{Error, Result};
+use crate::gradient::Gradients;
+use crate::lab::Lab;
+use crate::metric::Metric;
+use crate::model::Transformer;
+use crate::ops;
+use crate::record::Activations;
+use crate::site::{At, Site};
+use crate::task::{Side, Task};
+
+/// The sites of a model that globs over full classic names mean, in execution order: `blocks.*.hook_resid_pre`,
+/// `logits`, or `all`. The per-reader copies of the stream (`hook_q_input`, …) are meant only by a glob that ends in
+/// their own name. A glob that matches nothing is an error.
+pub fn sites(model: &Transformer, globs: &[String]) -> Result<Vec<Site>> {
+    let mut found = BTreeSet::new();
+    for glob in globs {
+        let before = found.len();
+        if glob == "all" {
+            found.extend(model.sites());
+            continue;
+        }
+        if !glob.contains(['*', '?', '[']) {
+            let site: Site = glob.parse()?;
+            model.check_site(site)?;
+            found.insert(site);
+            continue;
+        }
+        let pattern = glob::Pattern::new(glob).map_err(|cause| {
+            Error::usage(format!("`{glob}` is not a pattern: {cause}"), "write `blocks.*.hook_resid_pre`")
+        })?;
+        let layers = 0..model.config.n_layers;
+        let by_name = At::ALL.iter().filter(|at| at.is_split_input() && glob.ends_with(at.name()));
+        let split = by_name.flat_map(|&at| layers.clone().map(move |layer| Site::Block(layer, at)));
+        let all: Vec<Site> = model.sites().into_iter().chain(split).collect();
+        let matching: Vec<Site> = all.iter().copied().filter(|s| pattern.matches(&s.to_string())).collect();
+        found.extend(&matching);
+        if found.len() == before && matching.is_empty() {
+            return Err(nothing(model, glob, &all));
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::usage("no sites were asked for", "write `--sites 'blocks.*.hook_resid_pre'`"));
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Why a pattern matched no site: its layer does not exist, or no name is like it.
+fn nothing(model: &Transformer, glob: &str, all: &[Site]) -> Error {
+    let layer = glob.strip_prefix("blocks.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+    if let Some(index) = layer.filter(|&layer| layer >= model.config.n_layers) {
+        let size = model.config.n_layers;
+        return Error::OutOfRange { what: "layer", index, size, site: format!("`{glob}`") };
+    }
+    let names = all.iter().filter(|site| site.layer().is_none_or(|layer| layer == 0));
+    let names: Vec<String> = names.map(Site::to_string).collect();
+    Error::unknown("site", glob, names.iter().map(String::as_str))
+}
+
+/// Bytes that a recording holds: the f32 arrays, and beside them those of the model's own type when that is another.
+pub fn memory(model: &Transformer, sites: &[Site], batch: usize, pos: usize) -> u64 {
+    let own = if model.dtype() == DType::F32 { 0 } else { model.dtype().size_in_bytes() };
+    let numbers: usize =
+        sites.iter().map(|&site| model.shape(site, batch, pos).iter().product::<usize>()).sum();
+    (numbers * (4 + own)) as u64
+}
+
+/// The activations of one side of every prompt at these sites, by classic name: f32, batch first. Prompts must be of
+/// one length.
+pub fn record(lab: &Lab, task: &Task, side: Side, sites: &[Site]) -> Result<BTreeMap<String, Tensor>> {
+    in_batches(lab, task, sites, &|batch| {
+        let tokens = task.tokens(&lab.model, batch, side)?;
+        Ok(lab.model.record(&tokens, |site| sites.contains(&site))?.1)
+    })
+}
+
+/// The gradients of the metric (of each prompt, with respect to that prompt's own activations) at these sites: as
+/// [`record`], but instead of the activations.
+pub fn gradients(
+    lab: &Lab,
+    task: &Task,
+    side: Side,
+    metric: Metric,
+    sites: &[Site],
+) -> Result<BTreeMap<String, Tensor>> {
+    if !metric.has_gradient() {
+        return Err(Error::usage(format!("`{metric}` has no gradient"), "choose `logit-diff` or `log-prob`"));
+    }
+    in_batches(lab, task, sites, &|batch| {
+        let model = &lab.model;
+        let clean = match metric {
+            Metric::Kl => Some(ops::log_softmax(&task.logits(lab, batch, Side::Clean)?)?),
+            _ => None,
+        };
+        let mut hook = Gradients::new(|site| sites.contains(&site));
+        let logits = model.forward(&task.tokens(model, batch, side)?, &mut hook)?;
+        let pos = logits.dim(1)?;
+        let ends = task.ends(batch).into_iter().enumerate().map(|(row, end)| (row * pos + end) as u32);
+        let ends = Tensor::new(ends.collect::<Vec<u32>>(), model.device())?;
+        let logits = logits.flatten_to(1)?.index_select(&ends, 0)?; // [batch, d_vocab]
+        hook.of(&metric.score(&logits, &task.targets(batch, clean))?)
+    })
+}
+
+fn in_batches(
+    lab: &Lab,
+    task: &Task,
+    sites: &[Site],
+    run: &dyn Fn(&[usize]) -> Result<Activations>,
+) -> Result<BTreeMap<String, Tensor>> {
+    task.check()?;
+    task.fits(&lab.model)?;
+    sites.iter().try_for_each(|&site| lab.model.check_site(site))?;
+    let lengths: BTreeSet<usize> = task.examples.iter().map(|example| example.clean.len()).collect();
+    if lengths.len() > 1 {
+        return Err(Error::input(
+            format!("the prompts have {lengths:?} tokens: they do not fit one array"),
+            "record prompts of one length at a time: group them by length",
+        ));
+    }
+    // a backward pass holds about three times what a forward pass does
+    let batches = task.batches((task.fitting(lab, lab.model.config.d_vocab) / 3).max(1));
+    let mut parts: BTreeMap<Site, Vec<Tensor>> = BTreeMap::new();
+    lab.progress.begin("record", task.examples.len() as u64);
+    for batch in &batches {
+        lab.check()?;
+        for (site, x) in run(batch)?.0 {
+            parts.entry(site).or_default().push(x.to_dtype(DType::F32)?.detach());
+        }
+        lab.progress.advance(batch.len() as u64);
+    }
+    lab.progress.end();
+    let join = |(site, parts): (Site, Vec<Tensor>)| match &parts[..] {
+        [one] => Ok((site.to_string(), one.contiguous()?)),
+        _ => Ok((site.to_string(), Tensor::cat(&parts, 0)?)),
+    };
+    parts.into_iter().map(join).collect()
+}
+
+/// What a file of such arrays says about itself, as the text values that safetensors allows: JSON where a list is
+/// needed. `metric` is given for gradients.
+pub fn metadata(
+    lab: &Lab,
+    task: &Task,
+    side: Side,
+    metric: Option<Metric>,
+) -> Result<BTreeMap<String, String>> {
+    let prompts: Vec<&[u32]> =
+        task.examples.iter().map(|example| example.prompt(side)).collect::<Result<_>>()?;
+    let texts: Vec<Vec<String>> = prompts.iter().map(|ids| lab.vocabulary.tokens(ids)).collect();
+    let ids: Vec<&str> = task.examples.iter().map(|example| example.id.as_str()).collect();
+    let mut said = BTreeMap::from([
+        ("kind", if metric.is_some() { "gradients" } else { "activations" }.to_owned()),
+        ("model", lab.about.name.clone()),
+        ("model_hash", lab.about.hash.clone()),
+        ("task", task.name.clone()),
+        ("side", side.name().to_owned()),
+        ("bos", task.bos.to_string()),
+        ("examples", serde_json::json!(ids).to_string()),
+        ("tokens", serde_json::json!(prompts).to_string()),
+        ("token_texts", serde_json::json!(texts).to_string()),
+    ]);
+    if let Some(metric) = metric {
+        said.insert("metric", metric.name().to_owned());
+    }
+    Ok(said.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
