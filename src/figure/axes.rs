@@ -105,7 +105,9 @@ pub fn spread(values: impl IntoIterator<Item = f64>, anchors: &[f64], air: f64) 
         return [0.0, 1.0];
     }
     let size = if hi - lo > 1e-12 * hi.abs().max(lo.abs()) { hi - lo } else { hi.abs().max(1.0) };
-    let keep = |v: f64, end: f64| if air > 0.0 && anchors.contains(&v) && v == 0.0 { v } else { end };
+    // Bars stand on zero: no air is left on its other side.
+    let keep = |v: f64, end: f64| if lo < hi && v == 0.0 && anchors.contains(&v) { v } else { end };
+    let air = if lo < hi { air } else { air.max(0.05) };
     [keep(lo, lo - air * size), keep(hi, hi + air * size)]
 }
 
@@ -114,6 +116,12 @@ pub fn plot(scene: &mut Scene, frame: Frame, x: &Axis, y: &Axis, marks: &[Mark])
     draw(scene, frame, x, y, marks).map_err(|e| {
         Error::input(format!("the picture could not be laid out: {e}"), "ask for a larger picture")
     })
+}
+
+/// Says in the middle of a plot that there is nothing in it.
+pub fn nothing(scene: &mut Scene, frame: Frame) {
+    let text = Text::new(frame.x + frame.w / 2.0, frame.y + frame.h / 2.0, "no values", LABEL).middle();
+    scene.add(text.anchor(Anchor::Middle).color(FAINT));
 }
 
 /// Writes an axis label below the frame or, turned, at its left.
@@ -261,8 +269,10 @@ mod tests {
     #[test]
     fn ranges_are_never_empty() {
         for values in [vec![], vec![f64::NAN], vec![0.0, 0.0], vec![3.0, 3.0], vec![f64::INFINITY]] {
-            let [lo, hi] = spread(values, &[], 0.05);
-            assert!(lo < hi && lo.is_finite() && hi.is_finite());
+            for anchors in [&[][..], &[0.0]] {
+                let [lo, hi] = spread(values.clone(), anchors, 0.05);
+                assert!(lo < hi && lo.is_finite() && hi.is_finite());
+            }
         }
         assert_eq!(spread([1.0, 2.0], &[0.0], 0.1), [0.0, 2.2]);
     }

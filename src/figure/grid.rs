@@ -276,13 +276,17 @@ impl Grid {
 
     /// The size of text in cells: none where a square cell is too small for any of it.
     fn text_size(&self, panel: &Panel, w: f64, h: f64) -> Option<f64> {
-        let fits = |size: &f64| {
-            let texts =
-                panel.cells.iter().filter_map(|c| if let Cell::Reading(r) = c { Some(r) } else { None });
-            let widest = texts.map(|r| font::width(&r.text, *size, r.bold)).fold(0.0, f64::max);
-            *size * 1.1 <= h && (matches!(self.shape, Shape::Text(_)) || widest <= w - 1.6)
-        };
-        [7.0, 6.5, 6.0, 5.5, 5.0].into_iter().find(fits)
+        let texts = panel.cells.iter().filter_map(|c| if let Cell::Reading(r) = c { Some(r) } else { None });
+        let widths: Vec<f64> = texts.map(|r| font::width(&r.text, 1.0, r.bold)).collect();
+        let fitting = |size: f64| widths.iter().filter(|width| *width * size <= w - 1.6).count();
+        let sizes = [7.0, 6.5, 6.0, 5.5, 5.0].into_iter().filter(|size| size * 1.1 <= h);
+        match self.shape {
+            Shape::Square(..) => sizes.into_iter().find(|size| fitting(*size) == widths.len()),
+            // The largest at which most need no ellipsis, but tokens are not set smaller than 6 points.
+            Shape::Text(_) => {
+                sizes.filter(|s| *s >= 6.0).min_by_key(|s| (fitting(*s) * 10 < widths.len() * 9, -*s as i32))
+            }
+        }
     }
 
     fn raster(&self, panel: &Panel) -> Vec<u8> {

@@ -61,10 +61,29 @@ pub fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         .iter()
         .find(|figure| figure.name == view.kind)
         .ok_or_else(|| Error::unknown("picture", &view.kind, names()))?;
+    check(view)?;
     let mut scene = (figure.draw)(&view.rows(rows)?, view)?;
     scene.title = if view.name.is_empty() { figure.name.to_owned() } else { view.name.clone() };
     scene.caption = view.caption.clone();
     Ok(scene)
+}
+
+/// Refuses numbers in a view that cannot be laid out.
+fn check(view: &View) -> Result<()> {
+    let refuse = |what: String, hint: &str| Err(Error::usage(what, hint));
+    if let Some([lo, hi]) = view.limits.filter(|[lo, hi]| !(lo.is_finite() && hi.is_finite() && lo < hi)) {
+        return refuse(
+            format!("`limits` are {lo} and {hi}"),
+            "write the lower limit first: `limits = [-1.0, 1.0]`",
+        );
+    }
+    if let Some(height) = view.height.filter(|h| !(20.0..=4000.0).contains(h)) {
+        return refuse(
+            format!("`height` is {height} points"),
+            "choose 20 to 4000 points; 72 points are an inch",
+        );
+    }
+    Ok(())
 }
 
 impl Scene {

@@ -76,6 +76,9 @@ fn is_whole(v: f64) -> bool {
 
 /// Scientific notation with at most two decimals.
 fn short(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
     let text = format!("{value:.2e}");
     let Some((digits, power)) = text.split_once('e') else { return text };
     let digits = digits.trim_end_matches('0').trim_end_matches('.');

@@ -68,7 +68,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         bar: words.to_owned(),
         names: [named(&view.x_label, "key (attended to)"), named(&view.y_label, "query (attends)")],
         width: view.width.points(Preset::Full),
-        shape: Shape::Square(6.0, 16.0),
+        shape: Shape::Square(if w > 32 { 3.0 } else { 6.0 }, 16.0),
         note: String::new(),
     };
     Ok(grid.draw())

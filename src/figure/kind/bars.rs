@@ -3,10 +3,10 @@
 use crate::error::Result;
 use crate::figure::Figure;
 use crate::figure::axes::{self, Axis, LABEL, Mark, Shape, TICK, TICK_MARK};
-use crate::figure::color::{CATEGORICAL, Color, FAINT, INK, NEGATIVE, POSITIVE};
+use crate::figure::color::{CATEGORICAL, Color, FAINT, INK, NEGATIVE, POSITIVE, WHITE};
 use crate::figure::font;
 use crate::figure::legend::{self, Entry, Sign};
-use crate::figure::scene::{Fill, Frame, Item, Scene, Stroke, Text};
+use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Stroke, Text};
 use crate::figure::ticks;
 use crate::figure::view::{Preset, Series, Sort, View, optional_numbers, optional_texts};
 use crate::row::Rows;
@@ -69,7 +69,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let frame = Frame::new(left, legend, width - left - 10.0, high);
     let x = Axis::round(range, (frame.w / 45.0).clamp(2.0, 8.0) as usize, true);
     let y = Axis { range: [high, 0.0], ticks: Vec::new(), rules: false, bare: true };
-    let mut marks = Vec::new();
+    let (mut marks, mut clipped) = (Vec::new(), Vec::new());
     for (row, &i) in order.iter().enumerate() {
         let top = 2.0 + row as f64 * pitch + (pitch - n as f64 * thick) / 2.0;
         let (name, role) = full(i);
@@ -81,6 +81,11 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         for (k, s) in all.iter().enumerate() {
             let place = top + k as f64 * thick;
             marks.extend(bar(s, i, &labels[i], range, (k, n, place, thick)));
+            if let Some(v) = s.value[i].filter(|v| *v < range[0] || *v > range[1]) {
+                // Cut off by the frame: the bar says its number.
+                let end = x.place(v.clamp(range[0], range[1]), frame.x, frame.right());
+                clipped.push((ticks::number(v), end, frame.y + place));
+            }
             if s.value[i].is_none_or(f64::is_nan) {
                 let zero = x.place(0f64.clamp(range[0], range[1]), frame.x, frame.right());
                 let stub = Frame::new(zero, frame.y + place + 0.4, 8.0, thick - 0.8);
@@ -89,6 +94,15 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         }
     }
     axes::plot(&mut scene, frame, &x, &y, &marks)?;
+    for (text, at, top) in clipped {
+        let ends = if at < x.place(0.0, frame.x, frame.right()) {
+            (2.0, Anchor::Start)
+        } else {
+            (-2.0, Anchor::End)
+        };
+        let text = Text::new(at + ends.0, top + thick / 2.0, text, thick.min(6.0)).bold(true).middle();
+        scene.add(text.anchor(ends.1).color(WHITE));
+    }
     if (range[0]..=range[1]).contains(&0.0) {
         let zero = x.place(0.0, frame.x, frame.right());
         scene.line([zero, frame.y], [zero, frame.bottom()], Stroke::solid(INK, 0.6));

@@ -98,6 +98,9 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     }
     let baseline = scene.height - 3.0;
     axes::name(&mut scene, frame, Some((&x_words, baseline)), Some((&y_words, LABEL)));
+    if !lines.iter().any(|l| l.points.iter().any(|p| p[1].is_finite())) {
+        axes::nothing(&mut scene, frame);
+    }
     legend::draw(&mut scene, &entries);
     Ok(scene)
 }

@@ -75,7 +75,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         left_out.push(format!("the first {first} of {} positions are not shown", columns.len()));
     }
     if stride > 1 {
-        left_out.push(format!("every {stride}th row, the last one included"));
+        left_out.push(format!("one row in {stride} is shown, the last one included"));
     }
     let grid = Grid {
         panels: vec![Panel { name: String::new(), cells }],

@@ -93,6 +93,9 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let up = words(&view.y_label, y_name);
     let (x_at, y_at) = (scene.height - 3.0, frame.x - left + LABEL);
     axes::name(&mut scene, frame, Some((&across, x_at)), Some((&up, y_at)));
+    if seen.is_empty() {
+        axes::nothing(&mut scene, frame);
+    }
     legend::draw(&mut scene, &entries);
     Ok(scene)
 }
