@@ -14,6 +14,8 @@ pub mod gradient;
 
 pub mod model;
 
+pub mod component;
+
 pub mod vocabulary;
 
 pub mod checkpoint;

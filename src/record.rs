@@ -33,6 +33,24 @@ impl Activations {
     }
 }
 
+/// One position of each row: x `[batch, pos, …]` → `[batch, …]`.
+pub fn at_positions(x: &Tensor, positions: &[usize]) -> Result<Tensor> {
+    let dims = x.dims();
+    let (batch, pos) = match dims {
+        [batch, pos, ..] if *batch == positions.len() => (*batch, *pos),
+        _ => {
+            let what = format!("the activation read at {} positions", positions.len());
+            return Err(Error::Shape { what, got: dims.to_vec(), expected: "[batch, pos, …]".into() });
+        }
+    };
+    if let Some(&index) = positions.iter().find(|&&p| p >= pos) {
+        return Err(Error::OutOfRange { what: "position", index, size: pos, site: "the prompt".into() });
+    }
+    let rows: Vec<u32> = positions.iter().enumerate().map(|(row, p)| (row * pos + p) as u32).collect();
+    let rows = Tensor::from_vec(rows, batch, x.device())?;
+    Ok(x.flatten(0, 1)?.index_select(&rows, 0)?)
+}
+
 /// A hook that keeps what it is told to keep.
 pub struct Recorder<F> {
     wanted: F,

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use candle_core::Tensor;
+
 use crate::error::{Error, Result};
 
 /// What an axis of an activation counts.
@@ -293,6 +295,26 @@ impl Slice {
     pub fn head(mut self, head: usize) -> Slice {
         self.head = Some(head);
         self
+    }
+
+    /// The values of this part of a whole activation `x`, as `[n, width]`: the order in which an edit sets them.
+    pub fn take(&self, x: &Tensor) -> Result<Tensor> {
+        let dims = x.dims();
+        let width = dims.last().copied().unwrap_or(1);
+        let mut rows: Vec<u32> = Vec::new();
+        for part in self.resolve(dims, 0)? {
+            let mut starts = vec![0];
+            for (indices, &size) in part[..part.len() - 1].iter().zip(dims) {
+                starts =
+                    starts.iter().flat_map(|&start| indices.iter().map(move |&i| start * size + i)).collect();
+            }
+            rows.extend(starts.into_iter().map(|row| row as u32));
+        }
+        let count = rows.len();
+        let taken = x.reshape(((), width))?.index_select(&Tensor::from_vec(rows, count, x.device())?, 0)?;
+        let Some(index) = &self.index else { return Ok(taken) };
+        let index: Vec<u32> = index.iter().map(|&i| i as u32).collect();
+        Ok(taken.index_select(&Tensor::new(index, x.device())?, 1)?)
     }
 
     /// Which indices of each axis the slice covers in an activation of this shape whose positions begin at

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::{PositionKind, Transformer};
 use crate::error::{Error, Result};
-use crate::record::Activations;
+use crate::record::{Activations, Recorder, at_positions};
 use crate::site::{At, Site};
 
 /// The residual stream entering a layer, from a position on: the state of a pass.
@@ -23,26 +23,17 @@ impl Stream {
     ///
     /// Only [`Transformer::unembed`] may follow: positions of the rows differ.
     pub fn at(&self, positions: &[usize]) -> Result<Stream> {
-        let (batch, pos, _) = self.resid.dims3()?;
-        let inside = |p: usize| p.checked_sub(self.first_pos).filter(|&p| p < pos);
-        if positions.len() != batch {
-            let (what, got) = ("the list of positions to read".to_owned(), vec![positions.len()]);
-            return Err(Error::Shape { what, got, expected: format!("[{batch}]") });
-        }
-        if let [first, rest @ ..] = positions {
-            if let (true, Some(p)) = (rest.iter().all(|p| p == first), inside(*first)) {
-                return Ok(Stream { first_pos: *first, resid: self.resid.narrow(1, p, 1)?, ..*self });
-            }
-        }
-        let mut rows = Vec::with_capacity(batch);
-        for (row, &position) in positions.iter().enumerate() {
-            let Some(p) = inside(position) else {
-                let (index, size) = (position, self.first_pos + pos);
-                return Err(Error::OutOfRange { what: "position", index, size, site: "the stream".into() });
-            };
-            rows.push(self.resid.narrow(0, row, 1)?.narrow(1, p, 1)?);
-        }
-        Ok(Stream { resid: Tensor::cat(&rows, 0)?, ..*self })
+        let (_, pos, _) = self.resid.dims3()?;
+        let inside = |&p: &usize| {
+            p.checked_sub(self.first_pos).filter(|&p| p < pos).ok_or_else(|| Error::OutOfRange {
+                what: "position",
+                index: p,
+                size: self.first_pos + pos,
+                site: "the stream".into(),
+            })
+        };
+        let inside: Vec<usize> = positions.iter().map(inside).collect::<Result<_>>()?;
+        Ok(Stream { resid: at_positions(&self.resid, &inside)?.unsqueeze(1)?, ..*self })
     }
 }
 
@@ -80,6 +71,30 @@ impl Base {
             return Err(Error::OutOfRange { what: "position", index, size, site });
         }
         Ok(Stream { layer, first_pos, resid: resid.narrow(1, first_pos, pos - first_pos)? })
+    }
+}
+
+impl Transformer {
+    /// Logits `[batch, d_vocab]` at one position per row, and the activations at the sites `wanted` says yes to. The
+    /// final sites (scale, norm, logits) hold only the rows that are read.
+    pub fn read(
+        &self,
+        tokens: &Tensor,
+        positions: &[usize],
+        wanted: impl Fn(Site) -> bool,
+    ) -> Result<(Tensor, Activations)> {
+        let mut recorder = Recorder::new(wanted);
+        let stream = self.embed(tokens, &mut recorder)?;
+        let stream = self.run(stream, None, self.config.n_layers, &mut recorder)?;
+        let logits = self.unembed(&stream.at(positions)?, &mut recorder)?.squeeze(1)?;
+        Ok((logits, recorder.kept))
+    }
+
+    /// Bytes that recording these sites takes for one prompt of `pos` tokens.
+    pub fn recorded_bytes(&self, pos: usize, wanted: impl Fn(Site) -> bool) -> u64 {
+        let numbers = |site: Site| self.shape(site, 1, pos).iter().map(|&n| n as u64).product::<u64>();
+        let total: u64 = self.sites().into_iter().filter(|&site| wanted(site)).map(numbers).sum();
+        total * self.dtype().size_in_bytes() as u64
     }
 }
 

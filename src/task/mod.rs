@@ -71,6 +71,25 @@ pub struct Place {
     pub positions: Vec<usize>,
 }
 
+impl Place {
+    /// What stands there, for a table: the token when all examples agree, else the first example's and an ellipsis;
+    /// `clean→corrupt` where the corrupt prompt has another token.
+    pub fn token(&self, task: &Task, show: impl Fn(u32) -> String) -> String {
+        let at = |(example, &pos): (&Example, &usize)| {
+            let corrupt = example.corrupt.as_ref().and_then(|tokens| tokens.get(pos)).copied();
+            (example.clean.get(pos).copied(), corrupt)
+        };
+        let mut tokens = task.examples.iter().zip(&self.positions).map(at);
+        let Some(first) = tokens.next() else { return String::new() };
+        let shown = match first {
+            (Some(clean), Some(corrupt)) if clean != corrupt => format!("{}→{}", show(clean), show(corrupt)),
+            (Some(clean), _) => show(clean),
+            (None, _) => String::new(),
+        };
+        if tokens.all(|other| other == first) { shown } else { format!("{shown} …") }
+    }
+}
+
 impl Task {
     /// Checks what every analysis relies on: prompts are there, pairs are of one length, positions lie inside.
     pub fn check(&self) -> Result<()> {
