@@ -1,8 +1,10 @@
 //! One file per method. An analysis takes a lab and a task and returns tables with per-example spread; it knows no
 //! file, frame, figure or terminal.
 
+pub mod attribution;
 pub mod heads;
 pub mod lens;
+pub mod patch;
 pub mod predict;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::row::Rows;
 use crate::task::Task;
+
 
 /// What an analysis found.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +62,13 @@ pub struct Entry {
 }
 
 /// Every analysis. A test fails when a file of this folder is missing here.
-pub const ANALYSES: &[Entry] = &[entry::<predict::Predict>(), entry::<lens::Lens>(), entry::<heads::Heads>()];
+pub const ANALYSES: &[Entry] = &[
+    entry::<predict::Predict>(),
+    entry::<lens::Lens>(),
+    entry::<attribution::Attribution>(),
+    entry::<patch::Patch>(),
+    entry::<heads::Heads>(),
+];
 
 /// The registry entry of an analysis.
 pub const fn entry<A: Analysis>() -> Entry {

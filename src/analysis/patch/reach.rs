@@ -1,0 +1,76 @@
+//! What a swap between two runs can change at all: everything outside is exactly zero and needs no run.
+//!
+//! A causal model's runs agree left of the first token in which their prompts differ, nothing right of the position
+//! that is read reaches it, and after the last layer's attention positions do not mix.
+
+use crate::model::Transformer;
+use crate::site::{At, Positions};
+
+/// Where, in each row of a batch, a swap can matter: from the first differing token to the position that is read.
+#[derive(Debug, Clone)]
+pub(crate) struct Reach {
+    first: Vec<usize>,
+    read: Vec<usize>,
+    length: usize,
+    layers: usize,
+    causal: bool,
+}
+
+impl Reach {
+    /// The reach between the prompts of each row, all of one length, when logits are read at `read`.
+    pub(crate) fn new(model: &Transformer, a: &[&[u32]], b: &[&[u32]], read: &[usize]) -> Reach {
+        let causal = model.config.causal;
+        let first = |(a, b): (&&[u32], &&[u32])| match a.iter().zip(b.iter()).position(|(a, b)| a != b) {
+            None => a.len(),
+            Some(first) => first * usize::from(causal),
+        };
+        Reach {
+            first: a.iter().zip(b).map(first).collect(),
+            read: read.to_vec(),
+            length: a.first().map_or(0, |prompt| prompt.len()),
+            layers: model.config.n_layers,
+            causal,
+        }
+    }
+
+    /// The reach when any position may change, for prompts of one length.
+    pub(crate) fn everywhere(model: &Transformer, length: usize, read: &[usize]) -> Reach {
+        let (layers, causal) = (model.config.n_layers, model.config.causal);
+        Reach { first: vec![0; read.len()], read: read.to_vec(), length, layers, causal }
+    }
+
+    /// The positions that a swap at all positions has to set, or none when it can change nothing.
+    pub(crate) fn all(&self, layer: usize, at: At) -> Option<Positions> {
+        if self.stays_in_place(layer, at) {
+            let matters = self.first.iter().zip(&self.read).any(|(first, read)| first <= read);
+            return matters.then(|| per_row(&self.read));
+        }
+        let from = self.first.iter().copied().min().unwrap_or(self.length);
+        let last = self.length.saturating_sub(1);
+        let until = if self.causal { self.read.iter().copied().max().unwrap_or(0).min(last) } else { last };
+        (from <= until).then(|| Positions::At((from..=until).collect()))
+    }
+
+    /// The same for a swap at one position of each row.
+    pub(crate) fn place(&self, layer: usize, at: At, place: &[usize]) -> Option<Positions> {
+        let stays = self.stays_in_place(layer, at);
+        let mut rows = self.first.iter().zip(&self.read).zip(place);
+        let matters = rows.any(|((first, read), pos)| {
+            first <= pos && (if stays { pos == read } else { pos <= read || !self.causal })
+        });
+        matters.then(|| per_row(place))
+    }
+
+    /// Whether what is written there reaches the logits of its own position only.
+    fn stays_in_place(&self, layer: usize, at: At) -> bool {
+        layer + 1 == self.layers && !matches!(at, At::ResidPre | At::K | At::V)
+    }
+}
+
+/// The same position in every row where it is one, so that a sweep's window is as small as can be.
+fn per_row(positions: &[usize]) -> Positions {
+    match positions {
+        [first, rest @ ..] if rest.iter().all(|p| p == first) => Positions::At(vec![*first]),
+        _ => Positions::PerRow(positions.to_vec()),
+    }
+}
