@@ -47,7 +47,7 @@ pub fn sweep(
     }
     let mut scores = vec![Vec::new(); cells.len()];
     for (start, members) in groups {
-        let together = width(lab, rows, pos - start.first_pos);
+        let together = width(lab, rows, pos - start.first_pos, pos);
         for members in members.chunks(together) {
             lab.check()?;
             let logits = run(model, base, start, members.iter().map(|&i| &cells[i]), read)?;
@@ -61,11 +61,13 @@ pub fn sweep(
     Ok(scores)
 }
 
-/// How many cells fit the memory allowed: the widest activations of one block, a few of them alive at once.
-fn width(lab: &Lab, rows: usize, window: usize) -> usize {
+/// How many cells fit the memory allowed: the widest activations of one block, a few of them alive at once, and the
+/// base's keys and values repeated for every cell.
+fn width(lab: &Lab, rows: usize, window: usize, keys: usize) -> usize {
     let c = &lab.model.config;
-    let per_position = 8 * c.d_model + 4 * c.d_mlp + 3 * c.n_heads * c.n_ctx.min(4 * window);
-    let bytes = (rows * (window * per_position + 2 * c.d_vocab) * lab.model.dtype().size_in_bytes()) as u64;
+    let per_position = 8 * c.d_model + 4 * c.d_mlp + 3 * c.n_heads * keys;
+    let per_row = window * per_position + 4 * keys * c.n_kv_heads * c.d_head + 3 * c.d_vocab;
+    let bytes = (rows * per_row * lab.model.dtype().size_in_bytes()) as u64;
     ((lab.memory / 2) / bytes.max(1)).clamp(1, 1 << 16) as usize
 }
 

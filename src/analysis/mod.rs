@@ -2,6 +2,7 @@
 //! file, frame, figure or terminal.
 
 pub mod attribution;
+pub mod components;
 pub mod heads;
 pub mod lens;
 pub mod patch;
@@ -67,6 +68,7 @@ pub const ANALYSES: &[Entry] = &[
     entry::<lens::Lens>(),
     entry::<attribution::Attribution>(),
     entry::<patch::Patch>(),
+    entry::<components::Components>(),
     entry::<heads::Heads>(),
 ];
 

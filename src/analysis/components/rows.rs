@@ -1,0 +1,144 @@
+//! The table of components: effects, roles, ranks, and what stands out.
+
+use super::{Against, Measured};
+use crate::analysis::Findings;
+use crate::component::Component;
+use crate::lab::Lab;
+use crate::row::Rows;
+use crate::stats::{Bootstrap, Estimate};
+use crate::task::Task;
+
+/// An effect is worth a remark from this share of the largest effect of any head or MLP on.
+const NOTABLE: f64 = 0.1;
+/// An effect counts as missing below this share of the one it stands beside.
+const MISSING: f64 = 0.2;
+
+crate::row! {
+    /// Direct and total effect of one component.
+    pub struct ComponentRow {
+        /// `embed`, `pos_embed`, `a9.h6`, `a9.b_O`, `m10`.
+        pub component: String,
+        /// What it was designed to do on this task, where the model ships that.
+        pub role: String,
+        /// Effect on the logit difference (logits) on the straight path to the logits, final divisor frozen.
+        pub direct: f64,
+        /// Lower end of the direct effect's 95 % interval.
+        pub direct_ci_lo: Option<f64>,
+        /// Upper end of the direct effect's 95 % interval.
+        pub direct_ci_hi: Option<f64>,
+        /// Loss of logit difference (logits) when only this component is replaced and later ones respond.
+        pub total: f64,
+        /// Lower end of the total effect's 95 % interval.
+        pub total_ci_lo: Option<f64>,
+        /// Upper end of the total effect's 95 % interval.
+        pub total_ci_hi: Option<f64>,
+        /// Examples.
+        pub n: usize,
+        /// 1 is the largest |total|; equals in order of execution.
+        pub rank: usize,
+        /// Which effect is missing beside the other: below a fifth of it, it being a tenth of the largest or more.
+        pub note: String,
+    }
+}
+
+crate::row! {
+    /// Direct and total effect of one component on one example.
+    pub struct ExampleRow {
+        /// The example.
+        pub example: String,
+        /// The component.
+        pub component: String,
+        /// Direct effect (logits).
+        pub direct: f64,
+        /// Total effect (logits).
+        pub total: f64,
+    }
+}
+
+/// Tables and notes from what was measured.
+pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measured: &Measured) -> Findings {
+    let bootstrap = Bootstrap::new(task.examples.len(), lab.seed);
+    let effects = |values: &[Vec<f64>]| -> Vec<Estimate> {
+        values.iter().map(|values| bootstrap.mean(values)).collect()
+    };
+    let (direct, swapped) = (effects(&measured.direct), effects(&measured.swapped));
+    let total = effects(&measured.total);
+    let inner = components.iter().zip(swapped.iter().zip(&total)).filter(|(c, _)| c.layer().is_some());
+    let largest = inner.map(|(_, (a, b))| a.value.abs().max(b.value.abs())).fold(0.0, f64::max);
+
+    let mut order: Vec<usize> = (0..components.len()).collect();
+    order.sort_by(|&a, &b| total[b].value.abs().total_cmp(&total[a].value.abs()).then(a.cmp(&b)));
+    let row = |(place, &i): (usize, &usize)| ComponentRow {
+        component: components[i].to_string(),
+        role: role(lab, &task.name, components[i]),
+        direct: direct[i].value,
+        direct_ci_lo: direct[i].lo,
+        direct_ci_hi: direct[i].hi,
+        total: total[i].value,
+        total_ci_lo: total[i].lo,
+        total_ci_hi: total[i].hi,
+        n: total[i].n,
+        rank: place + 1,
+        note: remark(direct[i].value, swapped[i].value, total[i].value, largest).to_owned(),
+    };
+    let table: Vec<ComponentRow> = order.iter().enumerate().map(row).collect();
+    let mut examples = Vec::new();
+    for (i, example) in task.examples.iter().enumerate() {
+        for (c, component) in components.iter().enumerate() {
+            let (example, component) = (example.id.clone(), component.to_string());
+            let (direct, total) = (measured.direct[c][i], measured.total[c][i]);
+            examples.push(ExampleRow { example, component, direct, total });
+        }
+    }
+    let tables = vec![Rows::of("components", &table), Rows::of("examples_components", &examples)];
+    Findings { tables, notes: notes(measured), ..Findings::default() }
+}
+
+/// The roles that the model's own description gives a component on this task.
+fn role(lab: &Lab, task: &str, component: Component) -> String {
+    let roles = lab.about.circuit.as_ref().and_then(|circuit| circuit.get(task)?.get("roles")?.as_object());
+    let holds = |members: &serde_json::Value| {
+        let mut names = members.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+        names.any(|name| name.parse::<Component>().is_ok_and(|named| named == component))
+    };
+    let found: Vec<&str> = roles
+        .into_iter()
+        .flatten()
+        .filter(|(_, members)| holds(members))
+        .map(|(role, _)| role.as_str())
+        .collect();
+    found.join(", ")
+}
+
+/// What stands out when direct and total effect of one swap are compared. `direct` differs from `swapped` only without
+/// pairs, where it is the attribution itself.
+fn remark(direct: f64, swapped: f64, total: f64, largest: f64) -> &'static str {
+    let alone = |a: f64, b: f64| a.abs() >= NOTABLE * largest && largest > 0.0 && b.abs() < MISSING * a.abs();
+    if alone(total, swapped) {
+        "indirect only: works through later components"
+    } else if alone(swapped, total) {
+        "direct only: compensated or overwritten elsewhere"
+    } else if alone(direct, swapped) {
+        "constant: writes the same on the reference prompts"
+    } else {
+        ""
+    }
+}
+
+fn notes(measured: &Measured) -> Vec<String> {
+    let what = match measured.against {
+        Against::Corrupt => "direct and total effect are of one swap: the component takes the value it has on the \
+                             corrupt prompt (heads at z, at all positions); total = clean logit difference − logit \
+                             difference after the swap (noising)"
+            .to_owned(),
+        Against::Mean { sequences, given } => {
+            let source = if given { "reference prompts" } else { "random sequences over the vocabulary" };
+            format!(
+                "without corrupt prompts, direct is the attribution itself, and total the loss of logit difference \
+                 when the component is set to its mean over all positions of {sequences} {source}"
+            )
+        }
+    };
+    let frozen = "direct effects hold the final norm's divisor fixed; total effects let every norm respond";
+    vec![what, frozen.to_owned()]
+}
