@@ -21,7 +21,7 @@ use crate::metric::Metric;
 use crate::model::Transformer;
 use crate::record::at_positions;
 use crate::site::{At, Site};
-use crate::task::{Example, Task};
+use crate::task::{Example, Side, Task};
 use parts::Columns;
 
 /// What each component, head, source token and neuron adds to the logit difference directly.
@@ -93,8 +93,7 @@ struct Measured {
 
 impl Analysis for Attribution {
     const NAME: &'static str = "attribution";
-    const ABOUT: &'static str =
-        "direct logit attribution by component, head, source token and neuron; it sums to the logit difference";
+    const ABOUT: &'static str = "direct logit attribution by component, head, source token and neuron; it sums to the logit difference";
 
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings> {
         task.check()?;
@@ -136,16 +135,15 @@ fn measure(
         lab.check()?;
         let at: Vec<usize> = batch.iter().map(|&i| positions[i]).collect();
         let targets = task.targets(&batch, None);
-        let prompts: Vec<&[u32]> = batch.iter().map(|&i| task.examples[i].clean.as_slice()).collect();
-        let (logits, kept) = model.read(&model.tokens(&prompts)?, &at, |site| needs(model, site))?;
+        let clean = task.tokens(model, &batch, Side::Clean)?;
+        let (logits, kept) = model.read(&clean, &at, |site| needs(model, site))?;
         put(&mut all.logit_diff, &batch, &numbers(&Metric::LogitDiff.score(&logits, &targets)?)?);
         let readout = Readout::new(model, &targets, &kept.get(Site::FinalScale)?.squeeze(1)?)?;
 
         let mut direct = readout.direct(model, components, &kept, &at)?;
         if paired {
-            let corrupt: Vec<&[u32]> =
-                batch.iter().filter_map(|&i| task.examples[i].corrupt.as_deref()).collect();
-            let (_, other) = model.read(&model.tokens(&corrupt)?, &at, direct_needs)?;
+            let corrupt = task.tokens(model, &batch, Side::Corrupt)?;
+            let (_, other) = model.read(&corrupt, &at, direct_needs)?;
             let other = readout.direct(model, components, &other, &at)?;
             for ((swap, clean), other) in all.swap.iter_mut().zip(&direct).zip(other) {
                 let change: Vec<f64> = clean.iter().zip(other).map(|(clean, other)| clean - other).collect();
@@ -188,10 +186,7 @@ fn needs(model: &Transformer, site: Site) -> bool {
     let last = model.config.n_layers - 1;
     direct_needs(site)
         || site == Site::Block(last, At::ResidPost)
-        || matches!(
-            site,
-            Site::Block(_, At::V | At::Pattern | At::MlpPost | At::ResidPre | At::ResidMid)
-        )
+        || matches!(site, Site::Block(_, At::V | At::Pattern | At::MlpPost | At::ResidPre | At::ResidMid))
 }
 
 fn put(all: &mut [f64], examples: &[usize], values: &[f64]) {

@@ -23,7 +23,7 @@ use crate::model::Base;
 use crate::record::{Activations, at_positions};
 use crate::site::{At, Site, Slice};
 use crate::sweep::{Cell, sweep};
-use crate::task::Task;
+use crate::task::{Side, Task};
 
 /// What each component does directly and in total, ranked.
 #[derive(Debug, Clone, Deserialize)]
@@ -62,7 +62,8 @@ enum Against {
 
 impl Analysis for Components {
     const NAME: &'static str = "components";
-    const ABOUT: &'static str = "direct and total effect of every component side by side, ranked by total effect";
+    const ABOUT: &'static str =
+        "direct and total effect of every component side by side, ranked by total effect";
     const TAKES_REFERENCE: bool = true;
 
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings> {
@@ -93,9 +94,8 @@ impl Components {
         for batch in batches {
             lab.check()?;
             let targets = task.targets(&batch, None);
-            let prompts: Vec<&[u32]> = batch.iter().map(|&i| task.examples[i].clean.as_slice()).collect();
-            let read: Vec<usize> = batch.iter().map(|&i| task.examples[i].end()).collect();
-            let base = Base::record(model, &model.tokens(&prompts)?, needs)?;
+            let read = task.ends(&batch);
+            let base = Base::record(model, &task.tokens(model, &batch, Side::Clean)?, needs)?;
             let logits = at_positions(&base.logits, &read)?;
             let clean = numbers(&Metric::LogitDiff.score(&logits, &targets)?)?;
             let scale = at_positions(base.kept.get(Site::FinalScale)?, &read)?;
@@ -105,11 +105,12 @@ impl Components {
             let (other, reach, other_read) = match &means {
                 None => {
                     let pair = Pair::of(model, task, &batch)?;
-                    let (_, kept) = model.read(&pair.corrupt, &read, |site| needs(site) && site != Site::FinalScale)?;
+                    let (_, kept) =
+                        model.read(&pair.corrupt, &read, |site| needs(site) && site != Site::FinalScale)?;
                     (Other::Run(kept), pair.reach, read.clone())
                 }
                 Some(means) => {
-                    let reach = Reach::everywhere(model, prompts[0].len(), &read);
+                    let reach = Reach::everywhere(model, base.logits.dim(1)?, &read);
                     (Other::Means(means::repeat(means, batch.len())?), reach, vec![0; batch.len()])
                 }
             };
@@ -135,7 +136,8 @@ impl Components {
                 Metric::LogitDiff.score(logits, &targets.repeat(copies)?)
             };
             for (&index, patched) in indices.iter().zip(sweep(lab, &base, &cells, &read, &score)?) {
-                let total: Vec<f64> = clean.iter().zip(patched).map(|(clean, patched)| clean - patched).collect();
+                let total: Vec<f64> =
+                    clean.iter().zip(patched).map(|(clean, patched)| clean - patched).collect();
                 put(&mut all.total[index], &batch, &total);
             }
         }

@@ -24,7 +24,7 @@ use crate::ops;
 use crate::record::at_positions;
 use crate::site::{At, Site, Slice};
 use crate::sweep::{Cell, sweep};
-use crate::task::{Place, Task};
+use crate::task::{Place, Side, Task};
 
 /// What each activation carries: total effects by swapping it between the runs on a pair of prompts.
 #[derive(Debug, Clone, Deserialize)]
@@ -335,9 +335,10 @@ impl Pair {
         let examples = || batch.iter().filter_map(|&i| task.examples.get(i));
         let clean: Vec<&[u32]> = examples().map(|example| example.clean.as_slice()).collect();
         let corrupt: Vec<&[u32]> = examples().filter_map(|example| example.corrupt.as_deref()).collect();
-        let read: Vec<usize> = examples().map(|example| example.end()).collect();
+        let read = task.ends(batch);
         let reach = Reach::new(model, &clean, &corrupt, &read);
-        Ok(Pair { clean: model.tokens(&clean)?, corrupt: model.tokens(&corrupt)?, read, reach })
+        let tokens = |side| task.tokens(model, batch, side);
+        Ok(Pair { clean: tokens(Side::Clean)?, corrupt: tokens(Side::Corrupt)?, read, reach })
     }
 }
 

@@ -136,6 +136,23 @@ impl Place {
         let fits = |name: &&String| both().all(|(example, pos)| example.pos.get(*name) == Some(pos));
         names.into_iter().find(fits).unwrap_or(&self.label).clone()
     }
+
+    /// As [`Place::token`]; `clean→corrupt` where all examples exchange one token for another.
+    pub fn exchange(&self, task: &Task, vocabulary: &Vocabulary) -> String {
+        let at = |(example, &pos): (&Example, &usize)| {
+            let corrupt = example.corrupt.as_ref().and_then(|tokens| tokens.get(pos)).copied();
+            (example.clean.get(pos).copied(), corrupt)
+        };
+        let mut pairs = task.examples.iter().zip(&self.positions).map(at);
+        match pairs.next() {
+            Some((Some(clean), Some(corrupt)))
+                if clean != corrupt && pairs.all(|pair| pair == (Some(clean), Some(corrupt))) =>
+            {
+                format!("{}→{}", vocabulary.token(clean), vocabulary.token(corrupt))
+            }
+            _ => self.token(task, vocabulary),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -71,33 +71,6 @@ pub struct Place {
     pub positions: Vec<usize>,
 }
 
-impl Place {
-    /// The clean token that stands there: the one of all examples, else the first example's and an ellipsis.
-    pub fn token(&self, task: &Task, show: impl Fn(u32) -> String) -> String {
-        self.told(task, |example, pos| example.clean.get(pos).map(|&id| show(id)).unwrap_or_default())
-    }
-
-    /// As [`Place::token`], with `clean→corrupt` where the corrupt prompt has another token.
-    pub fn pair(&self, task: &Task, show: impl Fn(u32) -> String) -> String {
-        self.told(task, |example, pos| {
-            let corrupt = example.corrupt.as_ref().and_then(|tokens| tokens.get(pos));
-            match (example.clean.get(pos), corrupt) {
-                (Some(&clean), Some(&corrupt)) if clean != corrupt => {
-                    format!("{}→{}", show(clean), show(corrupt))
-                }
-                (Some(&clean), _) => show(clean),
-                (None, _) => String::new(),
-            }
-        })
-    }
-
-    fn told(&self, task: &Task, tell: impl Fn(&Example, usize) -> String) -> String {
-        let mut words = task.examples.iter().zip(&self.positions).map(|(example, &pos)| tell(example, pos));
-        let Some(first) = words.next() else { return String::new() };
-        if words.all(|other| other == first) { first } else { format!("{first} …") }
-    }
-}
-
 impl Task {
     /// Checks what every analysis relies on: prompts are there, pairs are of one length, positions lie inside.
     pub fn check(&self) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The one integration binary.
 
+mod causal;
 mod figure;
 mod generators;
 mod loading;

@@ -108,7 +108,8 @@ pub(crate) fn numbers(x: &Tensor) -> Result<Vec<f64>> {
 /// +1/n on each answer and −1/n on each wrong answer `[batch, ids]`, and the ids that are columns of it.
 fn weights(model: &Transformer, targets: &Targets) -> Result<(Tensor, Tensor)> {
     let sets = || targets.answers.iter().zip(&targets.wrong);
-    let mut ids: Vec<u32> = sets().flat_map(|(answers, wrong)| answers.iter().chain(wrong)).copied().collect();
+    let mut ids: Vec<u32> =
+        sets().flat_map(|(answers, wrong)| answers.iter().chain(wrong)).copied().collect();
     ids.sort_unstable();
     ids.dedup();
     let mut weights = vec![0.0; targets.answers.len() * ids.len()];

@@ -181,9 +181,11 @@ fn sources(
     measured: &Measured,
     bootstrap: &Bootstrap,
 ) -> Vec<SourceRow> {
-    let show = |id| lab.vocabulary.token(id);
-    let mut labels: Vec<(String, String)> =
-        columns.places.iter().map(|place| (place.label.clone(), place.token(task, show))).collect();
+    let mut labels: Vec<(String, String)> = columns
+        .places
+        .iter()
+        .map(|place| (place.label.clone(), place.token(task, &lab.vocabulary)))
+        .collect();
     if columns.has_other {
         labels.push(("other".to_owned(), String::new()));
     }

@@ -44,7 +44,7 @@ crate::row! {
         pub layer: usize,
         /// Named position, or its number.
         pub pos: String,
-        /// The clean token there; `clean→corrupt` where they differ.
+        /// The clean token there if all examples share it, else the position; `clean→corrupt` where all exchange the same.
         pub token: String,
         /// Share of the gap between clean and corrupt run that the patch closes (denoise) or opens (noise).
         pub effect: f64,
@@ -72,7 +72,7 @@ crate::row! {
         pub head: usize,
         /// Named position, or its number.
         pub pos: String,
-        /// The clean token there; `clean→corrupt` where they differ.
+        /// The clean token there if all examples share it, else the position; `clean→corrupt` where all exchange the same.
         pub token: String,
         /// Share of the gap between clean and corrupt run that the patch closes (denoise) or opens (noise).
         pub effect: f64,
@@ -179,8 +179,7 @@ pub(super) fn findings(
         })
         .collect();
 
-    let show = |id| lab.vocabulary.token(id);
-    let tokens: Vec<String> = places.iter().map(|place| place.pair(task, show)).collect();
+    let tokens: Vec<String> = places.iter().map(|place| place.exchange(task, &lab.vocabulary)).collect();
     let mean_gap = mean(&gap);
     let mut tables = Vec::new();
     let (mut heads, mut positions, mut both) = (Vec::new(), Vec::new(), Vec::new());
@@ -198,7 +197,15 @@ pub(super) fn findings(
                 let head = head.unwrap_or(0);
                 let (site_, direction_) = (site(), direction());
                 heads.push(HeadRow {
-                    site: site_, direction: direction_, layer, head, effect, raw, ci_lo, ci_hi, n
+                    site: site_,
+                    direction: direction_,
+                    layer,
+                    head,
+                    effect,
+                    raw,
+                    ci_lo,
+                    ci_hi,
+                    n,
                 });
                 of_heads.extend(each.map(|(example, effect, raw)| {
                     let (site, direction) = (site(), direction());
@@ -216,13 +223,32 @@ pub(super) fn findings(
                     None => {
                         of_positions.extend(each.map(example));
                         positions.push(PositionRow {
-                            site, direction, layer, pos, token, effect, raw, ci_lo, ci_hi, n
+                            site,
+                            direction,
+                            layer,
+                            pos,
+                            token,
+                            effect,
+                            raw,
+                            ci_lo,
+                            ci_hi,
+                            n,
                         });
                     }
                     Some(head) => {
                         of_both.extend(each.map(example));
                         both.push(HeadPositionRow {
-                            site, direction, layer, head, pos, token, effect, raw, ci_lo, ci_hi, n
+                            site,
+                            direction,
+                            layer,
+                            head,
+                            pos,
+                            token,
+                            effect,
+                            raw,
+                            ci_lo,
+                            ci_hi,
+                            n,
                         });
                     }
                 }
@@ -247,7 +273,11 @@ pub(super) fn findings(
     if !of_both.is_empty() {
         tables.push(Rows::of("examples_patch_head_pos", &of_both));
     }
-    Findings { tables, notes: notes(parameters, measured, mean(&measured.clean), mean(&measured.corrupt)), ..Findings::default() }
+    Findings {
+        tables,
+        notes: notes(parameters, measured, mean(&measured.clean), mean(&measured.corrupt)),
+        ..Findings::default()
+    }
 }
 
 fn notes(parameters: &Patch, measured: &Measured, clean: f64, corrupt: f64) -> Vec<String> {
