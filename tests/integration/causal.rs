@@ -28,7 +28,7 @@ fn styles() -> [Lab; 2] {
 /// Pairs in two templates of different length, with two named positions.
 fn pairs() -> Task {
     let example = |i: u32| {
-        let length = if i % 2 == 0 { 7 } else { 9 };
+        let length = if i.is_multiple_of(2) { 7 } else { 9 };
         let token = |p: u32| (7 * i + 5 * p * p + 3 * p) % 24;
         let clean: Vec<u32> = (0..length).map(token).collect();
         let mut corrupt = clean.clone();

@@ -238,7 +238,8 @@ fn notes(parameters: &Attribution, measured: &Measured) -> Vec<String> {
         measured.logit_diff.len(),
         worst.0
     )];
-    if !(worst.0 <= 1e-3 * worst.1.abs().max(1.0)) {
+    let small = worst.0 <= 1e-3 * worst.1.abs().max(1.0); // a NaN is not
+    if !small {
         notes.push(format!(
             "error: the direct effects miss a logit difference of {:.4} by {:.1e}; do not use this table",
             worst.1, worst.0
