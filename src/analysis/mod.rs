@@ -18,7 +18,6 @@ use crate::lab::Lab;
 use crate::row::Rows;
 use crate::task::Task;
 
-
 /// What an analysis found.
 #[derive(Debug, Clone, Default)]
 pub struct Findings {

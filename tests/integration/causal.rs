@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
-use glassbox::analysis::{Analysis, Attribution, By, Components, Findings, Patch, PatchSite};
+use glassbox::analysis::attribution::Attribution;
+use glassbox::analysis::components::Components;
+use glassbox::analysis::patch::{By, Patch, PatchSite};
+use glassbox::analysis::{Analysis, Findings};
 use glassbox::edit::{Edit, Edits, Op};
 use glassbox::lab::{About, Lab};
 use glassbox::metric::{Metric, Targets};
