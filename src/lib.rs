@@ -25,10 +25,11 @@ pub mod lab;
 
 pub mod metric;
 
-pub mod task;
-
 pub mod decide;
 pub mod distribution;
+
+pub mod task;
+
 pub mod recording;
 
 pub mod sweep;

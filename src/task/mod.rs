@@ -4,17 +4,24 @@ mod agreement;
 mod batch;
 mod capital;
 mod facts;
+mod gains;
 mod generate;
 mod greater_than;
 mod induction;
 mod ioi;
+mod jsonl;
 pub mod language;
+mod prompt;
+mod reader;
 mod writer;
 
 use std::collections::BTreeMap;
 
 pub use batch::Side;
 use candle_core::Tensor;
+pub use gains::read_gains;
+pub use jsonl::read as read_jsonl;
+pub use prompt::{Prompt, complete};
 
 pub use generate::{Corruption, GENERATORS, Generator, Request, generate};
 

@@ -7,6 +7,7 @@ mod loading;
 mod ops;
 mod parity;
 mod promises;
+mod prompts;
 mod readings;
 mod tiny;
 

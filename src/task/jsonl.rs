@@ -1,0 +1,238 @@
+//! Prompts from JSON lines: our own fields, and the names that others' data sets use for the same things.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::reader::Reader;
+use super::{Example, Task};
+use crate::error::{Error, Result};
+use crate::vocabulary::{Bos, Vocabulary};
+
+/// A field and the names it goes by; the first is ours.
+struct Field {
+    names: &'static [&'static str],
+    what: &'static str,
+}
+
+const CLEAN: Field = Field { names: &["clean", "clean_prefix", "prompt", "text"], what: "the clean prompt" };
+const CORRUPT: Field =
+    Field { names: &["corrupt", "corrupted", "patch_prefix", "counterfactual"], what: "the corrupt prompt" };
+const ANSWERS: Field = Field {
+    names: &["answers", "answer", "correct", "correct_idx", "clean_answer", "target"],
+    what: "the answers",
+};
+const WRONG: Field = Field {
+    names: &["wrong", "wrong_answers", "incorrect", "incorrect_idx", "foil", "patch_answer"],
+    what: "the wrong answers",
+};
+/// Fields with one name. Those after `group` are allowed and not used: they describe the example to other tools.
+const PLAIN: [&str; 8] = ["id", "pos", "group", "subject", "label", "split", "case", "meta"];
+
+/// How many bad lines one error names.
+const SHOWN: usize = 5;
+
+/// Reads a task from JSON lines, one example per line: `{"clean": "…", "corrupt": "…", "answers": [" Mary"],
+/// "wrong": [" John"], "pos": {"S1": 4, "end": -1}, "group": "ABBA"}`.
+///
+/// Prompts are texts or lists of token ids (to which no BOS is added); answers are texts of one token or ids. Positions
+/// count the tokens of the text without BOS, negative ones from the end; they are moved where BOS is added. Every bad
+/// line is reported, not the first alone.
+pub fn read(name: &str, content: &str, vocabulary: &Vocabulary, bos: Bos) -> Result<Task> {
+    let mut reader = Reader::new(vocabulary, bos)?;
+    let (mut examples, mut bad, mut texts) = (Vec::new(), Vec::new(), false);
+    for (number, line) in content.trim_start_matches('\u{feff}').lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        match one(line, number + 1, &mut reader) {
+            Ok((example, text)) => {
+                examples.push(example);
+                texts |= text;
+            }
+            Err(error) => bad.push((number + 1, error)),
+        }
+    }
+    if !bad.is_empty() {
+        return Err(report(name, &bad));
+    }
+    if examples.is_empty() {
+        return Err(Error::input(format!("{name} holds no prompts"), "write one JSON object per line"));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = examples.iter().find(|example| !seen.insert(example.id.as_str())) {
+        return Err(Error::input(
+            format!("{name}: the id `{}` is given twice", twice.id),
+            "give each example an id of its own, or none",
+        ));
+    }
+    let lengths: BTreeSet<usize> = examples.iter().map(|example| example.clean.len()).collect();
+    for example in examples.iter_mut().filter(|example| example.group.is_empty()) {
+        example.group = match lengths.len() {
+            1 => "all".to_owned(),
+            _ => format!("{} tokens", example.clean.len()),
+        };
+    }
+    let first = vocabulary.bos(bos)?;
+    let with_bos = first.is_some() && examples.iter().all(|example| example.clean.first() == first.as_ref());
+    let task = Task {
+        name: name.to_owned(),
+        examples,
+        bos: with_bos,
+        notes: reader.notes(texts),
+        ..Task::default()
+    };
+    task.check()?;
+    Ok(task)
+}
+
+/// All bad lines in one sentence each, and the hint of the first.
+fn report(name: &str, bad: &[(usize, Error)]) -> Error {
+    let (mut lines, mut hint) = (Vec::new(), String::new());
+    for (number, error) in bad.iter().take(SHOWN) {
+        let text = error.to_string();
+        let (message, way_out) = text.split_once("\n  hint: ").unwrap_or((&text, ""));
+        lines.push(format!("line {number}: {message}"));
+        if hint.is_empty() {
+            hint = way_out.to_owned();
+        }
+    }
+    if bad.len() > SHOWN {
+        lines.push(format!("and {} more lines", bad.len() - SHOWN));
+    }
+    Error::input(format!("{name} cannot be read:\n  {}", lines.join("\n  ")), hint)
+}
+
+/// One line, and whether its prompt was text.
+fn one(line: &str, number: usize, reader: &mut Reader) -> Result<(Example, bool)> {
+    let object: Map<String, Value> = serde_json::from_str(line).map_err(|cause| {
+        Error::input(format!("it is not a JSON object: {cause}"), "write one JSON object per line")
+    })?;
+    let fields = [CLEAN, CORRUPT, ANSWERS, WRONG];
+    let known = || fields.iter().flat_map(|field| field.names).chain(&PLAIN).copied();
+    if let Some(name) = object.keys().find(|name| !known().any(|known| known == name.as_str())) {
+        return Err(Error::input(
+            format!("field `{name}` is unknown"),
+            format!(
+                "the fields are {}; anything else goes under `meta`",
+                known().collect::<Vec<_>>().join(", ")
+            ),
+        ));
+    }
+    let missing = || Error::input("field `clean` is missing", "it holds the prompt");
+    let (name, clean) = pick(&object, &CLEAN)?.ok_or_else(missing)?;
+    let text = clean.is_string();
+    let clean = prompt(name, clean, reader)?;
+    let corrupt = match pick(&object, &CORRUPT)? {
+        None => None,
+        Some((name, value)) if value.is_string() != text => {
+            return Err(Error::input(
+                format!("one prompt is a text and the other (`{name}`) a list of token ids"),
+                "write both the same way",
+            ));
+        }
+        Some((name, value)) => Some(prompt(name, value, reader)?),
+    };
+    let mut set = |field: &Field| -> Result<Vec<u32>> {
+        match pick(&object, field)? {
+            None => Ok(Vec::new()),
+            Some((name, value)) => {
+                if name == "target" {
+                    reader.note("Field `target` is read as the answer.".into());
+                }
+                tokens(name, value, reader)
+            }
+        }
+    };
+    let (answers, wrong) = (set(&ANSWERS)?, set(&WRONG)?);
+    reader.check(&clean, corrupt.as_deref(), &answers, &wrong)?;
+    let pos = positions(object.get("pos"), clean.len(), if text { reader.shift() } else { 0 })?;
+    let id = word(&object, "id")?.unwrap_or_else(|| number.to_string());
+    let group = word(&object, "group")?.unwrap_or_default();
+    Ok((Example { id, clean, corrupt, answers, wrong, pos, group }, text))
+}
+
+/// The value of a field under whichever of its names stands there; two of them at once are an error. `null` is absent.
+fn pick<'a>(object: &'a Map<String, Value>, field: &Field) -> Result<Option<(&'static str, &'a Value)>> {
+    let mut found = field.names.iter().filter_map(|&name| Some((name, object.get(name)?)));
+    let first = found.by_ref().find(|(_, value)| !value.is_null());
+    if let (Some((a, _)), Some((b, _))) = (first, found.find(|(_, value)| !value.is_null())) {
+        return Err(Error::input(
+            format!("fields `{a}` and `{b}` both mean {}", field.what),
+            "keep one of them",
+        ));
+    }
+    Ok(first)
+}
+
+fn prompt(name: &str, value: &Value, reader: &Reader) -> Result<Vec<u32>> {
+    let wrong =
+        || Error::input(format!("field `{name}` is neither a text nor a list of token ids"), "write \"…\"");
+    match value {
+        Value::String(text) => reader.prompt(text),
+        Value::Array(ids) if ids.is_empty() => {
+            Err(Error::input(format!("field `{name}` is empty"), "give at least one token"))
+        }
+        Value::Array(ids) => ids.iter().map(|id| token_id(id).ok_or_else(wrong)).collect(),
+        _ => Err(wrong()),
+    }
+}
+
+/// One answer or a list of them; texts of one token, or token ids.
+fn tokens(name: &str, value: &Value, reader: &mut Reader) -> Result<Vec<u32>> {
+    let each = match value {
+        Value::Array(list) => list.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let ids = each.iter().map(|value| match value {
+        Value::String(text) => reader.answer(text),
+        other => token_id(other).ok_or_else(|| {
+            Error::input(
+                format!("field `{name}` holds {other}: neither a text nor a token id"),
+                "write \" Mary\" or 17",
+            )
+        }),
+    });
+    ids.collect()
+}
+
+fn token_id(value: &Value) -> Option<u32> {
+    value.as_u64().and_then(|id| u32::try_from(id).ok())
+}
+
+fn word(object: &Map<String, Value>, name: &str) -> Result<Option<String>> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::Number(number)) => Ok(Some(number.to_string())),
+        Some(other) => Err(Error::input(format!("field `{name}` holds {other}"), "write a text")),
+    }
+}
+
+/// Named positions, moved by BOS; negative ones count from the end. `end` is the last token unless it is named.
+fn positions(value: Option<&Value>, length: usize, shift: usize) -> Result<BTreeMap<String, usize>> {
+    let mut pos = BTreeMap::from([("end".to_owned(), length - 1)]);
+    let named = match value {
+        None | Some(Value::Null) => return Ok(pos),
+        Some(Value::Object(named)) => named,
+        Some(other) => {
+            return Err(Error::input(format!("field `pos` holds {other}"), "write {\"S1\": 4, \"end\": -1}"));
+        }
+    };
+    for (name, place) in named {
+        let inside = place.as_i64().map(|p| if p < 0 { length as i64 + p } else { p + shift as i64 });
+        let inside = inside.and_then(|p| usize::try_from(p).ok()).filter(|&p| p >= shift && p < length);
+        let Some(place) = inside else {
+            let words = length - shift;
+            return Err(Error::input(
+                format!("position `{name}` is {place}, but the prompt has {words} tokens"),
+                format!(
+                    "positions count from 0 to {}, BOS apart, or from -1 backwards",
+                    words.saturating_sub(1)
+                ),
+            ));
+        };
+        pos.insert(name.clone(), place);
+    }
+    Ok(pos)
+}
