@@ -95,16 +95,14 @@ impl Task {
                     "give at least one token",
                 ));
             }
-            if let Some(corrupt) = &example.corrupt {
-                if corrupt.len() != length {
-                    return Err(Error::input(
-                        format!(
-                            "`{id}`: the clean prompt has {length} tokens and the corrupt one {}",
-                            corrupt.len()
-                        ),
-                        "patching copies activations position by position: make both the same number of tokens",
-                    ));
-                }
+            if let Some(corrupt) = example.corrupt.as_ref().filter(|corrupt| corrupt.len() != length) {
+                return Err(Error::input(
+                    format!(
+                        "`{id}`: the clean prompt has {length} tokens and the corrupt one {}",
+                        corrupt.len()
+                    ),
+                    "patching copies activations position by position: make both the same number of tokens",
+                ));
             }
             if let Some((name, pos)) = example.pos.iter().find(|(_, pos)| **pos >= length) {
                 return Err(Error::input(
