@@ -50,4 +50,6 @@ pub mod output;
 
 pub mod figure;
 
+pub mod report;
+
 pub use error::{Error, Result};

@@ -10,8 +10,8 @@ use unicode_width::UnicodeWidthChar;
 
 /// The text with every character that acts instead of showing replaced by a sign for it.
 ///
-/// Line ends and tabs become `↵` and `→`, other controls their picture (`␛`), marks of direction and zero width
-/// their code point (`<U+202E>`). Spaces inside stay; those at either end become `␣`. An empty text is `∅`, so that it cannot be
+/// Line ends and tabs become `↵` and `→`, other controls their byte (`<0x1B>`), marks of direction and zero
+/// width their code point (`<U+202E>`). Spaces inside stay; those at either end become `␣`. An empty text is `∅`, so that it cannot be
 /// taken for a missing one.
 pub fn visible(text: &str) -> String {
     if text.is_empty() {
@@ -25,8 +25,7 @@ pub fn visible(text: &str) -> String {
         match c {
             '\n' => out.push('↵'),
             '\t' => out.push('→'),
-            '\u{0}'..='\u{1f}' => out.extend(char::from_u32(0x2400 + c as u32)),
-            '\u{7f}' => out.push('␡'),
+            '\u{0}'..='\u{1f}' | '\u{7f}' => write!(out, "<0x{:02X}>", c as u32).unwrap_or_default(),
             c if acts(c) => write!(out, "<U+{:04X}>", c as u32).unwrap_or_default(),
             c => {
                 if i == 0 && c.width() == Some(0) {
@@ -51,7 +50,7 @@ fn acts(c: char) -> bool {
 
 /// The cells of a column as a person reads them; missing cells are empty.
 ///
-/// Real numbers of one column share their decimals, about four digits of the largest, so that they line up; one too
+/// Real numbers of one column share their decimals, three or four digits of the largest, so that they line up; one too
 /// small to show that way is written with an exponent rather than as zero.
 pub fn column(column: &Column) -> Vec<String> {
     fn each<T>(cells: &[Option<T>], show: impl Fn(&T) -> String) -> Vec<String> {
@@ -68,18 +67,18 @@ pub fn column(column: &Column) -> Vec<String> {
     }
 }
 
-/// One number by itself, with about four digits.
+/// One number by itself, with three or four digits.
 pub fn number(x: f64) -> String {
     fixed(x, decimals([x].into_iter()))
 }
 
-/// How many decimals show the largest of these numbers with about four digits; `None` when only an exponent will do.
+/// How many decimals show the largest of these numbers with three or four digits; `None` when only an exponent will do.
 fn decimals(numbers: impl Iterator<Item = f64>) -> Option<usize> {
     let largest = numbers.filter(|x| x.is_finite()).fold(0.0_f64, |most, x| most.max(x.abs()));
     match largest {
         0.0 => Some(0),
         x if !(1e-4..1e7).contains(&x) => None,
-        x if x >= 1.0 => Some((3 - x.log10().floor() as i64).max(0) as usize),
+        x if x >= 10.0 => Some((3 - x.log10().floor() as i64).max(0) as usize),
         x => Some((2 - x.log10().floor() as i64) as usize),
     }
 }
@@ -107,8 +106,8 @@ mod tests {
             (" a ", "␣a␣"),
             ("", "∅"),
             ("\n\n", "↵↵"),
-            ("\r\t", "␍→"),
-            ("\u{1b}[31mred", "␛[31mred"),
+            ("\r\t", "<0x0D>→"),
+            ("\u{1b}[31mred", "<0x1B>[31mred"),
             ("\u{202e}evil", "<U+202E>evil"),
             ("\u{301}", "◌\u{301}"),
             ("\u{9b}2J", "<U+009B>2J"),
@@ -127,7 +126,7 @@ mod tests {
     #[test]
     fn numbers_of_a_column_line_up() {
         let show = |v: &[f64]| column(&Column::Num(v.iter().map(|&x| Some(x)).collect()));
-        assert_eq!(show(&[2.7354, -0.02, 0.0]), ["2.735", "-0.020", "0.000"]);
+        assert_eq!(show(&[2.7354, -0.02, 0.0]), ["2.74", "-0.02", "0.00"]);
         assert_eq!(show(&[0.931, 1e-9]), ["0.931", "1.0e-9"]);
         assert_eq!(show(&[12345.6, 2.0]), ["12346", "2"]);
         assert_eq!(show(&[1e-8, f64::NAN, f64::NEG_INFINITY]), ["1.0e-8", "NaN", "-inf"]);

@@ -73,7 +73,7 @@ mod tests {
         let text = Terminal { max_rows: 2, width: None }.write(&rows);
         assert_eq!(
             text,
-            " token   prob\n ␣a     0.500\n ␛[2J   0.250\n… 1 more (--format csv prints all 3)\n"
+            " token       prob\n ␣a         0.500\n <0x1B>[2J  0.250\n… 1 more (--format csv prints all 3)\n"
         );
         assert!(
             Terminal { max_rows: 9, width: Some(12) }.write(&rows).lines().all(|l| l.chars().count() <= 12)

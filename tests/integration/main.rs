@@ -12,3 +12,5 @@ mod readings;
 mod tiny;
 
 mod output;
+
+mod page;

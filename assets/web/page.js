@@ -1,0 +1,70 @@
+"use strict";
+(() => {
+  const all = (what, within = document) => [...within.querySelectorAll(what)];
+
+  // Sort a table by a click on its heading: numbers from the largest, words from A; missing cells stay last.
+  const words = new Intl.Collator("en", { numeric: true });
+  for (const table of all("table")) {
+    const heads = all("thead th", table);
+    const body = table.tBodies[0];
+    if (!body || body.rows.length < 2) continue;
+    heads.forEach((head, at) => {
+      const number = head.classList.contains("n");
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      const read = (row) => {
+        const text = row.cells[at].textContent;
+        if (!number || text === "") return text;
+        return parseFloat(text.replace(/[−[]/g, (c) => (c === "−" ? "-" : "")).replace("inf", "Infinity"));
+      };
+      button.addEventListener("click", () => {
+        const was = head.getAttribute("aria-sort");
+        const down = was ? was === "ascending" : number;
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const gone = (x) => x === "" || Number.isNaN(x);
+        const rows = [...body.rows].map((row) => [read(row), row]);
+        rows.sort(([a], [b]) => {
+          if (gone(a) || gone(b)) return gone(a) - gone(b);
+          const order = number ? a - b : words.compare(a, b);
+          return down ? -order : order;
+        });
+        body.append(...rows.map(([, row]) => row));
+      });
+    });
+  }
+
+  // Save a figure from the page itself, so that it works on a page that has left its folder.
+  for (const link of all("a.save")) {
+    link.addEventListener("click", () => {
+      const svg = link.closest("figure").querySelector("svg");
+      const text = new XMLSerializer().serializeToString(svg);
+      link.href = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
+      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    });
+  }
+
+  // Mark in the contents the section that is being read.
+  const links = new Map(all("nav a").map((link) => [link.getAttribute("href").slice(1), link]));
+  const seen = new Set();
+  const watch = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) seen[isIntersecting ? "add" : "delete"](target.id);
+      const now = [...links.keys()].find((id) => seen.has(id));
+      if (now === undefined) return;
+      for (const [id, link] of links) link.toggleAttribute("aria-current", id === now);
+    },
+    { rootMargin: "-10% 0px -70% 0px" },
+  );
+  for (const id of links.keys()) watch.observe(document.getElementById(id));
+
+  // Paper shows what is folded up only where the reader unfolded it; a linked place unfolds itself.
+  const unfold = () => {
+    const place = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (place) place.closest("details")?.setAttribute("open", "");
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+})();
