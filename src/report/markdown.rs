@@ -40,7 +40,7 @@ fn facts(page: &Page, all: &[(String, Words)]) -> String {
 fn figure(page: &Page, figure: &Figure) -> String {
     let number = place(&page.numbering().0, &figure.name);
     let caption = words(page, &figure.caption);
-    format!("![Figure {number}](figures/{}.svg)\n\n**Figure {number}.** {caption}\n", plain(&figure.name))
+    format!("![Figure {number}](figures/{}.svg)\n\n**Figure {number}.** {caption}\n", link(&figure.name))
 }
 
 fn table(page: &Page, table: &Table) -> String {
@@ -61,9 +61,9 @@ fn table(page: &Page, table: &Table) -> String {
         out += &line(cells.collect());
     }
     if shown.rows.0 < shown.rows.1 {
-        let name = plain(&table.rows.name);
+        let name = link(&table.rows.name);
         out += &format!(
-            "\n{} more rows are in [tables/{name}.csv](tables/{name}.csv).\n",
+            "\n{} more rows are in [`tables/{name}.csv`](tables/{name}.csv).\n",
             shown.rows.1 - shown.rows.0
         );
     }
@@ -102,6 +102,12 @@ pub(super) fn place(names: &[&str], name: &str) -> String {
     names.iter().position(|n| *n == name).map_or("?".to_owned(), |at| (at + 1).to_string())
 }
 
+/// A file name as part of a link.
+fn link(name: &str) -> String {
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    name.bytes().map(|b| if safe(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
 /// Text with everything that Markdown or HTML would read as markup escaped.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -132,6 +138,7 @@ mod tests {
     #[test]
     fn hostile_text_stays_text() {
         assert_eq!(code("a`b``"), "``` a`b`` ```");
+        assert_eq!(link("patch_head (1)"), "patch_head%20%281%29");
         assert_eq!(plain("<img> [x](y) a|b *c*\n"), "&lt;img> \\[x\\](y) a\\|b \\*c\\*↵");
     }
 }
