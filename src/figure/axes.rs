@@ -11,9 +11,9 @@ use plotters::style::Color as _;
 
 use crate::error::{Error, Result};
 use crate::figure::backend::{Canvas, UNITS};
-use crate::figure::color::{Color, FAINT, INK, RULE};
+use crate::figure::color::{Color, FAINT, INK, RULE, WHITE};
 use crate::figure::font;
-use crate::figure::scene::{Anchor, Frame, Scene, Text};
+use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Text};
 use crate::figure::ticks;
 
 /// Size of tick labels.
@@ -121,6 +121,9 @@ pub fn plot(scene: &mut Scene, frame: Frame, x: &Axis, y: &Axis, marks: &[Mark])
 /// Says in the middle of a plot that there is nothing in it.
 pub fn nothing(scene: &mut Scene, frame: Frame) {
     let text = Text::new(frame.x + frame.w / 2.0, frame.y + frame.h / 2.0, "no values", LABEL).middle();
+    let half = text.width() / 2.0 + 2.0;
+    let ground = Frame::new(text.x - half, frame.y + frame.h / 2.0 - LABEL / 2.0, 2.0 * half, LABEL);
+    scene.add(Item::Rect(ground, Fill::Solid(WHITE), None));
     scene.add(text.anchor(Anchor::Middle).color(FAINT));
 }
 
@@ -252,7 +255,6 @@ fn ink(color: Color) -> RGBAColor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figure::scene::Item;
 
     #[test]
     fn marks_land_where_the_axis_says() {

@@ -187,7 +187,8 @@ fn stroke<S: BackendStyle>(style: &S) -> Stroke {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plotters::prelude::*;
+    use plotters::prelude::{BLUE, IntoDrawingArea, IntoTextStyle, Rectangle};
+    use plotters::style::Color as _;
 
     #[test]
     fn plotters_draws_to_the_hundredth_of_a_point() {

@@ -1,14 +1,15 @@
 //! Panels of coloured cells that share one scale, one colour bar and their tick labels.
 //!
-//! Heat maps, attention patterns and lens tables are grids. Few cells are drawn as vectors that can be asked for
-//! their value; many are drawn as one small raster per panel.
+//! Heat maps, attention patterns and lens tables are grids. A grid finds the room: how many panels stand beside each
+//! other, how large a cell is, how labels turn, where the colour bar goes.
 
 use crate::figure::axes::{LABEL, TICK};
-use crate::figure::color::{FAINT, INK, MASKED, MISSING, Scale};
+use crate::figure::cells::{self, Look, Panel};
+use crate::figure::color::{FAINT, Scale};
 use crate::figure::colorbar::Bar;
 use crate::figure::font;
 use crate::figure::labels::{self, Tick};
-use crate::figure::scene::{Anchor, Fill, Frame, Group, Item, Scene, Stroke, Text};
+use crate::figure::scene::{Anchor, Frame, Scene, Text};
 
 /// More cells than this are drawn as rasters.
 const MOST_VECTORS: usize = 2500;
@@ -50,41 +51,6 @@ pub enum Shape {
     Square(f64, f64),
     /// This high and as wide as there is room; text is shortened to fit.
     Text(f64),
-}
-
-/// One panel.
-pub struct Panel {
-    /// Written above it; empty for none.
-    pub name: String,
-    /// Row by row from the top.
-    pub cells: Vec<Cell>,
-}
-
-/// One cell.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub enum Cell {
-    /// Cannot exist: the future under a causal mask.
-    Masked,
-    /// Has no value: hatched.
-    #[default]
-    Missing,
-    /// Has a value.
-    Reading(Reading),
-}
-
-/// A value in a cell.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Reading {
-    /// The number; NaN is drawn as missing.
-    pub value: f64,
-    /// Written into the cell.
-    pub text: String,
-    /// Set in bold.
-    pub bold: bool,
-    /// Drawn with an outline: its interval excludes zero.
-    pub outlined: bool,
-    /// Shown on hover.
-    pub tip: String,
 }
 
 /// Sizes that follow from the room there is.
@@ -135,6 +101,9 @@ impl Grid {
 
         let mut scene = Scene::new(self.width, height);
         let x0 = shift + layout.left;
+        let raster = self.panels.iter().map(|p| p.cells.len()).sum::<usize>() > MOST_VECTORS;
+        let shorten = matches!(self.shape, Shape::Text(_));
+        let look = Look { columns, scale: &self.scale, raster, shorten };
         for (i, panel) in self.panels.iter().enumerate() {
             let (across, down) = (i % layout.across, i / layout.across);
             let x = x0 + across as f64 * (w + GAP);
@@ -144,7 +113,7 @@ impl Grid {
                 let name = font::fit(&font::visible(&panel.name), LABEL, false, w + GAP - 2.0);
                 scene.add(Text::new(x + w / 2.0, y - 3.0, name, LABEL).anchor(Anchor::Middle));
             }
-            self.panel(&mut scene, panel, frame, layout.cell);
+            cells::draw(&mut scene, panel, frame, &look);
             if across == 0 {
                 self.row_labels(&mut scene, frame, layout.cell[1]);
             }
@@ -218,83 +187,5 @@ impl Grid {
                 scene.add(text.anchor(Anchor::End).bold(tick.bold));
             }
         }
-    }
-
-    fn panel(&self, scene: &mut Scene, panel: &Panel, frame: Frame, [w, h]: [f64; 2]) {
-        let columns = self.columns.len().max(1);
-        let place = |i: usize| {
-            Frame::new(frame.x + (i % columns) as f64 * w, frame.y + (i / columns) as f64 * h, w, h)
-        };
-        let raster = self.panels.iter().map(|p| p.cells.len()).sum::<usize>() > MOST_VECTORS;
-        let size = self.text_size(panel, w, h);
-        let mut items = Vec::new();
-        if raster {
-            items.push(Item::Image { at: frame, columns, rgba: self.raster(panel) });
-        }
-        for (i, cell) in panel.cells.iter().enumerate() {
-            let at = place(i);
-            match cell {
-                Cell::Reading(reading) if !reading.value.is_nan() => {
-                    let mut cell = Vec::new();
-                    let ground = self.scale.color(reading.value);
-                    if !raster {
-                        cell.push(Item::Rect(at, Fill::Solid(ground), None));
-                    }
-                    if let Some(size) = size {
-                        let text = font::fit(&reading.text, size, reading.bold, w - 1.6);
-                        let text = Text::new(at.x + w / 2.0, at.y + h / 2.0, text, size).middle();
-                        if !text.text.is_empty() {
-                            cell.push(
-                                text.anchor(Anchor::Middle).bold(reading.bold).color(ground.ink()).into(),
-                            );
-                        }
-                    }
-                    if !cell.is_empty() {
-                        items
-                            .push(Group { tip: reading.tip.clone(), items: cell, ..Group::default() }.into());
-                    }
-                }
-                _ if raster => {}
-                Cell::Masked => items.push(Item::Rect(at, Fill::Solid(MASKED), None)),
-                Cell::Missing | Cell::Reading(_) => {
-                    let items_ = vec![Item::Rect(at, Fill::Hatch, None)];
-                    items.push(Group { tip: "no value".into(), items: items_, ..Group::default() }.into());
-                }
-            }
-        }
-        for (i, cell) in panel.cells.iter().enumerate() {
-            if matches!(cell, Cell::Reading(r) if r.outlined && !r.value.is_nan()) && w > 3.0 {
-                let (at, inset) = (place(i), 0.5);
-                let inside = Frame::new(at.x + inset, at.y + inset, w - 2.0 * inset, h - 2.0 * inset);
-                items.push(Item::Rect(inside, Fill::None, Some(Stroke::solid(INK, 0.7))));
-            }
-        }
-        let data = vec![("panel".to_owned(), panel.name.clone())];
-        scene.add(Group { data, crisp: true, items, ..Group::default() });
-        scene.add(Item::Rect(frame, Fill::None, Some(Stroke::solid(FAINT, 0.5))));
-    }
-
-    /// The size of text in cells: none where a square cell is too small for any of it.
-    fn text_size(&self, panel: &Panel, w: f64, h: f64) -> Option<f64> {
-        let texts = panel.cells.iter().filter_map(|c| if let Cell::Reading(r) = c { Some(r) } else { None });
-        let widths: Vec<f64> = texts.map(|r| font::width(&r.text, 1.0, r.bold)).collect();
-        let fitting = |size: f64| widths.iter().filter(|width| *width * size <= w - 1.6).count();
-        let sizes = [7.0, 6.5, 6.0, 5.5, 5.0].into_iter().filter(|size| size * 1.1 <= h);
-        match self.shape {
-            Shape::Square(..) => sizes.into_iter().find(|size| fitting(*size) == widths.len()),
-            // The largest at which most need no ellipsis, but tokens are not set smaller than 6 points.
-            Shape::Text(_) => {
-                sizes.filter(|s| *s >= 6.0).min_by_key(|s| (fitting(*s) * 10 < widths.len() * 9, -*s as i32))
-            }
-        }
-    }
-
-    fn raster(&self, panel: &Panel) -> Vec<u8> {
-        let color = |cell: &Cell| match cell {
-            Cell::Reading(r) if !r.value.is_nan() => self.scale.color(r.value),
-            Cell::Masked => MASKED,
-            Cell::Missing | Cell::Reading(_) => MISSING,
-        };
-        panel.cells.iter().map(color).flat_map(|c| [c.r, c.g, c.b, 255]).collect()
     }
 }

@@ -17,6 +17,7 @@ pub mod view;
 
 mod axes;
 mod backend;
+mod cells;
 mod colorbar;
 mod grid;
 pub mod kind;

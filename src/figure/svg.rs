@@ -9,7 +9,7 @@ use crate::figure::scene::{Anchor, Fill, Frame, Group, Item, Scene, Stroke, Text
 
 /// The drawing as one SVG document; text stays text.
 pub fn write(scene: &Scene) -> String {
-    let mut svg = Writer { out: String::with_capacity(1 << 14), clips: 0 };
+    let mut svg = Writer { out: String::with_capacity(1 << 14), name: name(scene), clips: 0 };
     let (w, h) = (num(scene.width), num(scene.height));
     // `write!` to a String cannot fail.
     let _ = write!(
@@ -24,9 +24,10 @@ pub fn write(scene: &Scene) -> String {
         let ground = paint(MISSING);
         let _ = writeln!(
             svg.out,
-            "<defs><pattern id=\"missing\" width=\"3\" height=\"3\" patternUnits=\"userSpaceOnUse\" \
+            "<defs><pattern id=\"{}missing\" width=\"3\" height=\"3\" patternUnits=\"userSpaceOnUse\" \
              patternTransform=\"rotate(45)\"><rect width=\"3\" height=\"3\" fill=\"{ground}\"/>\
-             <rect width=\"0.7\" height=\"3\" fill=\"#8c8c8c\"/></pattern></defs>"
+             <rect width=\"0.7\" height=\"3\" fill=\"#8c8c8c\"/></pattern></defs>",
+            svg.name
         );
     }
     let _ = writeln!(svg.out, "<rect width=\"{w}\" height=\"{h}\" fill=\"#ffffff\"/>");
@@ -38,6 +39,8 @@ pub fn write(scene: &Scene) -> String {
 /// A document under construction.
 struct Writer {
     out: String,
+    /// Before every id, so that several documents can stand in one page.
+    name: String,
     clips: usize,
 }
 
@@ -82,13 +85,9 @@ impl Writer {
     fn group(&mut self, group: &Group) {
         let clip = group.clip.map(|frame| {
             self.clips += 1;
-            let _ = writeln!(
-                self.out,
-                "<clipPath id=\"clip{}\"><rect {}/></clipPath>",
-                self.clips,
-                place(&frame)
-            );
-            self.clips
+            let id = format!("{}clip{}", self.name, self.clips);
+            let _ = writeln!(self.out, "<clipPath id=\"{id}\"><rect {}/></clipPath>", place(&frame));
+            id
         });
         self.out.push_str("<g");
         for (name, value) in &group.data {
@@ -96,7 +95,7 @@ impl Writer {
             let _ = write!(self.out, " data-{}=\"{}\"", name.to_ascii_lowercase(), escape(value));
         }
         if let Some(id) = clip {
-            let _ = write!(self.out, " clip-path=\"url(#clip{id})\"");
+            let _ = write!(self.out, " clip-path=\"url(#{id})\"");
         }
         if group.crisp {
             self.out.push_str(" shape-rendering=\"crispEdges\"");
@@ -130,7 +129,7 @@ impl Writer {
     fn look(&mut self, fill: Fill, stroke: Option<&Stroke>) {
         let _ = match fill {
             Fill::None => write!(self.out, " fill=\"none\""),
-            Fill::Hatch => write!(self.out, " fill=\"url(#missing)\""),
+            Fill::Hatch => write!(self.out, " fill=\"url(#{}missing)\"", self.name),
             Fill::Solid(color) => {
                 let _ = write!(self.out, " fill=\"{}\"", paint(color));
                 if color.a < 1.0 { write!(self.out, " fill-opacity=\"{}\"", num(color.a)) } else { Ok(()) }
@@ -192,6 +191,13 @@ fn place(f: &Frame) -> String {
     )
 }
 
+/// A short name that follows from what the drawing is (FNV-1a).
+fn name(scene: &Scene) -> String {
+    let bytes = scene.title.bytes().chain(scene.caption.bytes()).chain(scene.height.to_le_bytes());
+    let hash = bytes.fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("f{hash:08x}-")
+}
+
 fn hatched(items: &[Item]) -> bool {
     items.iter().any(|item| match item {
         Item::Rect(_, fill, _) | Item::Path { fill, .. } | Item::Circle { fill, .. } => *fill == Fill::Hatch,
@@ -234,6 +240,22 @@ mod tests {
     #[test]
     fn numbers_are_short_and_finite() {
         assert_eq!([num(1.0), num(-0.0001), num(2.34567), num(f64::NAN)], ["1", "0", "2.346", "0"]);
+    }
+
+    #[test]
+    fn drawings_in_one_page_share_no_id() {
+        let drawing = |title: &str| {
+            let mut scene = Scene::new(9.0, 9.0);
+            scene.title = title.into();
+            let items = vec![Item::Rect(Frame::default(), Fill::Hatch, None)];
+            scene.add(Group { clip: Some(Frame::new(0.0, 0.0, 5.0, 5.0)), items, ..Group::default() });
+            write(&scene)
+        };
+        let ids =
+            |svg: &str| svg.split("id=\"").skip(1).map(|s| s[..s.find('"').unwrap()].to_owned()).collect();
+        let (one, two): (Vec<String>, Vec<String>) = (ids(&drawing("a")), ids(&drawing("b")));
+        assert!(one.len() == 2 && one.iter().all(|id| !two.contains(id)));
+        assert!(one.iter().all(|id| drawing("a").contains(&format!("url(#{id})"))));
     }
 
     #[test]

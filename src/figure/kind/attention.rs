@@ -2,8 +2,9 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
+use crate::figure::cells::{Cell, Panel, Reading};
 use crate::figure::color::{Map, Scale};
-use crate::figure::grid::{Cell, Grid, Panel, Reading, Shape};
+use crate::figure::grid::{Grid, Shape};
 use crate::figure::kind::heatmap::{axis, facets, label, repeated};
 use crate::figure::scene::Scene;
 use crate::figure::ticks;

@@ -107,12 +107,11 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         let zero = x.place(0.0, frame.x, frame.right());
         scene.line([zero, frame.y], [zero, frame.bottom()], Stroke::solid(INK, 0.6));
     }
-    let words = if view.value_label.is_empty() {
-        series[0].value.replace('_', " ")
-    } else {
-        font::visible(&view.value_label)
+    let words = match (view.value_label.as_str(), view.x_label.as_str()) {
+        ("", "") if n > 1 => String::new(),
+        ("", "") => series[0].value.replace('_', " "),
+        ("", words) | (words, _) => font::visible(words),
     };
-    let words = if n > 1 && view.value_label.is_empty() { String::new() } else { words };
     axes::name(
         &mut scene,
         frame,
@@ -188,11 +187,15 @@ fn order(all: &[Numbers], view: &View) -> (Vec<usize>, Vec<usize>) {
 }
 
 fn note(all: &[Numbers], left_out: &[usize]) -> String {
-    let sizes = all.iter().flat_map(|s| left_out.iter().filter_map(|i| s.value[*i]));
-    let most = sizes.filter(|v| !v.is_nan()).map(f64::abs).fold(0.0, f64::max);
-    match left_out.len() {
-        0 => String::new(),
-        n => format!("{n} more not shown, each of size at most {}", ticks::number(most)),
+    let values = all.iter().flat_map(|s| left_out.iter().filter_map(|i| s.value[*i]));
+    let sizes: Vec<f64> = values.filter(|v| !v.is_nan()).map(f64::abs).collect();
+    match (left_out.len(), sizes.len()) {
+        (0, _) => String::new(),
+        (n, 0) => format!("{n} more without a value not shown"),
+        (n, _) => {
+            let most = sizes.into_iter().fold(0.0, f64::max);
+            format!("{n} more not shown, each of size at most {}", ticks::number(most))
+        }
     }
 }
 

@@ -53,8 +53,10 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let y = Axis::round(y_range, ((height - 50.0) / 24.0).clamp(2.0, 7.0) as usize, true);
     let value =
         view.value.clone().unwrap_or_else(|| lines.first().map_or_else(String::new, |l| l.name.clone()));
-    let y_words =
-        if view.value_label.is_empty() { value.replace('_', " ") } else { view.value_label.clone() };
+    let y_words = match (view.value_label.as_str(), view.y_label.as_str()) {
+        ("", "") => value.replace('_', " "),
+        ("", words) | (words, _) => font::visible(words),
+    };
     let left = LABEL + 4.0 + y.widest() + 2.0 * TICK_MARK + 2.0;
     let room = width - left - 8.0;
 
@@ -76,7 +78,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let ticks: Vec<Tick> = names.iter().map(|name| Tick::plain(font::visible(name))).collect();
     let plan = words.then(|| labels::plan(&ticks, step));
     let ticked = plan.as_ref().map_or(TICK + 1.0, |p| p.height);
-    let x_words = if view.x_label.is_empty() { x.replace('_', " ") } else { view.x_label.clone() };
+    let x_words = if view.x_label.is_empty() { x.replace('_', " ") } else { font::visible(&view.x_label) };
     let below = 2.0 * TICK_MARK + ticked + LABEL + 4.0;
 
     let mut scene = Scene::new(width, height.max(legend + below + 30.0));

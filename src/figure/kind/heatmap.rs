@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::figure::Figure;
+use crate::figure::cells::{Cell, Panel, Reading};
 use crate::figure::color::{Map, Scale};
 use crate::figure::font;
-use crate::figure::grid::{Cell, Grid, Panel, Reading, Shape};
+use crate::figure::grid::{Grid, Shape};
 use crate::figure::labels::Tick;
 use crate::figure::scene::Scene;
 use crate::figure::ticks;

@@ -2,9 +2,10 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
+use crate::figure::cells::{Cell, Panel, Reading};
 use crate::figure::color::{Map, Scale};
 use crate::figure::font;
-use crate::figure::grid::{Cell, Grid, Panel, Reading, Shape};
+use crate::figure::grid::{Grid, Shape};
 use crate::figure::kind::heatmap::{axis, bar_label, label, repeated};
 use crate::figure::labels::Tick;
 use crate::figure::scene::Scene;

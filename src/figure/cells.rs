@@ -1,0 +1,156 @@
+//! The coloured cells of one panel: as vectors that can be asked for their value, or as one raster.
+
+use crate::figure::color::{FAINT, INK, MASKED, MISSING, Scale};
+use crate::figure::font;
+use crate::figure::scene::{Anchor, Fill, Frame, Group, Item, Scene, Stroke, Text};
+
+/// Between a cell's text and its edges, both sides together.
+const INSET: f64 = 1.6;
+
+/// One panel.
+pub struct Panel {
+    /// Written above it; empty for none.
+    pub name: String,
+    /// Row by row from the top.
+    pub cells: Vec<Cell>,
+}
+
+/// One cell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Cell {
+    /// Cannot exist: the future under a causal mask.
+    Masked,
+    /// Has no value: hatched.
+    #[default]
+    Missing,
+    /// Has a value.
+    Reading(Reading),
+}
+
+/// A value in a cell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reading {
+    /// The number; NaN is drawn as missing.
+    pub value: f64,
+    /// Written into the cell.
+    pub text: String,
+    /// Set in bold.
+    pub bold: bool,
+    /// Drawn with an outline: its interval excludes zero.
+    pub outlined: bool,
+    /// Shown on hover.
+    pub tip: String,
+}
+
+/// How a panel is drawn.
+pub struct Look<'a> {
+    /// Cells beside each other.
+    pub columns: usize,
+    /// Values to colours.
+    pub scale: &'a Scale,
+    /// One raster instead of a shape per cell.
+    pub raster: bool,
+    /// Text that does not fit is shortened; otherwise none is written unless all of it fits.
+    pub shorten: bool,
+}
+
+/// Draws a panel into its frame.
+pub fn draw(scene: &mut Scene, panel: &Panel, frame: Frame, look: &Look) {
+    let columns = look.columns.max(1);
+    let rows = panel.cells.len().div_ceil(columns).max(1);
+    let (w, h) = (frame.w / columns as f64, frame.h / rows as f64);
+    let place =
+        |i: usize| Frame::new(frame.x + (i % columns) as f64 * w, frame.y + (i / columns) as f64 * h, w, h);
+    let size = text_size(panel, w, h, look.shorten);
+    let mut items = Vec::new();
+    if look.raster {
+        let rgba = panel.cells.iter().flat_map(|cell| pixel(cell, look.scale)).collect();
+        items.push(Item::Image { at: frame, columns, rgba });
+    }
+    for (i, cell) in panel.cells.iter().enumerate() {
+        match cell {
+            Cell::Reading(reading) if !reading.value.is_nan() => {
+                let inside = value(reading, place(i), look, size);
+                if !inside.is_empty() {
+                    items.push(Group { tip: reading.tip.clone(), items: inside, ..Group::default() }.into());
+                }
+            }
+            Cell::Masked if look.raster => {}
+            Cell::Masked => items.push(Item::Rect(place(i), Fill::Solid(MASKED), None)),
+            Cell::Missing | Cell::Reading(_) => {
+                let hatch = vec![Item::Rect(place(i), Fill::Hatch, None)];
+                items.push(Group { tip: "no value".into(), items: hatch, ..Group::default() }.into());
+            }
+        }
+    }
+    for (i, cell) in panel.cells.iter().enumerate() {
+        if matches!(cell, Cell::Reading(r) if r.outlined && !r.value.is_nan()) && w > 3.0 {
+            let (at, inset) = (place(i), 0.5);
+            let inside = Frame::new(at.x + inset, at.y + inset, w - 2.0 * inset, h - 2.0 * inset);
+            items.push(Item::Rect(inside, Fill::None, Some(Stroke::solid(INK, 0.7))));
+        }
+    }
+    let data = vec![("panel".to_owned(), panel.name.clone())];
+    scene.add(Group { data, crisp: true, items, ..Group::default() });
+    scene.add(Item::Rect(frame, Fill::None, Some(Stroke::solid(FAINT, 0.5))));
+}
+
+/// The ground and the text of a cell.
+fn value(reading: &Reading, at: Frame, look: &Look, size: Option<f64>) -> Vec<Item> {
+    let ground = look.scale.color(reading.value);
+    let mut items = Vec::new();
+    if !look.raster {
+        items.push(Item::Rect(at, Fill::Solid(ground), None));
+    }
+    if let Some(size) = size {
+        let text = font::fit(&reading.text, size, reading.bold, at.w - INSET);
+        if !text.is_empty() {
+            let text = Text::new(at.x + at.w / 2.0, at.y + at.h / 2.0, text, size).middle();
+            items.push(text.anchor(Anchor::Middle).bold(reading.bold).color(ground.ink()).into());
+        }
+    }
+    items
+}
+
+/// The size of text in cells; none where they are too small for it.
+fn text_size(panel: &Panel, w: f64, h: f64, shorten: bool) -> Option<f64> {
+    let texts = panel.cells.iter().filter_map(|c| if let Cell::Reading(r) = c { Some(r) } else { None });
+    let widths: Vec<f64> = texts.map(|r| font::width(&r.text, 1.0, r.bold)).collect();
+    let fitting = |size: f64| widths.iter().filter(|width| *width * size <= w - INSET).count();
+    if shorten {
+        // The largest size at which nine in ten need no ellipsis, but never below 6 points for that.
+        let sizes = [7.0, 6.5].into_iter().find(|size| fitting(*size) * 10 >= widths.len() * 9);
+        return Some(sizes.unwrap_or(6.0)).filter(|size| size * 1.1 <= h);
+    }
+    let sizes = [7.0, 6.5, 6.0, 5.5, 5.0].into_iter().filter(|size| size * 1.1 <= h);
+    sizes.into_iter().find(|size| fitting(*size) == widths.len())
+}
+
+fn pixel(cell: &Cell, scale: &Scale) -> [u8; 4] {
+    let color = match cell {
+        Cell::Reading(r) if !r.value.is_nan() => scale.color(r.value),
+        Cell::Masked => MASKED,
+        Cell::Missing | Cell::Reading(_) => MISSING,
+    };
+    [color.r, color.g, color.b, 255]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figure::color::Map;
+
+    #[test]
+    fn missing_is_hatched_and_zero_is_not() {
+        for raster in [false, true] {
+            let zero = Cell::Reading(Reading::default());
+            let nan = Cell::Reading(Reading { value: f64::NAN, ..Reading::default() });
+            let panel = Panel { name: String::new(), cells: vec![zero, nan, Cell::Missing, Cell::Masked] };
+            let scale = Scale::over([0.0, 1.0], Map::RdBu, None);
+            let look = Look { columns: 2, scale: &scale, raster, shorten: false };
+            let mut scene = Scene::new(20.0, 20.0);
+            draw(&mut scene, &panel, Frame::new(0.0, 0.0, 20.0, 20.0), &look);
+            assert_eq!(scene.to_svg().matches("url(#").count(), 2, "raster: {raster}");
+        }
+    }
+}
