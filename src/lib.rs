@@ -50,6 +50,10 @@ pub mod output;
 
 pub mod figure;
 
+pub mod study;
+
 pub mod report;
+
+pub mod command;
 
 pub use error::{Error, Result};

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program: see `glassbox --help`.
+
+fn main() -> std::process::ExitCode {
+    glassbox::command::main()
+}

@@ -137,3 +137,9 @@ fn object(path: &Path) -> Result<Map<String, Value>> {
 fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
+
+/// A text file's content: prompts, gains, a study.
+pub fn read_text(path: &Path) -> Result<String> {
+    let hint = "check the path; it must be a UTF-8 text file";
+    std::fs::read_to_string(path).map_err(|e| Error::file("read", path, e, hint))
+}

@@ -1,10 +1,16 @@
 //! The report: findings as one page that explains them.
 
+mod derive;
 mod html;
 mod markdown;
 mod numbers;
 pub mod page;
+mod sections;
+mod story;
 mod svg;
+mod write;
 
 pub use html::write as html;
 pub use markdown::write as markdown;
+pub use story::Run;
+pub use write::{manifest, write};

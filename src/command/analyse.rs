@@ -1,0 +1,144 @@
+//! The single methods: `predict`, `lens`, `attribution`, `patch`, `heads`.
+
+use clap::Args;
+
+use super::flags::{FolderFlags, FormatFlags, ModelFlags, PromptFlags};
+use super::print;
+use crate::error::{Error, Result};
+use crate::output::{Folder, Place};
+use crate::report;
+use crate::study::{Outcome, Step, Study};
+use crate::table::{self, Format};
+
+/// What every single method is given.
+#[derive(Debug, Args)]
+struct Common {
+    #[command(flatten)]
+    model: ModelFlags,
+    #[command(flatten)]
+    prompts: PromptFlags,
+    #[command(flatten)]
+    format: FormatFlags,
+    #[command(flatten)]
+    folder: FolderFlags,
+    /// Print this table instead of the first (names as in the folder's `tables/`)
+    #[arg(long, value_name = "NAME", help_heading = "Output")]
+    table: Option<String>,
+    /// Parameters of the method, written key=value; an unknown one lists those there are
+    #[arg(value_name = "KEY=VALUE")]
+    parameters: Vec<String>,
+}
+
+macro_rules! methods {
+    ($($(#[$meta:meta])* $name:ident = $analysis:literal;)*) => { $(
+        #[derive(Debug, Args)]
+        $(#[$meta])*
+        pub(super) struct $name {
+            #[command(flatten)]
+            common: Common,
+        }
+        impl $name {
+            pub(super) fn run(self) -> Result<()> {
+                self.common.run($analysis)
+            }
+        }
+    )* };
+}
+
+methods! {
+    /// The next-token distribution, and what each decision rule would choose
+    ///
+    /// A model computes a probability for every next word; a separate decision picks one. With --gains the decision
+    /// weighs probability against what each choice gains or costs.
+    #[command(after_help = "Examples:
+  glassbox predict --prompt 'When Mary and John went to the store , John gave a drink to'
+  glassbox predict --task ioi --n 8 --table decisions
+  glassbox predict --prompt 'the capital of France is' --gains gains.json --format json")]
+    Predict = "predict";
+
+    /// What the model would say if it stopped at each layer (logit lens)
+    #[command(after_help = "Examples:
+  glassbox lens --prompt 'When Mary and John went to the store , John gave a drink to'
+  glassbox lens --task ioi --format csv > lens.csv")]
+    Lens = "lens";
+
+    /// Which components write the logit difference directly (direct logit attribution)
+    #[command(after_help = "Examples:
+  glassbox attribution --task ioi
+  glassbox attribution --task ioi --table attribution_head --format csv
+  glassbox attribution --task facts position=end --out attribution")]
+    Attribution = "attribution";
+
+    /// Which activations carry the difference between two prompts (activation patching)
+    ///
+    /// Denoising runs the corrupt prompt and restores one activation from the clean run: what suffices? Noising runs the
+    /// clean prompt and inserts one from the corrupt run: what is needed?
+    #[command(after_help = "Examples:
+  glassbox patch --task ioi
+  glassbox patch --task ioi --table resid_by_pos
+  glassbox patch --task ioi 'sites=[\"z\"]' direction=noise --metric kl
+  glassbox patch --prompt 'A B C A' --corrupt 'A B C D' --answer B --wrong C")]
+    Patch = "patch";
+
+    /// Score every head on repeated random tokens: previous-token, duplicate-token, induction, BOS, entropy
+    #[command(after_help = "Examples:
+  glassbox heads
+  glassbox heads --model path/to/gpt2 --format csv")]
+    Heads = "heads";
+}
+
+impl Common {
+    fn run(self, analysis: &str) -> Result<()> {
+        let parquet = self.format.format == Format::Parquet;
+        if parquet && self.folder.out.is_none() {
+            return Err(Error::usage("parquet is no text to print", "add `--out DIR`, or choose csv or json"));
+        }
+        let threads = self.model.threads()?;
+        let mut study = Study { steps: vec![Step::named(analysis)], ..self.model.study() };
+        self.prompts.fill(&mut study);
+        for parameter in &self.parameters {
+            study = study.set(&format!("{analysis}.{parameter}"))?;
+        }
+        let place = Place {
+            out: self.folder.out.as_deref(),
+            verb: analysis,
+            model: &study.model,
+            force: self.folder.force,
+            resume: self.folder.resume,
+        };
+        let folder = if self.folder.out.is_some() { Some(Folder::create(&place)?) } else { None };
+        let lab = self.model.open(&study)?;
+        let task = study.task(&lab)?;
+        task.notes.iter().for_each(|note| self.model.say(note));
+        let outcomes = study.run(&lab, &task)?;
+        if let Some(mut folder) = folder {
+            report::write(&report::Run { study: &study, lab: &lab, task: &task, outcomes: &outcomes, threads }, &mut folder)?;
+            let path = folder.finish(&report::manifest(&study, &lab, &task, threads))?;
+            self.model.say(&format!("wrote {}", path.display()));
+        }
+        outcomes.iter().try_for_each(|outcome| self.show(outcome, parquet))
+    }
+
+    fn show(&self, outcome: &Outcome, in_folder: bool) -> Result<()> {
+        if let Some(why) = &outcome.skipped {
+            return Err(Error::usage(why.clone(), "see `--help` for examples"));
+        }
+        let tables = &outcome.findings.tables;
+        let names = || tables.iter().map(|table| table.name.as_str());
+        let chosen = match &self.table {
+            None => tables.first(),
+            Some(name) => Some(
+                tables.iter().find(|table| &table.name == name).ok_or_else(|| Error::unknown("table", name, names()))?,
+            ),
+        };
+        if let (Some(rows), false) = (chosen, in_folder) {
+            print(&table::write(rows, self.format.format)?)?;
+        }
+        outcome.findings.notes.iter().for_each(|note| self.model.say(note));
+        if self.table.is_none() && tables.len() > 1 && self.format.format == Format::Table {
+            let others: Vec<&str> = names().skip(1).collect();
+            self.model.say(&format!("more with --table: {}", others.join(", ")));
+        }
+        Ok(())
+    }
+}

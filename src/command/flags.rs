@@ -1,0 +1,210 @@
+//! Flags that several commands share, and how they become a study.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use clap::Args;
+
+use super::progress::Bars;
+use crate::error::{Error, Result};
+use crate::lab::Lab;
+use crate::metric::Metric;
+use crate::study::{Prompts, Study};
+use crate::table::Format;
+
+/// Which model, and how to work.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub(super) struct ModelFlags {
+    /// A bundled name (textbook, textbook-wild, textbook@step1200) or a directory in Hugging Face layout
+    #[arg(long, default_value = "textbook")]
+    pub model: String,
+    /// Where to compute: auto or cpu
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Numbers to compute in: f32 or f64
+    #[arg(long, default_value = "f32")]
+    pub dtype: String,
+    /// Decides every random draw
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Threads to use; by default all cores
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// No progress, no remarks: only results and errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Which prompts.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Prompts (by default: --task ioi)")]
+pub(super) struct PromptFlags {
+    /// One prompt
+    #[arg(long, short, conflicts_with_all = ["prompts", "task", "tokens"])]
+    pub prompt: Option<String>,
+    /// A matched prompt of as many tokens without the behaviour
+    #[arg(long, requires = "prompt")]
+    pub corrupt: Option<String>,
+    /// The right next token, with its leading space if it has one; repeatable. By default the model's first choice
+    #[arg(long)]
+    pub answer: Vec<String>,
+    /// The wrong next token it is compared with; repeatable. By default the runner-up
+    #[arg(long)]
+    pub wrong: Vec<String>,
+    /// Prompts from a JSONL file: {"clean", "corrupt", "answers", "wrong", "pos", "group"} on each line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "tokens"])]
+    pub prompts: Option<PathBuf>,
+    /// Generated prompts: ioi, induction, greater-than, capital, facts, agreement
+    #[arg(long, conflicts_with = "tokens")]
+    pub task: Option<String>,
+    /// How many pairs to generate (64), or lines of the file to read (all)
+    #[arg(long)]
+    pub n: Option<usize>,
+    /// How ioi prompts are corrupted: flip (the answer becomes the other name), random (a third name), abc (three others)
+    #[arg(long)]
+    pub corruption: Option<String>,
+    /// Whether prompts begin with the beginning-of-sequence token: auto (as the tokenizer does), yes, no
+    #[arg(long, default_value = "auto")]
+    pub bos: String,
+    /// The prompt as token ids, to which no BOS is added
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    pub tokens: Vec<u32>,
+    /// The corrupt prompt as token ids
+    #[arg(long, value_delimiter = ',', value_name = "IDS", requires = "tokens")]
+    pub corrupt_tokens: Vec<u32>,
+    /// The right next token as an id; repeatable
+    #[arg(long, value_name = "ID")]
+    pub answer_id: Vec<u32>,
+    /// The wrong next token as an id; repeatable
+    #[arg(long, value_name = "ID")]
+    pub wrong_id: Vec<u32>,
+    /// What is measured: logit-diff, log-prob, prob, prob-diff, rank, kl, expected-gain
+    #[arg(long, default_value = "logit-diff")]
+    pub metric: Metric,
+    /// What saying a token gains when right and costs when wrong: JSON {"default": {"gain": 1, "cost": 0}, " Mary": …}
+    #[arg(long, value_name = "FILE")]
+    pub gains: Option<PathBuf>,
+    /// Heads whose attention is shown: 9.6, L9H6 or a9.h6, with commas. By default those with the largest effect
+    #[arg(long, value_delimiter = ',', value_name = "HEADS")]
+    pub heads: Vec<String>,
+    /// Prompts whose mean activations replace a component when there is no corrupt prompt (JSONL); by default random
+    #[arg(long, value_name = "FILE")]
+    pub reference: Option<PathBuf>,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct FolderFlags {
+    /// The folder to write
+    #[arg(long, short, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Replace the folder if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Continue unfinished work in the folder
+    #[arg(long)]
+    pub resume: bool,
+}
+
+impl ModelFlags {
+    /// A study of this model.
+    pub(super) fn study(&self) -> Study {
+        Study {
+            model: self.model.clone(),
+            device: self.device.clone(),
+            dtype: self.dtype.clone(),
+            seed: self.seed,
+            ..Study::default()
+        }
+    }
+
+    /// Sets up threads, progress and Ctrl-C, and opens the study's model.
+    pub(super) fn open(&self, study: &Study) -> Result<Lab> {
+        self.threads()?;
+        let mut lab = study.lab()?;
+        self.attend(&mut lab)?;
+        Ok(lab)
+    }
+
+    /// Builds the thread pool that every parallel operation uses.
+    pub(super) fn threads(&self) -> Result<usize> {
+        if let Some(threads) = self.threads {
+            if threads == 0 {
+                return Err(Error::usage("`--threads 0` leaves nobody to do the work", "write 1 or more"));
+            }
+            // A second call in one process keeps the first pool, which is what a test wants.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        }
+        Ok(rayon::current_num_threads())
+    }
+
+    /// Gives the lab a progress bar and a stop flag that Ctrl-C raises.
+    pub(super) fn attend(&self, lab: &mut Lab) -> Result<()> {
+        lab.progress = Arc::new(Bars::new(self.quiet));
+        let stop = Arc::clone(&lab.stop);
+        let listening = ctrlc::set_handler(move || {
+            // The second Ctrl-C does not wait for the batch in flight.
+            if stop.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        });
+        listening.map_err(|e| Error::Tensor(format!("Ctrl-C cannot be listened to: {e}")))
+    }
+
+    /// A remark on stderr, unless quiet.
+    pub(super) fn say(&self, remark: &str) {
+        if !self.quiet {
+            eprintln!("{remark}");
+        }
+    }
+}
+
+impl PromptFlags {
+    /// Whether nothing was said about prompts, metric or files.
+    pub(super) fn is_default(&self) -> bool {
+        let mut study = Study::default();
+        self.fill(&mut study);
+        let untouched = Study {
+            task: Prompts { generate: Some("ioi".to_owned()), ..Prompts::default() },
+            ..Study::default()
+        };
+        study == untouched && self.task.is_none()
+    }
+
+    /// Writes these prompts into a study; without any, `ioi`.
+    pub(super) fn fill(&self, study: &mut Study) {
+        let none = self.prompt.is_none() && self.prompts.is_none() && self.tokens.is_empty();
+        let generate = self.task.clone().or_else(|| none.then(|| "ioi".to_owned()));
+        study.metric = self.metric;
+        study.gains.clone_from(&self.gains);
+        study.reference.clone_from(&self.reference);
+        study.heads.clone_from(&self.heads);
+        study.task = Prompts {
+            generate,
+            n: self.n,
+            corruption: self.corruption.clone(),
+            file: self.prompts.clone(),
+            prompt: self.prompt.clone(),
+            corrupt: self.corrupt.clone(),
+            answer: self.answer.clone(),
+            wrong: self.wrong.clone(),
+            tokens: self.tokens.clone(),
+            corrupt_tokens: self.corrupt_tokens.clone(),
+            answer_ids: self.answer_id.clone(),
+            wrong_ids: self.wrong_id.clone(),
+            bos: (self.bos != "auto").then(|| self.bos.clone()),
+        };
+    }
+}
+
+/// `--format`.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct FormatFlags {
+    /// How tables are printed: table, json, jsonl, csv, parquet (parquet needs --out)
+    #[arg(long, default_value = "table")]
+    pub format: Format,
+}

@@ -1,0 +1,85 @@
+//! The words and flags of the program: one file per command, each a thin shell over the library. Only this folder
+//! prints: results on stdout, everything else on stderr.
+
+mod analyse;
+mod flags;
+mod list;
+mod progress;
+mod record;
+mod report;
+mod run;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Result};
+
+/// Open up a language model: record, lesion and stimulate it, and see which components drive its predictions
+#[derive(Debug, Parser)]
+#[command(
+    name = "glassbox",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:
+  glassbox report                                     what drives the bundled model's predictions: a page to open
+  glassbox report --prompt 'When Mary and John went to the store , John gave a drink to'
+  glassbox report --model path/to/gpt2 --prompt 'The capital of France is' --corrupt 'The capital of Italy is' \\
+                  --answer ' Paris' --wrong ' Rome'
+  glassbox run probes/ioi.toml task.n=32              a study, with one setting changed
+  glassbox patch --task ioi --format csv              one method, as data on stdout
+  glassbox list analyses"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Report(report::Report),
+    Run(run::Run),
+    Predict(analyse::Predict),
+    Lens(analyse::Lens),
+    Attribution(analyse::Attribution),
+    Patch(analyse::Patch),
+    Heads(analyse::Heads),
+    Record(record::Record),
+    List(list::List),
+}
+
+/// Parses the command line, runs the command, and prints what went wrong. Exit codes: 0, 1 failure, 2 usage, 130
+/// interrupted.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Report(command) => command.run(),
+        Command::Run(command) => command.run(),
+        Command::Predict(command) => command.run(),
+        Command::Lens(command) => command.run(),
+        Command::Attribution(command) => command.run(),
+        Command::Patch(command) => command.run(),
+        Command::Heads(command) => command.run(),
+        Command::Record(command) => command.run(),
+        Command::List(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Prints data on stdout. A reader that closed the pipe (`| head`) has seen enough: that is no error.
+fn print(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            let full = "is the disk full, or the target not writable?";
+            Err(Error::file("write", std::path::Path::new("standard output"), e, full))
+        }
+        _ => Ok(()),
+    }
+}

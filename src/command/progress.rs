@@ -1,0 +1,58 @@
+//! Bars on stderr, off when it is no terminal or `--quiet`.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::lab::Progress;
+
+/// A bar at a time.
+pub(super) struct Bars {
+    shown: bool,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Bars {
+    pub(super) fn new(quiet: bool) -> Bars {
+        Bars { shown: !quiet && std::io::stderr().is_terminal(), bar: Mutex::new(None) }
+    }
+
+    fn with(&self, f: impl FnOnce(&mut Option<ProgressBar>)) {
+        // A poisoned lock means that a thread panicked while drawing: the bar is not worth a second panic.
+        if let Ok(mut bar) = self.bar.lock() {
+            f(&mut bar);
+        }
+    }
+}
+
+impl Progress for Bars {
+    fn begin(&self, what: &str, steps: u64) {
+        if !self.shown {
+            return;
+        }
+        let style = ProgressStyle::with_template("{prefix:>14} {bar:32} {pos}/{len} {elapsed} left {eta} {msg}");
+        let bar = ProgressBar::new(steps)
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_prefix(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(250));
+        self.with(|slot| *slot = Some(bar));
+    }
+
+    fn advance(&self, steps: u64) {
+        self.with(|bar| bar.iter().for_each(|bar| bar.inc(steps)));
+    }
+
+    fn note(&self, note: &str) {
+        self.with(|bar| bar.iter().for_each(|bar| bar.set_message(note.to_owned())));
+    }
+
+    fn end(&self) {
+        self.with(|slot| {
+            if let Some(bar) = slot.take() {
+                bar.finish_and_clear();
+            }
+        });
+    }
+}

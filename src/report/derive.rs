@@ -1,0 +1,140 @@
+//! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
+
+use std::collections::BTreeMap;
+
+use super::story::{Run, Story, column};
+use crate::component::Component;
+use crate::error::{Error, Result};
+use crate::patterns::patterns;
+use crate::row::{Column, Rows};
+
+/// Heads whose attention is shown.
+const SHOWN: usize = 6;
+
+/// The tables, each with whether it is a result (written to the folder) or only the form a picture needs.
+pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(Rows, bool)>> {
+    let story = Story { run: *run, tables: found.clone(), pictures: BTreeMap::new() };
+    let mut made = Vec::new();
+    let top: Vec<(usize, usize)> = match run.study.heads.as_slice() {
+        [] => story.heads().iter().filter_map(|c| c.head()).take(SHOWN).collect(),
+        chosen => chosen.iter().map(|name| named_head(name)).collect::<Result<_>>()?,
+    };
+    if !top.is_empty() {
+        let mut attention = patterns(run.lab, run.task, &top, 0)?;
+        let (layers, heads) = (attention.texts("layer")?, attention.texts("head")?);
+        let names: Vec<String> = layers.iter().zip(&heads).map(|(l, h)| format!("L{l}H{h}")).collect();
+        attention.columns.push(column("name", "The head, for captions.", &names));
+        made.push((attention, true));
+    }
+    if let Some(rows) = found.get("attribution_source") {
+        made.push((labelled(sources(rows, found)?, "attribution_source_top")?, false));
+    }
+    if let Some(rows) = found.get("resid_by_pos") {
+        made.push((labelled(rows.clone(), "resid_by_pos_view")?, false));
+    }
+    if let (Some(rows), Some(first)) = (found.get("examples_lens"), run.task.examples.first()) {
+        let mut rows = rows.only("example", &first.id)?;
+        rows.name = "lens_first".to_owned();
+        made.push((rows, false));
+    }
+    if let Some(rows) = found.get("lens") {
+        made.push((lens_end(rows)?, false));
+    }
+    if let Some(rows) = found.get("head_scores") {
+        made.push((long(rows)?, false));
+    }
+    Ok(made)
+}
+
+/// The layer and head that `9.6`, `L9H6` or `a9.h6` means.
+pub(super) fn named_head(name: &str) -> Result<(usize, usize)> {
+    match name.parse()? {
+        Component::Head(layer, head) => Ok((layer, head)),
+        other => Err(Error::usage(format!("{other} is no head"), "heads are written 9.6, L9H6 or a9.h6")),
+    }
+}
+
+/// A copy with a column `at`: how a position is written under a picture. Its name where prompts of several templates
+/// were averaged by named positions, else the token that stands there.
+fn labelled(mut rows: Rows, name: &str) -> Result<Rows> {
+    let (places, tokens) = (rows.texts("pos")?, rows.texts("token")?);
+    let at: Vec<String> = places
+        .into_iter()
+        .zip(tokens)
+        .map(|(place, token)| if place.parse::<usize>().is_ok() { token } else { place })
+        .collect();
+    rows.columns.push(column("at", "How the position is written.", &at));
+    rows.name = name.to_owned();
+    Ok(rows)
+}
+
+/// The rows of the heads with the largest direct effect, each head named in one column.
+fn sources(rows: &Rows, found: &BTreeMap<String, Rows>) -> Result<Rows> {
+    let (layers, heads) = (rows.texts("layer")?, rows.texts("head")?);
+    let names: Vec<String> = layers.iter().zip(&heads).map(|(l, h)| format!("L{l}H{h}")).collect();
+    let mut strongest: Vec<(f64, String)> = Vec::new();
+    if let Some(by_head) = found.get("attribution_head") {
+        let (layers, heads, direct) = (by_head.texts("layer")?, by_head.texts("head")?, by_head.numbers("direct")?);
+        for i in 0..by_head.len() {
+            strongest.push((direct[i].unwrap_or(0.0).abs(), format!("L{}H{}", layers[i], heads[i])));
+        }
+    }
+    strongest.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    strongest.truncate(SHOWN);
+    let keep: Vec<usize> =
+        (0..rows.len()).filter(|&i| strongest.iter().any(|(_, name)| *name == names[i])).collect();
+    let mut kept = rows.take(&keep);
+    let names: Vec<String> = keep.iter().map(|&i| names[i].clone()).collect();
+    kept.columns.push(column("component", "The head.", &names));
+    kept.name = "attribution_source_top".to_owned();
+    Ok(kept)
+}
+
+/// The lens at the last position, in order of the stream: `0_pre`, `0_mid`, `0_post`, `1_mid`, ….
+fn lens_end(rows: &Rows) -> Result<Rows> {
+    let (sites, layers, places) = (rows.texts("site")?, rows.numbers("layer")?, rows.numbers("pos")?);
+    let last = places.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
+    let half = |site: &str| ["resid_pre", "resid_mid", "resid_post"].iter().position(|s| *s == site);
+    // a block's resid_pre is the block before's resid_post
+    let mut keep: Vec<usize> = (0..rows.len())
+        .filter(|&i| places[i] == Some(last) && (sites[i] != "resid_pre" || layers[i] == Some(0.0)))
+        .collect();
+    keep.sort_by(|&a, &b| {
+        let key = |i: usize| 3.0 * layers[i].unwrap_or(0.0) + half(&sites[i]).unwrap_or(0) as f64;
+        key(a).total_cmp(&key(b))
+    });
+    let at: Vec<String> = keep
+        .iter()
+        .map(|&i| format!("{}_{}", layers[i].unwrap_or(0.0), sites[i].trim_start_matches("resid_")))
+        .collect();
+    let mut end = rows.take(&keep);
+    end.columns.push(column("at", "Where the stream is read.", &at));
+    end.name = "lens_end".to_owned();
+    Ok(end)
+}
+
+/// One row per head and score, for small multiples.
+fn long(rows: &Rows) -> Result<Rows> {
+    let (layers, heads) = (rows.column("layer")?, rows.column("head")?);
+    let mut columns: Vec<(String, Vec<String>, Vec<Option<f64>>)> = Vec::new();
+    for (kind, name) in
+        [("previous", "previous token"), ("duplicate", "duplicate token"), ("induction", "induction"), ("bos", "first token")]
+    {
+        columns.push((name.to_owned(), vec![name.to_owned(); rows.len()], rows.numbers(kind)?));
+    }
+    let repeat = |column: &Column| {
+        let all: Vec<usize> = columns.iter().flat_map(|_| 0..rows.len()).collect();
+        column.take(&all)
+    };
+    let kinds: Vec<String> = columns.iter().flat_map(|(_, kinds, _)| kinds.clone()).collect();
+    let scores: Vec<Option<f64>> = columns.iter().flat_map(|(_, _, scores)| scores.clone()).collect();
+    Ok(Rows {
+        name: "head_scores_long".to_owned(),
+        columns: vec![
+            ("layer".to_owned(), "Layer.".to_owned(), repeat(layers)),
+            ("head".to_owned(), "Head.".to_owned(), repeat(heads)),
+            column("kind", "Which score.", &kinds),
+            column("score", "The score.", &scores),
+        ],
+    })
+}

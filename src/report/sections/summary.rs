@@ -1,0 +1,100 @@
+//! Title, the answer in a few sentences, and where it comes from.
+
+use crate::report::page::{Inline, Words, say};
+use crate::report::story::{Story, figure, listed, number, percent};
+
+/// The study's title, or the question in general.
+pub(super) fn title(story: &Story) -> String {
+    let (study, lab) = (story.run.study, story.run.lab);
+    study.title.clone().unwrap_or_else(|| match story.run.task.examples.as_slice() {
+        [_] => format!("What drives this prediction of {}?", lab.about.name),
+        _ => format!("What drives the predictions of {} on {}?", lab.about.name, story.run.task.name),
+    })
+}
+
+/// How well the model does it, and which components carry it.
+pub(super) fn lead(story: &Story) -> Words {
+    let mut words = behaviour(story);
+    let components = story.components();
+    let top: Vec<_> = components.iter().filter(|c| c.name.contains(".h") || c.name.starts_with('m')).collect();
+    let Some(first) = top.first() else { return words };
+    let floor = 0.25 * first.total.abs();
+    let strong: Vec<_> = top.iter().filter(|c| c.total.abs() >= floor).take(6).collect();
+    let how = if story.run.task.is_paired() {
+        "takes its value from the corrupt prompt"
+    } else {
+        "is replaced by its mean over reference sequences"
+    };
+    let by = |falls: bool| -> Vec<Words> {
+        let such = strong.iter().filter(|c| (c.total > 0.0) == falls);
+        such.map(|c| {
+            let mut words = vec![Inline::Text(format!("{} for ", figure(c.total.abs())))];
+            words.extend(c.spoken());
+            words
+        })
+        .collect()
+    };
+    for (falls, verb) in [(true, "falls"), (false, "rises")] {
+        let list = by(falls);
+        if !list.is_empty() {
+            words.push(Inline::Text(format!(" When one component alone {how}, the logit difference {verb} by ")));
+            words.extend(listed(list));
+            words.push(Inline::Text(".".to_owned()));
+        }
+    }
+    let indirect = strong.iter().filter(|c| c.direct.abs() < 0.25 * c.total.abs());
+    let indirect: Vec<Words> = indirect.map(|c| vec![Inline::Code(c.name.clone())]).collect();
+    if !indirect.is_empty() {
+        let verb = if indirect.len() == 1 { "acts" } else { "act" };
+        words.push(Inline::Text(" Of these, ".to_owned()));
+        words.extend(listed(indirect));
+        words.push(Inline::Text(format!(" {verb} through later components rather than on the output directly.")));
+    }
+    words
+}
+
+fn behaviour(story: &Story) -> Words {
+    let model = Inline::Text(story.run.lab.about.name.clone());
+    let prompts = Inline::Text(story.prompts());
+    let Some(rows) = story.table("behaviour") else {
+        return say("{} was studied on {}.", [model, prompts]);
+    };
+    let (Ok(metrics), Ok(values)) = (rows.texts("metric"), rows.numbers("value")) else { return Words::new() };
+    let value = |name: &str| metrics.iter().position(|m| m == name).and_then(|i| values[i]);
+    match (value("logit-diff"), value("accuracy")) {
+        (Some(difference), Some(accuracy)) if story.run.task.examples.len() > 1 => say(
+            "On {}, {} prefers the answer to the wrong one in **{}** of cases, by **{}** logits on average.",
+            [prompts, model, percent(accuracy), number(difference)],
+        ),
+        (Some(difference), _) => {
+            let example = &story.run.task.examples[0];
+            let token = |ids: &[u32]| Inline::Token(story.run.lab.vocabulary.token(ids.first().copied().unwrap_or(0)));
+            say(
+                "On this prompt, {} prefers {} to {} by **{}** logits.",
+                [model, token(&example.answers), token(&example.wrong), number(difference)],
+            )
+        }
+        _ => say("{} was studied on {}.", [model, prompts]),
+    }
+}
+
+/// How the page was made and how to make it again.
+pub(super) fn provenance(story: &Story) -> Vec<(String, Words)> {
+    let (study, lab) = (story.run.study, story.run.lab);
+    let text = |t: String| vec![Inline::Text(t)];
+    let c = &lab.model.config;
+    let shape = format!(
+        "{} ({} layers, {} heads, d_model {}, {} parameters)",
+        lab.about.name, c.n_layers, c.n_heads, c.d_model, lab.about.parameters
+    );
+    vec![
+        ("Model".to_owned(), text(shape)),
+        ("Weights (sha256)".to_owned(), vec![Inline::Code(lab.about.hash.clone())]),
+        ("Prompts".to_owned(), text(story.prompts())),
+        ("Metric".to_owned(), vec![Inline::Code(study.metric.to_string())]),
+        ("Seed".to_owned(), text(study.seed.to_string())),
+        ("Numbers".to_owned(), text(format!("{} on the CPU", study.dtype))),
+        ("glassbox".to_owned(), text(env!("CARGO_PKG_VERSION").to_owned())),
+        ("Run again".to_owned(), vec![Inline::Code("glassbox run study.toml --out again".to_owned())]),
+    ]
+}

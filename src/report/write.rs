@@ -1,0 +1,142 @@
+//! A run as a folder: tables, tensors, figures, the page, and what reruns it.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use serde::Deserialize;
+
+use super::story::{Picture, Run, Story};
+use super::{derive, html, markdown, sections};
+use crate::checkpoint;
+use crate::error::{Error, Result};
+use crate::figure::{self, PRINT, View};
+use crate::lab::Lab;
+use crate::output::{Folder, Manifest, ModelFacts};
+use crate::study::Study;
+use crate::task::Task;
+
+/// The pictures a report draws when their table is there.
+const VIEWS: &str = include_str!("views.toml");
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Views {
+    figure: Vec<View>,
+}
+
+/// Writes everything but the manifest into the folder.
+pub fn write(run: &Run, folder: &mut Folder) -> Result<()> {
+    let mut tables = BTreeMap::new();
+    let mut tensors = BTreeMap::new();
+    for outcome in run.outcomes {
+        for rows in &outcome.findings.tables {
+            folder.table(rows)?;
+            tables.insert(rows.name.clone(), rows.clone());
+        }
+        tensors.extend(outcome.findings.tensors.clone());
+    }
+    let made = derive::tables(run, &tables)?;
+    for (rows, is_result) in made {
+        if is_result {
+            folder.table(&rows)?;
+        }
+        tables.insert(rows.name.clone(), rows);
+    }
+    let about = BTreeMap::from([("model".to_owned(), run.lab.about.hash.clone())]);
+    folder.tensors(&tensors, &about)?;
+
+    let mut story = Story { run: *run, tables, pictures: BTreeMap::new() };
+    for (name, caption, svg, png) in draw(&story)? {
+        folder.figure(&name, &svg, &png)?;
+        story.pictures.insert(name, Picture { svg, caption });
+    }
+    let page = sections::page(&story);
+    folder.write("index.html", html(&page)?.as_bytes())?;
+    folder.write("report.md", markdown(&page).as_bytes())?;
+    rerun(run.study, folder)
+}
+
+/// Draws every view whose table is there: name, caption, SVG, PNG.
+fn draw(story: &Story) -> Result<Vec<(String, String, String, Vec<u8>)>> {
+    let broken = |e: toml::de::Error| {
+        Error::usage(format!("a figure of the study cannot be read: {e}"), "see the views in the README")
+    };
+    let mut views = toml::from_str::<Views>(VIEWS).map_err(broken)?.figure;
+    for own in &story.run.study.figures {
+        let view: View = own.clone().try_into().map_err(broken)?;
+        story.table(&view.table).ok_or_else(|| {
+            Error::unknown("table", &view.table, story.tables.keys().map(String::as_str))
+        })?;
+        views.push(view);
+    }
+    views.retain(|view| story.table(&view.table).is_some());
+    let drawn = views.into_par_iter().map(|mut view| {
+        view.caption = filled(&view.caption, story);
+        let rows = story.table(&view.table).ok_or_else(|| Error::unknown("table", &view.table, []))?;
+        if view.rows(rows).is_err() {
+            // A run that asked for one direction has no rows for the other's picture.
+            return Ok(None);
+        }
+        story.run.lab.check()?;
+        let scene = figure::draw(rows, &view)?;
+        Ok(Some((view.name, view.caption, scene.to_svg(), scene.to_png(PRINT)?)))
+    });
+    drawn.filter_map(Result::transpose).collect()
+}
+
+/// A caption with its placeholders filled from the run.
+fn filled(caption: &str, story: &Story) -> String {
+    let run = &story.run;
+    let pairs = if run.task.is_paired() { " (clean to corrupt)" } else { " (mean ablation)" };
+    caption
+        .replace("{model}", &run.lab.about.name)
+        .replace("{task}", &run.task.name)
+        .replace("{n}", &run.task.examples.len().to_string())
+        .replace("{metric}", run.study.metric.name())
+        .replace("{pairs}", pairs)
+}
+
+/// `study.toml` and the files it names, so that the folder alone reruns the study.
+fn rerun(study: &Study, folder: &mut Folder) -> Result<()> {
+    let mut own = study.clone();
+    let files = [
+        (&mut own.task.file, "prompts.jsonl"),
+        (&mut own.reference, "reference.jsonl"),
+        (&mut own.gains, "gains.json"),
+    ];
+    for (path, name) in files {
+        if let Some(path) = path {
+            folder.write(name, checkpoint::read_text(path)?.as_bytes())?;
+            *path = name.into();
+        }
+    }
+    folder.write("study.toml", own.text()?.as_bytes())
+}
+
+/// What the manifest says about a run.
+pub fn manifest(study: &Study, lab: &Lab, task: &Task, threads: usize) -> Manifest {
+    let sizes = BTreeMap::from([
+        ("parameters".to_owned(), lab.about.parameters as u64),
+        ("prompts".to_owned(), task.examples.len() as u64),
+    ]);
+    let more = serde_json::Map::from_iter([
+        ("bos".to_owned(), task.bos.into()),
+        ("notes".to_owned(), task.notes.clone().into()),
+        ("caveats".to_owned(), lab.about.caveats.clone().into()),
+    ]);
+    Manifest {
+        argv: std::env::args().collect(),
+        model: ModelFacts {
+            name: lab.about.name.clone(),
+            family: lab.about.family.clone(),
+            sha256: lab.about.hash.clone(),
+        },
+        tokenizer_sha256: lab.about.tokenizer_hash.clone(),
+        seed: study.seed,
+        dtype: study.dtype.clone(),
+        device: "cpu".to_owned(),
+        threads,
+        sizes,
+        more,
+    }
+}
