@@ -242,6 +242,8 @@ pub fn samples() -> Vec<(&'static str, Rows, View)> {
         ("heatmap-pos-12", positions(&IOI, 12), pos_view.to_owned()),
         ("heatmap-pos-60", positions(&long, 12), pos_view.to_owned()),
         ("heatmap-hostile", positions(&HOSTILE, 3), pos_view.to_owned()),
+("heatmap-sources", sources(&IOI), "kind='heatmap'\nx='pos'\ny='head'\nvalue='direct'\nx_text='token'\nx_label='attended token'\nwidth='page'".to_owned()),
+        ("heatmap-facets", positions(&["0", "1", "2", "3"], 3), "kind='heatmap'\nx='pos'\ny='layer'\nvalue='effect'\nfacet='site'\ntop=4\nmap='blues'\nlimits=[0.0, 1.0]\nwidth='page'\nx_label='head'".to_owned()),
         ("bars", components(), "kind='bars'\nlabel='component'\nrole='role'\nvalue='total'\nlo='total_ci_lo'\nhi='total_ci_hi'\nvalue_label='total effect (share of the logit difference)'\ntop=8".to_owned()),
         ("bars-two", components(), "kind='bars'\nlabel='component'\nrole='role'\nvalue_label='effect on the logit difference'\n[[series]]\nvalue='total'\nlo='total_ci_lo'\nhi='total_ci_hi'\n[[series]]\nvalue='direct'\nlo='direct_ci_lo'\nhi='direct_ci_hi'".to_owned()),
         ("extreme-zero", extreme(|_| Some(0.0)), head_view.to_owned()),
