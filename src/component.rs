@@ -35,6 +35,14 @@ impl Component {
         all
     }
 
+    /// The layer and head that `9.6`, `L9H6` or `a9.h6` names; another component is an error.
+    pub fn named_head(name: &str) -> Result<(usize, usize)> {
+        match name.parse()? {
+            Component::Head(layer, head) => Ok((layer, head)),
+            other => Err(Error::usage(format!("{other} is no head"), "heads are written 9.6, L9H6 or a9.h6")),
+        }
+    }
+
     /// The layer it belongs to; the embeddings belong to none.
     pub fn layer(self) -> Option<usize> {
         match self {

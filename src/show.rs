@@ -61,10 +61,19 @@ pub fn column(column: &Column) -> Vec<String> {
         Column::Bool(cells) => each(cells, |&yes| if yes { "yes" } else { "no" }.to_owned()),
         Column::Text(cells) => each(cells, |text| visible(text)),
         Column::Num(cells) => {
+            if of_unlike_size(cells) {
+                return each(cells, |&x| number(x));
+            }
             let decimals = decimals(cells.iter().flatten().copied());
             each(cells, |&x| fixed(x, decimals))
         }
     }
+}
+
+/// Whether a column holds ranks beside shares: numbers in the hundreds and below one, which no decimals serve together.
+fn of_unlike_size(cells: &[Option<f64>]) -> bool {
+    let sizes = || cells.iter().flatten().map(|x| x.abs()).filter(|x| x.is_finite() && *x > 0.0);
+    sizes().any(|x| x >= 100.0) && sizes().any(|x| x < 1.0)
 }
 
 /// One number by itself, with three or four digits.

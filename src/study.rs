@@ -165,7 +165,10 @@ impl Study {
     /// TOML is taken as text.
     pub fn set(self, assignment: &str) -> Result<Study> {
         let Some((key, value)) = assignment.split_once('=') else {
-            return Err(Error::usage(format!("`{assignment}` is no setting"), "write `key=value`, such as `task.n=32`"));
+            return Err(Error::usage(
+                format!("`{assignment}` is no setting"),
+                "write `key=value`, such as `task.n=32`",
+            ));
         };
         let (key, value) = (key.trim(), value.trim());
         let value = toml::from_str::<toml::Table>(&format!("v = {value}"))
@@ -187,7 +190,9 @@ impl Study {
             None => table.insert(key.to_owned(), value),
             Some(key) => match table.get_mut("task") {
                 Some(toml::Value::Table(task)) => task.insert(key.to_owned(), value),
-                _ => table.insert("task".to_owned(), toml::Table::from_iter([(key.to_owned(), value)]).into()),
+                _ => {
+                    table.insert("task".to_owned(), toml::Table::from_iter([(key.to_owned(), value)]).into())
+                }
             },
         };
         drop(place);
@@ -243,11 +248,17 @@ impl Study {
         if entry.takes_metric && !parameters.contains_key("metric") {
             parameters.insert("metric".to_owned(), self.metric.name().into());
         }
+        if entry.takes_heads && !self.heads.is_empty() && !parameters.contains_key("show") {
+            let heads = self.heads.iter().map(|head| toml::Value::String(head.clone()));
+            parameters.insert("show".to_owned(), toml::Value::Array(heads.collect()));
+        }
         if let (true, Some(path)) = (entry.takes_reference, &self.reference) {
             let text = checkpoint::read_text(path)?;
             let reference = task::read_jsonl(&path.display().to_string(), &text, &lab.vocabulary, Bos::Auto)?;
             let rows = reference.examples.iter().map(|example| {
-                toml::Value::Array(example.clean.iter().map(|&id| toml::Value::Integer(i64::from(id))).collect())
+                toml::Value::Array(
+                    example.clean.iter().map(|&id| toml::Value::Integer(i64::from(id))).collect(),
+                )
             });
             parameters.insert("reference".to_owned(), toml::Value::Array(rows.collect()));
         }
@@ -277,7 +288,11 @@ impl Prompts {
         }
         if let (Some(name), None, true) = (&self.generate, &self.prompt, self.tokens.is_empty()) {
             let corruption = self.corruption.as_deref().map_or(Ok(Corruption::default()), str::parse)?;
-            return task::generate(name, &Request { n: self.n.unwrap_or(64), seed, corruption, bos }, &lab.vocabulary);
+            return task::generate(
+                name,
+                &Request { n: self.n.unwrap_or(64), seed, corruption, bos },
+                &lab.vocabulary,
+            );
         }
         let prompt = Prompt {
             text: self.prompt.clone(),

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
 use super::{Analysis, Findings};
+use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::lab::Lab;
@@ -26,11 +27,13 @@ pub struct Heads {
     pub sequences: usize,
     /// T, the tokens before the repetition; absent: min(50, ⌊(n_ctx − 1)/2⌋).
     pub length: Option<usize>,
+    /// Heads whose attention on the first prompt is listed in table `attention`, written `9.6`, `L9H6` or `a9.h6`.
+    pub show: Vec<String>,
 }
 
 impl Default for Heads {
     fn default() -> Self {
-        Heads { sequences: 16, length: None }
+        Heads { sequences: 16, length: None, show: Vec::new() }
     }
 }
 
@@ -96,7 +99,15 @@ impl Analysis for Heads {
         "previous-token, duplicate-token, induction, BOS and entropy scores of every head";
 
     /// The task is needed only for `attention.pattern` `[layer, head, query, key]` of its first example.
+    const TAKES_HEADS: bool = true;
+
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings> {
+        let shown: Vec<(usize, usize)> =
+            self.show.iter().map(|name| Component::named_head(name)).collect::<Result<_>>()?;
+        let attention = match shown.as_slice() {
+            [] => None,
+            heads => Some(patterns::patterns(lab, task, heads, 0)?),
+        };
         let repeated = self.sequences(lab)?;
         let config = &lab.model.config;
         let mut each = Vec::new();
@@ -119,7 +130,10 @@ impl Analysis for Heads {
         let heads = (0..config.n_layers).flat_map(|layer| (0..config.n_heads).map(move |head| (layer, head)));
         let rows: Vec<HeadScore> = heads.map(|(layer, head)| over(&each, layer, head, &bootstrap)).collect();
         let mut findings = Findings {
-            tables: vec![Rows::of("head_scores", &rows), Rows::of("examples_head_scores", &each)],
+            tables: attention
+                .into_iter()
+                .chain([Rows::of("head_scores", &rows), Rows::of("examples_head_scores", &each)])
+                .collect(),
             ..Findings::default()
         };
         findings.notes.push(format!(

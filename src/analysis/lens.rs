@@ -46,8 +46,8 @@ row! {
         pub site: String,
         /// Block.
         pub layer: usize,
-        /// Position, BOS counted; where prompts do not align, the number of the named position in reading order.
-        pub pos: usize,
+        /// Position, BOS counted; where prompts do not align, the name that the position has in all of them.
+        pub pos: String,
         /// The token there, or the position's name when examples differ.
         pub token: String,
         /// The token the lens reads first, most often over the examples.
@@ -135,9 +135,9 @@ impl Analysis for Lens {
             let three =
                 [("resid_pre", 2 * layer), ("resid_mid", 2 * layer + 1), ("resid_post", 2 * layer + 2)];
             for (site, step) in three {
-                for (column, (place, said)) in places.iter().zip(&said[step]).enumerate() {
-                    let at = Spot { site, layer, pos: place.pos().unwrap_or(column) };
-                    rows.push(at.over(said, place.token(task, &lab.vocabulary), lab, &bootstrap));
+                for (place, said) in places.iter().zip(&said[step]) {
+                    let token = place.token(task, &lab.vocabulary);
+                    rows.push(over((site, layer, place), token, said, lab, &bootstrap));
                     for ((example, &pos), said) in task.examples.iter().zip(&place.positions).zip(said) {
                         let token = lab.vocabulary.token(example.clean.get(pos).copied().unwrap_or(0));
                         each.push(Spot { site, layer, pos }.one(said, &example.id, token, lab));
@@ -145,8 +145,24 @@ impl Analysis for Lens {
                 }
             }
         }
-        let tables = vec![Rows::of("lens", &rows), Rows::of("examples_lens", &each)];
+        let mut tables = vec![Rows::of("lens", &rows), Rows::of("examples_lens", &each)];
+        tables.extend(self.first(lab, task)?);
         Ok(Findings { tables, ..Findings::default() })
+    }
+}
+
+impl Lens {
+    /// Table `lens_first`: the first example alone, at every position of its prompt, where averages are by named
+    /// position and so leave most of it out.
+    fn first(&self, lab: &Lab, task: &Task) -> Result<Option<Rows>> {
+        let whole = task.places().len() == task.examples[0].clean.len();
+        if self.positions == Reach::End || task.examples.len() == 1 && whole {
+            return Ok(None);
+        }
+        let alone = Task { examples: vec![task.examples[0].clone()], ..task.clone() };
+        let mut tables = self.run(lab, &alone)?.tables;
+        tables.truncate(1);
+        Ok(tables.pop().map(|rows| Rows { name: "lens_first".to_owned(), ..rows }))
     }
 }
 
@@ -200,6 +216,47 @@ fn read(
     Ok(())
 }
 
+/// What all examples say at one place.
+fn over(
+    spot: (&str, usize, &Place),
+    token: String,
+    said: &[Summary],
+    lab: &Lab,
+    bootstrap: &Bootstrap,
+) -> Reading {
+    let (site, layer, place) = spot;
+    let mean = |of: fn(&Summary) -> Option<f64>| -> Option<Estimate> {
+        let values: Option<Vec<f64>> = said.iter().map(of).collect();
+        values.map(|values| bootstrap.mean(&values))
+    };
+    let mut votes: BTreeMap<u32, usize> = BTreeMap::new();
+    for said in said {
+        *votes.entry(said.top).or_default() += 1;
+    }
+    let top =
+        votes.iter().max_by_key(|(id, count)| (**count, std::cmp::Reverse(**id))).map_or(0, |(id, _)| *id);
+    let (prob, logit_diff) = (mean(|said| said.prob), mean(|said| said.logit_diff));
+    let rank: Option<Vec<f64>> = said.iter().map(|said| said.rank).collect();
+    let plain = |of: fn(&Summary) -> f64| said.iter().map(of).sum::<f64>() / said.len() as f64;
+    Reading {
+        site: site.into(),
+        layer,
+        pos: place.label.clone(),
+        token,
+        top: lab.vocabulary.token(top),
+        prob: prob.map(|e| e.value),
+        rank: rank.map(|ranks| ranks.iter().sum::<f64>() / ranks.len() as f64),
+        logit_diff: logit_diff.map(|e| e.value),
+        entropy: plain(|said| said.entropy),
+        kl: plain(|said| said.kl),
+        prob_ci_lo: prob.and_then(|e| e.lo),
+        prob_ci_hi: prob.and_then(|e| e.hi),
+        logit_diff_ci_lo: logit_diff.and_then(|e| e.lo),
+        logit_diff_ci_hi: logit_diff.and_then(|e| e.hi),
+        n: said.len(),
+    }
+}
+
 /// Where a reading was taken.
 struct Spot {
     site: &'static str,
@@ -208,41 +265,6 @@ struct Spot {
 }
 
 impl Spot {
-    fn over(self, said: &[Summary], token: String, lab: &Lab, bootstrap: &Bootstrap) -> Reading {
-        let mean = |of: fn(&Summary) -> Option<f64>| -> Option<Estimate> {
-            let values: Option<Vec<f64>> = said.iter().map(of).collect();
-            values.map(|values| bootstrap.mean(&values))
-        };
-        let mut votes: BTreeMap<u32, usize> = BTreeMap::new();
-        for said in said {
-            *votes.entry(said.top).or_default() += 1;
-        }
-        let top = votes
-            .iter()
-            .max_by_key(|(id, count)| (**count, std::cmp::Reverse(**id)))
-            .map_or(0, |(id, _)| *id);
-        let (prob, logit_diff) = (mean(|said| said.prob), mean(|said| said.logit_diff));
-        let rank: Option<Vec<f64>> = said.iter().map(|said| said.rank).collect();
-        let plain = |of: fn(&Summary) -> f64| said.iter().map(of).sum::<f64>() / said.len() as f64;
-        Reading {
-            site: self.site.into(),
-            layer: self.layer,
-            pos: self.pos,
-            token,
-            top: lab.vocabulary.token(top),
-            prob: prob.map(|e| e.value),
-            rank: rank.map(|ranks| ranks.iter().sum::<f64>() / ranks.len() as f64),
-            logit_diff: logit_diff.map(|e| e.value),
-            entropy: plain(|said| said.entropy),
-            kl: plain(|said| said.kl),
-            prob_ci_lo: prob.and_then(|e| e.lo),
-            prob_ci_hi: prob.and_then(|e| e.hi),
-            logit_diff_ci_lo: logit_diff.and_then(|e| e.lo),
-            logit_diff_ci_hi: logit_diff.and_then(|e| e.hi),
-            n: said.len(),
-        }
-    }
-
     fn one(self, said: &Summary, example: &str, token: String, lab: &Lab) -> ExampleReading {
         ExampleReading {
             example: example.to_owned(),

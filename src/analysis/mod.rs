@@ -41,6 +41,8 @@ pub trait Analysis: DeserializeOwned + Default {
     const TAKES_METRIC: bool = false;
     /// Whether it has a parameter `reference` (lists of token ids), which `--reference` fills.
     const TAKES_REFERENCE: bool = false;
+    /// Whether it has a parameter `show` (names of heads), which `--heads` fills.
+    const TAKES_HEADS: bool = false;
     /// Runs it.
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings>;
 }
@@ -57,6 +59,8 @@ pub struct Entry {
     pub takes_metric: bool,
     /// Whether it has a parameter `reference`.
     pub takes_reference: bool,
+    /// Whether it has a parameter `show`.
+    pub takes_heads: bool,
     /// Reads the parameters (unknown ones are errors) and runs.
     pub run: fn(toml::Table, &Lab, &Task) -> Result<Findings>,
 }
@@ -79,6 +83,7 @@ pub const fn entry<A: Analysis>() -> Entry {
         needs_pairs: A::NEEDS_PAIRS,
         takes_metric: A::TAKES_METRIC,
         takes_reference: A::TAKES_REFERENCE,
+        takes_heads: A::TAKES_HEADS,
         run: run::<A>,
     }
 }

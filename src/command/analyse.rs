@@ -83,6 +83,7 @@ methods! {
     /// Score every head on repeated random tokens: previous-token, duplicate-token, induction, BOS, entropy
     #[command(after_help = "Examples:
   glassbox heads
+  glassbox heads --heads 2.0,L1H1 --prompt 'When Mary and John went to the store , John gave a drink to'
   glassbox heads --model path/to/gpt2 --format csv")]
     Heads = "heads";
 }
@@ -91,7 +92,10 @@ impl Common {
     fn run(self, analysis: &str) -> Result<()> {
         let parquet = self.format.format == Format::Parquet;
         if parquet && self.folder.out.is_none() {
-            return Err(Error::usage("parquet is no text to print", "add `--out DIR`, or choose csv or json"));
+            return Err(Error::usage(
+                "parquet is no text to print",
+                "add `--out DIR`, or choose csv or json",
+            ));
         }
         let threads = self.model.threads()?;
         let mut study = Study { steps: vec![Step::named(analysis)], ..self.model.study() };
@@ -112,7 +116,10 @@ impl Common {
         task.notes.iter().for_each(|note| self.model.say(note));
         let outcomes = study.run(&lab, &task)?;
         if let Some(mut folder) = folder {
-            report::write(&report::Run { study: &study, lab: &lab, task: &task, outcomes: &outcomes, threads }, &mut folder)?;
+            report::write(
+                &report::Run { study: &study, lab: &lab, task: &task, outcomes: &outcomes, threads },
+                &mut folder,
+            )?;
             let path = folder.finish(&report::manifest(&study, &lab, &task, threads))?;
             self.model.say(&format!("wrote {}", path.display()));
         }
@@ -128,7 +135,10 @@ impl Common {
         let chosen = match &self.table {
             None => tables.first(),
             Some(name) => Some(
-                tables.iter().find(|table| &table.name == name).ok_or_else(|| Error::unknown("table", name, names()))?,
+                tables
+                    .iter()
+                    .find(|table| &table.name == name)
+                    .ok_or_else(|| Error::unknown("table", name, names()))?,
             ),
         };
         if let (Some(rows), false) = (chosen, in_folder) {

@@ -81,9 +81,7 @@ impl List {
             What::Tasks => {
                 Rows::of("tasks", &GENERATORS.iter().map(|g| named(g.name, g.about)).collect::<Vec<_>>())
             }
-            What::Metrics => {
-                Rows::of("metrics", &Metric::ALL.map(|m| named(m.name(), m.about())))
-            }
+            What::Metrics => Rows::of("metrics", &Metric::ALL.map(|m| named(m.name(), m.about()))),
             What::Models => {
                 let steps = |all: &[u64]| match all {
                     [] => String::new(),

@@ -32,7 +32,8 @@ impl Progress for Bars {
         if !self.shown {
             return;
         }
-        let style = ProgressStyle::with_template("{prefix:>14} {bar:32} {pos}/{len} {elapsed} left {eta} {msg}");
+        let style =
+            ProgressStyle::with_template("{prefix:>14} {bar:32} {pos}/{len} {elapsed} left {eta} {msg}");
         let bar = ProgressBar::new(steps)
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
             .with_prefix(what.to_owned());

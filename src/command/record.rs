@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::metric::Metric;
 use crate::output;
 use crate::recording;
-use crate::task::Side;
 use crate::study::Study;
+use crate::task::Side;
 
 /// Record activations (or gradients) at chosen sites into a safetensors file
 ///

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::story::{Run, Story, column};
-use crate::component::Component;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::patterns::patterns;
 use crate::row::{Column, Rows};
 
@@ -15,16 +14,21 @@ const SHOWN: usize = 6;
 pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(Rows, bool)>> {
     let story = Story { run: *run, tables: found.clone(), pictures: BTreeMap::new() };
     let mut made = Vec::new();
-    let top: Vec<(usize, usize)> = match run.study.heads.as_slice() {
-        [] => story.heads().iter().filter_map(|c| c.head()).take(SHOWN).collect(),
-        chosen => chosen.iter().map(|name| named_head(name)).collect::<Result<_>>()?,
+    let top: Vec<(usize, usize)> = story.heads().iter().filter_map(|c| c.head()).take(SHOWN).collect();
+    let attention = match (found.get("attention"), top.as_slice()) {
+        (Some(chosen), _) => Some((chosen.clone(), false)),
+        (None, []) => None,
+        (None, top) => Some((patterns(run.lab, run.task, top, 0)?, true)),
     };
-    if !top.is_empty() {
-        let mut attention = patterns(run.lab, run.task, &top, 0)?;
-        let (layers, heads) = (attention.texts("layer")?, attention.texts("head")?);
+    if let Some((rows, is_new)) = attention {
+        if is_new {
+            made.push((rows.clone(), true));
+        }
+        let mut view = Rows { name: "attention_view".to_owned(), ..rows };
+        let (layers, heads) = (view.texts("layer")?, view.texts("head")?);
         let names: Vec<String> = layers.iter().zip(&heads).map(|(l, h)| format!("L{l}H{h}")).collect();
-        attention.columns.push(column("name", "The head, for captions.", &names));
-        made.push((attention, true));
+        view.columns.push(column("name", "The head.", &names));
+        made.push((view, false));
     }
     if let Some(rows) = found.get("attribution_source") {
         made.push((labelled(sources(rows, found)?, "attribution_source_top")?, false));
@@ -32,10 +36,8 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     if let Some(rows) = found.get("resid_by_pos") {
         made.push((labelled(rows.clone(), "resid_by_pos_view")?, false));
     }
-    if let (Some(rows), Some(first)) = (found.get("examples_lens"), run.task.examples.first()) {
-        let mut rows = rows.only("example", &first.id)?;
-        rows.name = "lens_first".to_owned();
-        made.push((rows, false));
+    if let (Some(rows), None) = (found.get("lens"), found.get("lens_first")) {
+        made.push((Rows { name: "lens_first".to_owned(), ..rows.clone() }, false));
     }
     if let Some(rows) = found.get("lens") {
         made.push((lens_end(rows)?, false));
@@ -44,14 +46,6 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
         made.push((long(rows)?, false));
     }
     Ok(made)
-}
-
-/// The layer and head that `9.6`, `L9H6` or `a9.h6` means.
-pub(super) fn named_head(name: &str) -> Result<(usize, usize)> {
-    match name.parse()? {
-        Component::Head(layer, head) => Ok((layer, head)),
-        other => Err(Error::usage(format!("{other} is no head"), "heads are written 9.6, L9H6 or a9.h6")),
-    }
 }
 
 /// A copy with a column `at`: how a position is written under a picture. Its name where prompts of several templates
@@ -74,7 +68,8 @@ fn sources(rows: &Rows, found: &BTreeMap<String, Rows>) -> Result<Rows> {
     let names: Vec<String> = layers.iter().zip(&heads).map(|(l, h)| format!("L{l}H{h}")).collect();
     let mut strongest: Vec<(f64, String)> = Vec::new();
     if let Some(by_head) = found.get("attribution_head") {
-        let (layers, heads, direct) = (by_head.texts("layer")?, by_head.texts("head")?, by_head.numbers("direct")?);
+        let (layers, heads, direct) =
+            (by_head.texts("layer")?, by_head.texts("head")?, by_head.numbers("direct")?);
         for i in 0..by_head.len() {
             strongest.push((direct[i].unwrap_or(0.0).abs(), format!("L{}H{}", layers[i], heads[i])));
         }
@@ -92,12 +87,13 @@ fn sources(rows: &Rows, found: &BTreeMap<String, Rows>) -> Result<Rows> {
 
 /// The lens at the last position, in order of the stream: `0_pre`, `0_mid`, `0_post`, `1_mid`, ….
 fn lens_end(rows: &Rows) -> Result<Rows> {
-    let (sites, layers, places) = (rows.texts("site")?, rows.numbers("layer")?, rows.numbers("pos")?);
-    let last = places.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (sites, layers, places) = (rows.texts("site")?, rows.numbers("layer")?, rows.texts("pos")?);
+    // rows of one site and layer come in reading order
+    let last = places.last().cloned().unwrap_or_default();
     let half = |site: &str| ["resid_pre", "resid_mid", "resid_post"].iter().position(|s| *s == site);
     // a block's resid_pre is the block before's resid_post
     let mut keep: Vec<usize> = (0..rows.len())
-        .filter(|&i| places[i] == Some(last) && (sites[i] != "resid_pre" || layers[i] == Some(0.0)))
+        .filter(|&i| places[i] == last && (sites[i] != "resid_pre" || layers[i] == Some(0.0)))
         .collect();
     keep.sort_by(|&a, &b| {
         let key = |i: usize| 3.0 * layers[i].unwrap_or(0.0) + half(&sites[i]).unwrap_or(0) as f64;
@@ -117,9 +113,12 @@ fn lens_end(rows: &Rows) -> Result<Rows> {
 fn long(rows: &Rows) -> Result<Rows> {
     let (layers, heads) = (rows.column("layer")?, rows.column("head")?);
     let mut columns: Vec<(String, Vec<String>, Vec<Option<f64>>)> = Vec::new();
-    for (kind, name) in
-        [("previous", "previous token"), ("duplicate", "duplicate token"), ("induction", "induction"), ("bos", "first token")]
-    {
+    for (kind, name) in [
+        ("previous", "previous token"),
+        ("duplicate", "duplicate token"),
+        ("induction", "induction"),
+        ("bos", "first token"),
+    ] {
         columns.push((name.to_owned(), vec![name.to_owned(); rows.len()], rows.numbers(kind)?));
     }
     let repeat = |column: &Column| {

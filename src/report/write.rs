@@ -64,9 +64,9 @@ fn draw(story: &Story) -> Result<Vec<(String, String, String, Vec<u8>)>> {
     let mut views = toml::from_str::<Views>(VIEWS).map_err(broken)?.figure;
     for own in &story.run.study.figures {
         let view: View = own.clone().try_into().map_err(broken)?;
-        story.table(&view.table).ok_or_else(|| {
-            Error::unknown("table", &view.table, story.tables.keys().map(String::as_str))
-        })?;
+        story
+            .table(&view.table)
+            .ok_or_else(|| Error::unknown("table", &view.table, story.tables.keys().map(String::as_str)))?;
         views.push(view);
     }
     views.retain(|view| story.table(&view.table).is_some());
@@ -88,7 +88,13 @@ fn draw(story: &Story) -> Result<Vec<(String, String, String, Vec<u8>)>> {
 fn filled(caption: &str, story: &Story) -> String {
     let run = &story.run;
     let pairs = if run.task.is_paired() { " (clean to corrupt)" } else { " (mean ablation)" };
+    let which = if run.study.heads.is_empty() {
+        "of the heads with the largest total effect,"
+    } else {
+        "of the heads asked for,"
+    };
     caption
+        .replace("{which}", which)
         .replace("{model}", &run.lab.about.name)
         .replace("{task}", &run.task.name)
         .replace("{n}", &run.task.examples.len().to_string())

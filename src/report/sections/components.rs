@@ -2,6 +2,7 @@
 
 use crate::report::page::{Block, Inline, Section, Table, Words, say};
 use crate::report::story::{Story, figure, listed, number, paragraph};
+use crate::row::{Column, Rows};
 
 pub(super) fn section(story: &Story) -> Option<Section> {
     let rows = story.table("components")?;
@@ -35,7 +36,10 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         .take(8)
         .map(|c| {
             let mut words = c.spoken();
-            words.extend(say(": direct {}, total {}. {}", [number(c.direct), number(c.total), Inline::Text(c.note.clone())]));
+            words.extend(say(
+                ": direct {}, total {}; {}",
+                [number(c.direct), number(c.total), Inline::Text(c.note.clone())],
+            ));
             words
         })
         .collect();
@@ -46,8 +50,10 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     blocks.push(Block::Table(Table {
         rows: by_rank(rows),
         columns: ["rank", "component", "role", "direct", "total", "total_ci_lo", "total_ci_hi", "n"]
+            .into_iter()
+            .filter(|&column| column != "role" || components.iter().any(|c| !c.role.is_empty()))
             .map(str::to_owned)
-            .to_vec(),
+            .collect(),
         max_rows: Some(12),
         bars: vec!["total".to_owned()],
         caption: say("Every component, by the size of its total effect.", []),
@@ -56,14 +62,21 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     Some(Section { id: "components".to_owned(), title: "Which components drive it".to_owned(), blocks })
 }
 
-fn by_rank(rows: &crate::row::Rows) -> crate::row::Rows {
+fn by_rank(rows: &Rows) -> Rows {
     let ranks = rows.numbers("rank").unwrap_or_default();
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|&a, &b| {
         let rank = |i: usize| ranks.get(i).copied().flatten().unwrap_or(f64::INFINITY);
         rank(a).total_cmp(&rank(b))
     });
-    rows.take(&order)
+    let mut ranked = rows.take(&order);
+    for (name, _, column) in &mut ranked.columns {
+        if let (true, Column::Text(cells)) = (name == "role", column) {
+            // no role is no text, not an empty token
+            cells.iter_mut().for_each(|cell| *cell = cell.take().filter(|role| !role.is_empty()));
+        }
+    }
+    ranked
 }
 
 /// The heads with the largest total effect, with intervals.
@@ -72,7 +85,8 @@ fn strongest(story: &Story) -> Option<Words> {
     let largest = heads.first()?.total.abs();
     let items = heads.iter().take(4).filter(|c| c.total.abs() > 0.1 * largest).map(|c| {
         let mut words = c.spoken();
-        let interval = c.interval.map(|(lo, hi)| format!(" [{}, {}]", figure(lo), figure(hi))).unwrap_or_default();
+        let interval =
+            c.interval.map(|(lo, hi)| format!(" [{}, {}]", figure(lo), figure(hi))).unwrap_or_default();
         words.push(Inline::Text(format!(", {}{interval}", figure(c.total))));
         words
     });

@@ -16,5 +16,9 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     blocks.extend(story.figure("attribution_head", "attribution_head"));
     blocks.extend(story.figure("attribution_source", "attribution_source_top"));
     blocks.extend(story.notes("attribution"));
-    Some(Section { id: "direct".to_owned(), title: "Who writes the answer: direct attribution".to_owned(), blocks })
+    Some(Section {
+        id: "direct".to_owned(),
+        title: "Who writes the answer: direct attribution".to_owned(),
+        blocks,
+    })
 }

@@ -13,7 +13,11 @@ pub(super) fn section(story: &Story) -> Option<Section> {
              over whole prompts.",
             [],
         ));
-        blocks.push(table(rows.clone(), &["metric", "value", "ci_lo", "ci_hi", "n"], "How well the model does the task."));
+        blocks.push(table(
+            rows.clone(),
+            &["metric", "value", "ci_lo", "ci_hi", "n"],
+            "How well the model does the task.",
+        ));
     }
     let id = &story.run.task.examples.first()?.id;
     let of_first = |rows: &Rows| rows.only("example", id).ok();
@@ -25,7 +29,8 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         })],
     ));
     if let Some(rows) = of_first(likely) {
-        let mut top = table(rows, &["rank", "token", "prob", "surprisal", "logit"], "The most probable next tokens.");
+        let mut top =
+            table(rows, &["rank", "token", "prob", "surprisal", "logit"], "The most probable next tokens.");
         if let Block::Table(table) = &mut top {
             table.bars = vec!["prob".to_owned()];
         }

@@ -13,12 +13,20 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     let (task, lab) = (story.run.task, story.run.lab);
     let first = task.examples.first()?;
     let templates: BTreeSet<&str> = task.examples.iter().map(|e| e.group.as_str()).collect();
-    let bos = if task.bos { "begins with the beginning-of-sequence token" } else { "has no beginning-of-sequence token" };
+    let bos = if task.bos {
+        "begins with the beginning-of-sequence token"
+    } else {
+        "has no beginning-of-sequence token"
+    };
     let mut blocks = vec![paragraph(
-        "The model was given {}{}. Every prompt {}. The answer is due after the last token shown in bold colour, at `end`.",
+        "The model was given {}{}. Every prompt {}. The answer is due after the token marked `end`.",
         [
             Inline::Text(story.prompts()),
-            Inline::Text(if templates.len() > 1 { format!(" in {} templates", templates.len()) } else { String::new() }),
+            Inline::Text(if templates.len() > 1 {
+                format!(" in {} templates", templates.len())
+            } else {
+                String::new()
+            }),
             Inline::Text(bos.to_owned()),
         ],
     )];

@@ -16,7 +16,8 @@ pub(super) fn title(story: &Story) -> String {
 pub(super) fn lead(story: &Story) -> Words {
     let mut words = behaviour(story);
     let components = story.components();
-    let top: Vec<_> = components.iter().filter(|c| c.name.contains(".h") || c.name.starts_with('m')).collect();
+    let top: Vec<_> =
+        components.iter().filter(|c| c.name.contains(".h") || c.name.starts_with('m')).collect();
     let Some(first) = top.first() else { return words };
     let floor = 0.25 * first.total.abs();
     let strong: Vec<_> = top.iter().filter(|c| c.total.abs() >= floor).take(6).collect();
@@ -34,12 +35,14 @@ pub(super) fn lead(story: &Story) -> Words {
         })
         .collect()
     };
+    let mut start = format!(" When one component alone {how}, the logit difference");
     for (falls, verb) in [(true, "falls"), (false, "rises")] {
         let list = by(falls);
         if !list.is_empty() {
-            words.push(Inline::Text(format!(" When one component alone {how}, the logit difference {verb} by ")));
+            words.push(Inline::Text(format!("{start} {verb} by ")));
             words.extend(listed(list));
             words.push(Inline::Text(".".to_owned()));
+            start = " It".to_owned();
         }
     }
     let indirect = strong.iter().filter(|c| c.direct.abs() < 0.25 * c.total.abs());
@@ -48,7 +51,9 @@ pub(super) fn lead(story: &Story) -> Words {
         let verb = if indirect.len() == 1 { "acts" } else { "act" };
         words.push(Inline::Text(" Of these, ".to_owned()));
         words.extend(listed(indirect));
-        words.push(Inline::Text(format!(" {verb} through later components rather than on the output directly.")));
+        words.push(Inline::Text(format!(
+            " {verb} through later components rather than on the output directly."
+        )));
     }
     words
 }
@@ -59,7 +64,9 @@ fn behaviour(story: &Story) -> Words {
     let Some(rows) = story.table("behaviour") else {
         return say("{} was studied on {}.", [model, prompts]);
     };
-    let (Ok(metrics), Ok(values)) = (rows.texts("metric"), rows.numbers("value")) else { return Words::new() };
+    let (Ok(metrics), Ok(values)) = (rows.texts("metric"), rows.numbers("value")) else {
+        return Words::new();
+    };
     let value = |name: &str| metrics.iter().position(|m| m == name).and_then(|i| values[i]);
     match (value("logit-diff"), value("accuracy")) {
         (Some(difference), Some(accuracy)) if story.run.task.examples.len() > 1 => say(
@@ -68,7 +75,9 @@ fn behaviour(story: &Story) -> Words {
         ),
         (Some(difference), _) => {
             let example = &story.run.task.examples[0];
-            let token = |ids: &[u32]| Inline::Token(story.run.lab.vocabulary.token(ids.first().copied().unwrap_or(0)));
+            let token = |ids: &[u32]| {
+                Inline::Token(story.run.lab.vocabulary.token(ids.first().copied().unwrap_or(0)))
+            };
             say(
                 "On this prompt, {} prefers {} to {} by **{}** logits.",
                 [model, token(&example.answers), token(&example.wrong), number(difference)],
