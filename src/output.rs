@@ -29,6 +29,19 @@ use std::time::{Instant, SystemTime};
 const MARKER: &str = ".glassbox";
 const RESUMABLE: &str = "resumable\n";
 
+/// Reads a table from a file that ends in `.csv` or `.parquet`; its name is the file's, without the ending.
+pub fn read_table(path: &Path) -> Result<Rows> {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    let Some(format) = [Format::Csv, Format::Parquet].into_iter().find(|format| format.name() == ending)
+    else {
+        let hint = "tables are read from files that end in .csv or .parquet";
+        return Err(Error::file("read", path, "it is neither CSV nor Parquet", hint));
+    };
+    let bytes =
+        fs::read(path).map_err(|e| Error::file("read", path, e, "give the path of a table of a run"))?;
+    table::read(&path.file_stem().unwrap_or_default().to_string_lossy(), &bytes, format)
+}
+
 /// A run folder being written.
 #[derive(Debug)]
 pub struct Folder {

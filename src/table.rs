@@ -25,7 +25,6 @@ use polars::prelude::{NamedFrom, SerReader, SerWriter};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::io::Cursor;
-use std::path::Path;
 use std::str::FromStr;
 
 /// The key of a Parquet file's metadata under which the meaning of each column stands, as a JSON object.
@@ -112,18 +111,18 @@ pub fn write(rows: &Rows, format: Format) -> Result<Vec<u8>> {
     }
 }
 
-/// Reads a table that was written as CSV or Parquet; the ending of the name decides. Its name is the file's stem.
+/// Reads back a table that was written as CSV or Parquet; `name` becomes the table's.
 ///
 /// Parquet gives back what was written. From CSV, types are taken from the cells (a column without any is text), and
 /// the meaning of columns is lost.
-pub fn read(path: &Path) -> Result<Rows> {
-    let bytes = std::fs::read(path).map_err(|e| Error::file("read", path, e, "give the path of a table"))?;
+pub fn read(name: &str, bytes: &[u8], format: Format) -> Result<Rows> {
     let broken = |e: pl::PolarsError| {
-        Error::file("read", path, e, "the file is not such a table, or is cut short: write it again")
+        let message = format!("the table `{name}` cannot be read as {format}: {e}");
+        Error::input(message, "the file is not such a table, or is cut short: write it again")
     };
     let mut meanings = BTreeMap::<String, String>::new();
-    let frame = match path.extension().and_then(|ending| ending.to_str()) {
-        Some("parquet") => {
+    let frame = match format {
+        Format::Parquet => {
             let mut reader = pl::ParquetReader::new(Cursor::new(bytes));
             let metadata = reader.get_metadata().map_err(broken)?.key_value_metadata().clone();
             let pairs = metadata.into_iter().flatten().filter(|pair| pair.key == MEANING);
@@ -132,24 +131,23 @@ pub fn read(path: &Path) -> Result<Rows> {
             }
             reader.finish().map_err(broken)?
         }
-        Some("csv") if bytes.iter().all(u8::is_ascii_whitespace) => pl::DataFrame::empty(),
-        Some("csv") => pl::CsvReadOptions::default()
+        Format::Csv if bytes.iter().all(u8::is_ascii_whitespace) => pl::DataFrame::empty(),
+        Format::Csv => pl::CsvReadOptions::default()
             .with_infer_schema_length(None)
             .into_reader_with_file_handle(Cursor::new(bytes))
             .finish()
             .map_err(broken)?,
-        _ => {
-            let hint = "tables are read from files that end in .csv or .parquet";
-            return Err(Error::file("read", path, "it is neither CSV nor Parquet", hint));
+        Format::Table | Format::Json | Format::Jsonl => {
+            let message = format!("the table `{name}` cannot be read from {format}");
+            return Err(Error::input(message, "tables are read from CSV and Parquet"));
         }
     };
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let columns = frame.columns().iter().map(|column| {
         let name = column.name().to_string();
         let cells = cells(column).map_err(broken)?;
         Ok((name.clone(), meanings.remove(&name).unwrap_or_default(), cells))
     });
-    Ok(Rows { name, columns: columns.collect::<Result<_>>()? })
+    Ok(Rows { name: name.to_owned(), columns: columns.collect::<Result<_>>()? })
 }
 
 /// The rows as a polars frame.
@@ -229,11 +227,8 @@ mod tests {
 
     #[test]
     fn parquet_and_csv_read_back_exactly() {
-        let folder = tempfile::tempdir().unwrap();
         for format in [Format::Parquet, Format::Csv] {
-            let path = folder.path().join(format!("sample.{format}"));
-            std::fs::write(&path, write(&rows(), format).unwrap()).unwrap();
-            let back = read(&path).unwrap();
+            let back = read("sample", &write(&rows(), format).unwrap(), format).unwrap();
             // NaN differs from itself, so that values are compared as they print.
             for ((name, meaning, cells), (name_back, meaning_back, cells_back)) in
                 rows().columns.iter().zip(&back.columns)
@@ -259,16 +254,15 @@ mod tests {
 
     #[test]
     fn empty_and_broken_tables() {
-        let folder = tempfile::tempdir().unwrap();
         for format in Format::ALL {
             write(&Rows::default(), format).unwrap();
             write(&rows().take(&[]), format).unwrap();
         }
-        let path = folder.path().join("cut.parquet");
         let whole = write(&rows(), Format::Parquet).unwrap();
-        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("cut.parquet"));
-        assert!(read(&folder.path().join("none.csv")).is_err());
+        let cut = read("cut", &whole[..whole.len() / 2], Format::Parquet).unwrap_err();
+        assert!(cut.to_string().contains("`cut`"), "{cut}");
+        assert!(read("none", b" \n", Format::Csv).unwrap().columns.is_empty());
+        assert!(read("json", b"[]", Format::Json).is_err());
         let mut twice = rows();
         twice.columns[1].0 = "layer".into();
         assert!(write(&twice, Format::Csv).unwrap_err().to_string().contains("distinct names"));

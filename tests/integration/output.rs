@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use glassbox::Error;
-use glassbox::output::{Folder, Manifest, Place, write_file_atomically, write_tensors};
+use glassbox::output::{Folder, Manifest, Place, read_table, write_file_atomically, write_tensors};
 use glassbox::row::{Column, Rows};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -53,6 +53,13 @@ fn a_run_appears_whole_with_true_hashes() {
     assert_eq!(manifest["schema_version"], 1);
     assert_eq!(manifest["seed"], 7);
     assert!(manifest["note"].is_null() && manifest["wall_seconds"].is_number());
+    for ending in ["csv", "parquet"] {
+        let back = read_table(&out.join("tables/lens").with_extension(ending)).unwrap();
+        assert_eq!((back.name.as_str(), &back.columns[0].2), ("lens", &sample().columns[0].2));
+    }
+    assert!(
+        read_table(&out.join("manifest.json")).unwrap_err().to_string().contains("neither CSV nor Parquet")
+    );
     let outputs = manifest["outputs"].as_array().unwrap();
     assert_eq!(outputs.len(), 7);
     for output in outputs {
