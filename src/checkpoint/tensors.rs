@@ -18,7 +18,6 @@ pub struct Tensors {
     shards: Vec<Shard>,
     entries: BTreeMap<String, Entry>,
     used: BTreeSet<String>,
-    prefix: String,
     parameters: usize,
     dtype: DType,
     device: Device,
@@ -33,14 +32,13 @@ impl Tensors {
         }
         let (shards, entries) = shards::open(files)?;
         let (used, device) = (BTreeSet::new(), device.clone());
-        Ok(Tensors { shards, entries, used, prefix: String::new(), parameters: 0, dtype, device })
+        Ok(Tensors { shards, entries, used, parameters: 0, dtype, device })
     }
 
-    /// From here on, names are looked up behind the first of these prefixes that some tensor's name has.
-    /// A name may be given with the prefix in front and then stands as it is.
-    pub fn prefix(&mut self, candidates: &[&str]) {
+    /// The first of these prefixes that some tensor's name has, or nothing.
+    pub fn prefix(&self, candidates: &[&'static str]) -> &'static str {
         let fits = |prefix: &&&str| self.entries.keys().any(|name| name.starts_with(**prefix));
-        self.prefix = candidates.iter().find(fits).map_or(String::new(), |prefix| (*prefix).to_owned());
+        candidates.iter().find(fits).copied().unwrap_or_default()
     }
 
     /// Whether there is such a tensor, of exactly this name.
@@ -60,8 +58,7 @@ impl Tensors {
 
     /// Accepts a second copy of a tensor: it must hold the same bytes.
     pub fn copy_of(&mut self, name: &str, original: &str) -> Result<()> {
-        let (copy, original) = (self.entry(name)?, self.entry(original)?);
-        let ((name, copy), (original, first)) = (copy, original);
+        let (copy, first) = (self.entry(name)?, self.entry(original)?);
         let same = copy.dtype == first.dtype && copy.shape == first.shape;
         if !same || self.shards[copy.shard].read(&copy)? != self.shards[first.shard].read(&first)? {
             let message = format!("config.json says that {name} is tied to {original}, but the two differ");
@@ -70,14 +67,13 @@ impl Tensors {
                 "set `tie_word_embeddings` to false if they are meant to differ",
             ));
         }
-        self.used.insert(name);
+        self.used.insert(name.to_owned());
         Ok(())
     }
 
-    /// Leaves aside tensors whose names end so: buffers that follow from the config.
-    pub fn skip(&mut self, endings: &[&str]) {
-        let skipped = self.entries.keys().filter(|name| endings.iter().any(|ending| name.ends_with(ending)));
-        self.used.extend(skipped.cloned());
+    /// Leaves a tensor aside, if it is there: a buffer that follows from the config.
+    pub fn skip(&mut self, name: &str) {
+        self.used.insert(name.to_owned());
     }
 
     /// How many numbers were taken so far.
@@ -104,7 +100,7 @@ impl Tensors {
     }
 
     fn load(&mut self, name: &str, shape: &[usize], turned: Option<(usize, usize)>) -> Result<Tensor> {
-        let (name, entry) = self.entry(name)?;
+        let entry = self.entry(name)?;
         let file = &self.shards[entry.shard].name;
         if entry.shape != shape {
             let message =
@@ -121,10 +117,10 @@ impl Tensors {
         let bytes = self.shards[entry.shard].read(&entry)?;
         let shape = turned.map_or_else(|| shape.to_vec(), |(rows, columns)| vec![columns, rows]);
         let tensor = match self.dtype {
-            DType::F64 => self.tensor::<f64>(&name, &entry, &bytes, turned, shape)?,
-            _ => self.tensor::<f32>(&name, &entry, &bytes, turned, shape)?,
+            DType::F64 => self.tensor::<f64>(name, &entry, &bytes, turned, shape)?,
+            _ => self.tensor::<f32>(name, &entry, &bytes, turned, shape)?,
         };
-        if self.used.insert(name) {
+        if self.used.insert(name.to_owned()) {
             self.parameters += tensor.elem_count();
         }
         Ok(tensor)
@@ -154,25 +150,22 @@ impl Tensors {
         Ok(Tensor::from_vec(values, shape, &self.device)?)
     }
 
-    /// The full name and place of a tensor.
-    fn entry(&self, name: &str) -> Result<(String, Entry)> {
-        let full = format!("{}{name}", self.prefix);
-        for name in [full.as_str(), name] {
-            if let Some(entry) = self.entries.get(name) {
-                return Ok((name.to_owned(), entry.clone()));
-            }
+    /// Where a tensor lies, or an error with the names nearest to it.
+    fn entry(&self, name: &str) -> Result<Entry> {
+        if let Some(entry) = self.entries.get(name) {
+            return Ok(entry.clone());
         }
         let mut near: Vec<(f64, &String)> =
-            self.entries.keys().map(|known| (strsim::normalized_levenshtein(&full, known), known)).collect();
+            self.entries.keys().map(|known| (strsim::normalized_levenshtein(name, known), known)).collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0));
         let near: Vec<&str> = near.iter().take(3).map(|(_, known)| known.as_str()).collect();
         let hint = match near[..] {
-            [] => "the file holds no tensor at all".to_owned(),
+            [] => "there is no tensor at all".to_owned(),
             _ => {
                 format!("nearest are {}; check that config.json and weights belong together", near.join(", "))
             }
         };
-        Err(Error::input(format!("the tensor {full} is missing from {}", self.files()), hint))
+        Err(Error::input(format!("the tensor {name} is missing from {}", self.files()), hint))
     }
 
     fn files(&self) -> String {

@@ -48,13 +48,15 @@ fn build(config: Config, keys: &mut Keys, tensors: &mut Tensors) -> Result<Trans
     let c = &config;
     let scaled = keys.flag_or("scale_attn_weights", true)?;
     let by_layer = keys.flag_or("scale_attn_by_inverse_layer_idx", false)?;
-    tensors.prefix(&["transformer."]);
-    tensors.skip(&[".attn.bias", ".attn.masked_bias"]); // the causal mask and its constant
-    let embed = tensors.take("wte.weight", &[c.d_vocab, c.d_model])?;
-    let pos_embed = Some(tensors.take("wpe.weight", &[c.n_ctx, c.d_model])?);
+    let prefix = tensors.prefix(&["transformer."]);
+    let wte = format!("{prefix}wte.weight");
+    let embed = tensors.take(&wte, &[c.d_vocab, c.d_model])?;
+    let pos_embed = Some(tensors.take(&format!("{prefix}wpe.weight"), &[c.n_ctx, c.d_model])?);
     let mut blocks = Vec::new();
     for layer in 0..c.n_layers {
-        let name = |part: &str| format!("h.{layer}.{part}");
+        let name = |part: &str| format!("{prefix}h.{layer}.{part}");
+        tensors.skip(&name("attn.bias")); // the causal mask
+        tensors.skip(&name("attn.masked_bias")); // what it is filled with
         let fused = conv1d(tensors, &name("attn.c_attn"), c.d_model, 3 * c.d_model)?;
         let scale = if scaled { 1.0 / (c.d_head as f64).sqrt() } else { 1.0 };
         blocks.push(Block {
@@ -80,8 +82,8 @@ fn build(config: Config, keys: &mut Keys, tensors: &mut Tensors) -> Result<Trans
             },
         });
     }
-    let ln_final = norm(tensors, "ln_f", c)?;
-    let unembed = unembed(keys, tensors, true, ("wte.weight", &embed))?;
+    let ln_final = norm(tensors, &format!("{prefix}ln_f"), c)?;
+    let unembed = unembed(keys, tensors, true, (&wte, &embed))?;
     Ok(Transformer { config, embed, pos_embed, blocks, ln_final, unembed })
 }
 

@@ -101,12 +101,14 @@ fn build(config: Config, keys: &mut Keys, tensors: &mut Tensors) -> Result<Trans
         PositionKind::Rotary(rotary) => Some(rotary.clone()),
         PositionKind::Learned => None,
     };
-    tensors.prefix(&["model."]);
-    tensors.skip(&["rotary_emb.inv_freq"]); // follows from the config
-    let embed = tensors.take("embed_tokens.weight", &[c.d_vocab, c.d_model])?;
+    let prefix = tensors.prefix(&["model."]);
+    let embed_name = format!("{prefix}embed_tokens.weight");
+    tensors.skip(&format!("{prefix}rotary_emb.inv_freq")); // follows from the config
+    let embed = tensors.take(&embed_name, &[c.d_vocab, c.d_model])?;
     let mut blocks = Vec::new();
     for layer in 0..c.n_layers {
-        let name = |part: &str| format!("layers.{layer}.{part}");
+        let name = |part: &str| format!("{prefix}layers.{layer}.{part}");
+        tensors.skip(&name("self_attn.rotary_emb.inv_freq"));
         blocks.push(Block {
             ln1: norm(tensors, &name("input_layernorm"), c)?,
             attention: Attention {
@@ -130,8 +132,8 @@ fn build(config: Config, keys: &mut Keys, tensors: &mut Tensors) -> Result<Trans
             },
         });
     }
-    let ln_final = norm(tensors, "norm", c)?;
-    let unembed = unembed(keys, tensors, false, ("embed_tokens.weight", &embed))?;
+    let ln_final = norm(tensors, &format!("{prefix}norm"), c)?;
+    let unembed = unembed(keys, tensors, false, (&embed_name, &embed))?;
     Ok(Transformer { config, embed, pos_embed: None, blocks, ln_final, unembed })
 }
 

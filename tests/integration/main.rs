@@ -9,6 +9,7 @@ mod parity;
 mod promises;
 mod prompts;
 mod readings;
+mod refusals;
 mod tiny;
 
 mod output;

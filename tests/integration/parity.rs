@@ -249,7 +249,6 @@ fn a_change_in_any_tensor_breaks_the_agreement() {
 
 /// A changed number either moves the values at some site or is refused.
 #[test]
-#[ignore = "needs the strict readers of family/"]
 fn a_change_in_any_config_number_breaks_the_agreement() {
     let changes: &[(&str, &[&str], serde_json::Value)] = &[
         ("gpt2", &["layer_norm_epsilon"], 0.011.into()),
