@@ -12,7 +12,6 @@ mod shards;
 mod tensors;
 mod tokenizer;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
@@ -92,7 +91,7 @@ impl Directory {
     /// The lines of `caveats.txt`: sentences that a report on this model must carry.
     pub fn caveats(&self) -> Result<Vec<String>> {
         let path = self.path.join("caveats.txt");
-        let text = if path.exists() { text(&path)? } else { String::new() };
+        let text = if path.exists() { read_text(&path)? } else { String::new() };
         Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 
@@ -113,16 +112,9 @@ const LAYOUT: &str =
     "a model is a directory in Hugging Face layout: config.json, model.safetensors, tokenizer.json";
 const AGAIN: &str = "the file is cut short or damaged: copy or download it again";
 
-/// A file's text.
-fn text(path: &Path) -> Result<String> {
-    let bytes =
-        fs::read(path).map_err(|e| Error::file("read", path, e, "check the path and its permissions"))?;
-    String::from_utf8(bytes).map_err(|e| Error::file("read", path, e, AGAIN))
-}
-
 /// A file's JSON value.
 fn json(path: &Path) -> Result<Value> {
-    serde_json::from_str(&text(path)?).map_err(|e| Error::file("parse", path, e, AGAIN))
+    serde_json::from_str(&read_text(path)?).map_err(|e| Error::file("parse", path, e, AGAIN))
 }
 
 /// A file's JSON object.

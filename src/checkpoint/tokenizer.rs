@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
-use super::{AGAIN, object, text};
+use super::{AGAIN, object, read_text};
 use crate::error::{Error, Result};
 use crate::vocabulary::Vocabulary;
 
@@ -29,7 +29,7 @@ pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
 pub(super) fn vocabulary(folder: &Path, config: &Map<String, Value>) -> Result<Vocabulary> {
     let tokenizer = match &files(folder)[..] {
         [] => return Ok(Vocabulary::new(None, None)),
-        [whole] => read(whole, text(whole)?.as_bytes())?,
+        [whole] => read(whole, read_text(whole)?.as_bytes())?,
         [vocab, merges, ..] => two_files(vocab, merges)?,
     };
     let named = |word: &str| tokenizer.token_to_id(word);
@@ -56,7 +56,7 @@ fn read(path: &Path, bytes: &[u8]) -> Result<Tokenizer> {
 fn two_files(vocab: &Path, merges: &Path) -> Result<Tokenizer> {
     let words = object(vocab)?;
     let mut rules = Vec::new();
-    for (number, line) in text(merges)?.lines().enumerate() {
+    for (number, line) in read_text(merges)?.lines().enumerate() {
         if line.is_empty() || (number == 0 && line.starts_with("#version")) {
             continue;
         }
