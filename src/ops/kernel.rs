@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn exp_is_within_two_units_in_the_last_place() {
         let mut worst = 0f64;
-        for i in -870..=887 {
+        for i in -870..=886 {
             for j in 0..7 {
                 let x = i as f32 * 0.1 + j as f32 * 0.0137;
                 let exact = f64::from(x).exp();
