@@ -51,6 +51,7 @@ fn gradients_agree_with_finite_differences() {
     check("divide", &[x.clone(), noise(&[2, 3, 1], 9.0).abs().unwrap()], |x| ops::divide(&x[0], &x[1]));
     check("scale_rows", &[x.clone(), noise(&[5], 3.0)], |x| ops::scale_rows(&x[0], &x[1]));
     check("shift_rows", &[x.clone(), noise(&[5], 3.0)], |x| ops::shift_rows(&x[0], &x[1]));
+    check("add", &[x.clone(), noise(&[2, 3, 5], 4.0)], |x| ops::add(&x[0], &x[1]));
     check("gelu_tanh", &[x.clone()], |x| ops::gelu_tanh(&x[0]));
     check("gelu", &[x.clone()], |x| ops::gelu(&x[0]));
     check("silu", &[x.clone()], |x| ops::silu(&x[0]));
