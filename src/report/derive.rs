@@ -14,7 +14,10 @@ const SHOWN: usize = 6;
 pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(Rows, bool)>> {
     let story = Story { run: *run, tables: found.clone(), pictures: BTreeMap::new() };
     let mut made = Vec::new();
-    let top: Vec<(usize, usize)> = story.heads().iter().filter_map(|c| c.head()).take(SHOWN).collect();
+    let heads = story.heads();
+    let floor = 0.02 * heads.first().map_or(0.0, |c| c.total.abs());
+    let matter = heads.iter().filter(|c| c.total.abs() >= floor);
+    let top: Vec<(usize, usize)> = matter.filter_map(|c| c.head()).take(SHOWN).collect();
     let attention = match (found.get("attention"), top.as_slice()) {
         (Some(chosen), _) => Some((chosen.clone(), false)),
         (None, []) => None,
