@@ -46,7 +46,8 @@ impl Story<'_> {
     /// The notes of the step of this name.
     pub(super) fn notes(&self, step: &str) -> Vec<Block> {
         let own = self.run.outcomes.iter().filter(|outcome| outcome.name == step);
-        let notes: Vec<Words> = own.flat_map(|outcome| &outcome.findings.notes).map(|note| plain(note)).collect();
+        let notes: Vec<Words> =
+            own.flat_map(|outcome| &outcome.findings.notes).map(|note| plain(note)).collect();
         if notes.is_empty() { Vec::new() } else { vec![Block::List(notes)] }
     }
 

@@ -1,17 +1,17 @@
 //! The one integration binary.
 
 mod causal;
+mod command;
 mod figure;
 mod generators;
+mod layering;
 mod loading;
 mod ops;
+mod output;
+mod page;
 mod parity;
 mod promises;
 mod prompts;
 mod readings;
 mod refusals;
 mod tiny;
-
-mod output;
-
-mod page;
