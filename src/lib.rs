@@ -1,10 +1,40 @@
-//! glassbox: a workbench that opens up a language model.
-pub mod error;
+//! glassbox opens up a language model: it runs a transformer with every intermediate value exposed, changes any of them,
+//! and reports which components drive a prediction.
+//!
+//! ```
+//! use glassbox::edit::{Edit, Edits, Op};
+//! use glassbox::lab::Lab;
+//! use glassbox::site::{At, Site, Slice};
+//!
+//! # fn main() -> glassbox::Result<()> {
+//! let lab = Lab::open("textbook", candle_core::DType::F32, &candle_core::Device::Cpu)?;
+//! let prompt = lab.vocabulary.encode("When Mary and John went to the store , John gave a drink to")?;
+//! let tokens = lab.model.tokens(&[&prompt])?; // [batch, pos]
+//!
+//! // Record: where do heads of layer 2 look?
+//! let (logits, kept) = lab.model.record(&tokens, |site| site == Site::Block(2, At::Pattern))?;
+//! assert_eq!(kept.block(2, At::Pattern)?.dims(), [1, 4, prompt.len(), prompt.len()]);
+//!
+//! // Lesion: the same pass without head 2.0.
+//! let mut lesion = Edits::new([Edit { at: Slice::whole(Site::Block(2, At::Z)).head(0), op: Op::Scale(0.0) }]);
+//! let without = lab.model.forward(&tokens, &mut lesion)?;
+//! lesion.finish()?; // an edit that never fired is an error
+//! assert_eq!(without.dims(), logits.dims());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The modules, in the order in which they build on each other; none uses one below it (`tests/integration/layering.rs`
+//! holds them to that).
 
+// What stands on nothing, and the table of places.
+pub mod error;
 pub mod site;
 
+// Tensor functions with checked gradients.
 pub mod ops;
 
+// What may watch or change a pass.
 pub mod hook;
 
 pub mod edit;
@@ -12,17 +42,21 @@ pub mod record;
 
 pub mod gradient;
 
+// The pass.
 pub mod model;
 
 pub mod component;
 
+// From a directory to a model that takes text.
 pub mod vocabulary;
 
 pub mod checkpoint;
+
 pub mod family;
 
 pub mod lab;
 
+// What is asked, and how an answer is measured.
 pub mod metric;
 
 pub mod decide;
@@ -32,6 +66,7 @@ pub mod task;
 
 pub mod recording;
 
+// Many interventions, and what to make of them.
 pub mod sweep;
 
 pub mod stats;
@@ -44,6 +79,7 @@ pub mod show;
 
 pub mod analysis;
 
+// Onto paper.
 pub mod table;
 
 pub mod output;
@@ -54,6 +90,7 @@ pub mod study;
 
 pub mod report;
 
+// The program.
 pub mod command;
 
 pub use error::{Error, Result};

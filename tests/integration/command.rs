@@ -275,8 +275,8 @@ fn every_help_has_examples() {
 #[test]
 fn gains_change_what_is_chosen_and_what_is_measured() {
     let bench = Bench::new();
-    let gains = bench
-        .file("gains.json", r#"{"default": {"gain": 1, "cost": 1}, "John": {"gain": 1e30, "cost": 0}}"#);
+    let gains =
+        bench.file("gains.json", r#"{"default": {"gain": 1, "cost": 1}, "John": {"gain": 1e30, "cost": 0}}"#);
     let prompt = ["--prompt", PROMPT, "--answer", "Mary", "--wrong", "John", "--gains", &gains, "--quiet"];
     let csv = bench.ok(&[&["predict", "--table", "decisions", "--format", "csv"][..], &prompt].concat());
     let line = |rule: &str| csv.lines().find(|line| line.contains(rule)).unwrap().to_owned();
