@@ -98,7 +98,7 @@ impl Values<'_> {
             Op::Scale(_) => Vec::new(),
             Op::Set(values) | Op::Add(values) => {
                 let numbers = numbers(values)?;
-                if numbers.is_empty() || (rows * each) % numbers.len() != 0 {
+                if numbers.is_empty() || !(rows * each).is_multiple_of(numbers.len()) {
                     return Err(misfit(site, values, &format!("{} numbers or a part of it", rows * each)));
                 }
                 numbers

@@ -129,7 +129,7 @@ impl Prefix {
             if rows == batch {
                 return Ok(x);
             }
-            if rows == 0 || batch % rows != 0 {
+            if rows == 0 || !batch.is_multiple_of(rows) {
                 let (what, got) = ("the base run's batch".to_owned(), vec![rows]);
                 return Err(Error::Shape { what, got, expected: format!("a divisor of {batch}") });
             }

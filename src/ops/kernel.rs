@@ -12,7 +12,7 @@ impl Real for f64 {}
 
 /// The few float functions used here, so that one kernel serves both types.
 pub(crate) mod num_traits_lite {
-    use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+    use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub};
 
     pub(crate) trait Float:
         Copy
@@ -23,6 +23,8 @@ pub(crate) mod num_traits_lite {
         + Div<Output = Self>
         + Neg<Output = Self>
         + AddAssign
+        + DivAssign
+        + MulAssign
         + Send
         + Sync
         + 'static
@@ -80,7 +82,7 @@ pub(crate) mod num_traits_lite {
             let p = p * r + 8.333_452e-3;
             let p = p * r + 4.166_579_6e-2;
             let p = p * r + 1.666_666_5e-1;
-            let p = p * r + 5.000_000_1e-1;
+            let p = p * r + 0.5;
             let y = p * r * r + r + 1.0;
             // 2^n in two factors, so that n = 128 does not overflow the exponent
             let n = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
@@ -197,7 +199,8 @@ struct One<K>(K);
 impl<K: Map> One<K> {
     fn run<T: Real>(&self, x: &[T], width: usize) -> Vec<T> {
         let out_width = self.0.width(width);
-        let mut out = vec![T::ZERO; if width == 0 { 0 } else { x.len() / width * out_width }];
+        let rows = x.len().checked_div(width).unwrap_or(0);
+        let mut out = vec![T::ZERO; rows * out_width];
         each_row(&mut out, out_width, |row, out| self.0.row(&x[row * width..(row + 1) * width], out, row));
         out
     }

@@ -28,8 +28,7 @@ pub fn masked(scores: &Tensor, scale: f64, causal: bool, first_query: usize) -> 
 fn maximum<T: Real>(x: &[T]) -> T {
     let mut top = T::NEG_INFINITY;
     for &x in x {
-        // `!(x <= top)` lets a NaN through, so that it is not hidden
-        if !(x <= top) {
+        if x > top {
             top = x;
         }
     }
@@ -45,7 +44,8 @@ impl Map for Softmax {
     #[inline(always)]
     fn row<T: Real>(&self, x: &[T], out: &mut [T], _: usize) {
         let top = maximum(x);
-        if top == T::NEG_INFINITY {
+        // only a row with nothing to attend to; a NaN is not hidden, it spreads over its row through the sum
+        if x.iter().all(|&x| x == T::NEG_INFINITY) {
             return;
         }
         for (y, &x) in out.iter_mut().zip(x) {
@@ -53,7 +53,7 @@ impl Map for Softmax {
         }
         let total = sum_by(out.len(), |i| out[i]);
         for y in out.iter_mut() {
-            *y = *y / total;
+            *y /= total;
         }
     }
 

@@ -98,7 +98,7 @@ fn apply<T: Real>(y: &mut [T], dims: &[usize], region: &Region) -> Result<()> {
             // A masked score times zero stays what it is: 0 · −∞ is not a number.
             Change::Scale(factor) => last.iter().for_each(|&i| {
                 if y[i] != T::NEG_INFINITY {
-                    y[i] = y[i] * number(*factor);
+                    y[i] *= number(*factor);
                 }
             }),
             Change::Project(unit) => {

@@ -95,7 +95,7 @@ impl Html<'_> {
                 self.push(&["</ul>\n"]);
             }
             Block::Note(text) => {
-                self.push(&["<aside class=\"note\"><p>", &self.words(text), "</p></aside>\n"])
+                self.push(&["<aside class=\"note\"><p>", &self.words(text), "</p></aside>\n"]);
             }
             Block::Warning(text) => {
                 let text = self.words(text);

@@ -143,7 +143,7 @@ pub(super) fn number(x: f64) -> Inline {
 pub(super) fn figure(x: f64) -> String {
     match x.abs() {
         _ if !x.is_finite() => "not a number".to_owned(),
-        size if size == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         size if size < 0.001 => format!("{x:.1e}"),
         size if size < 0.1 => format!("{x:.3}"),
         size if size < 1000.0 => format!("{x:.2}"),

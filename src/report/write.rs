@@ -56,8 +56,11 @@ pub fn write(run: &Run, folder: &mut Folder) -> Result<()> {
     rerun(run.study, folder)
 }
 
-/// Draws every view whose table is there: name, caption, SVG, PNG.
-fn draw(story: &Story) -> Result<Vec<(String, String, String, Vec<u8>)>> {
+/// Name, caption, SVG and PNG of a picture.
+type Drawn = (String, String, String, Vec<u8>);
+
+/// Draws every view whose table is there.
+fn draw(story: &Story) -> Result<Vec<Drawn>> {
     let broken = |e: toml::de::Error| {
         Error::usage(format!("a figure of the study cannot be read: {e}"), "see the views in the README")
     };

@@ -125,7 +125,7 @@ fn report_writes_a_whole_folder_and_says_where() {
     let written = listing(&out).into_iter().filter(|path| path.is_file()).count();
     assert_eq!(written, outputs.len() + 1, "every file but the manifest is in it");
     let figures = listing(&out.join("figures"));
-    assert!(figures.len() >= 20 && figures.len() % 2 == 0, "{figures:?}");
+    assert!(figures.len() >= 20 && figures.len().is_multiple_of(2), "{figures:?}");
     assert!(out.join("tensors.safetensors").is_file());
 }
 

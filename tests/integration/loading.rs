@@ -118,9 +118,7 @@ fn one_file_or_many_and_every_float_type_hold_the_same_model() {
     let [half, single] = [DType::F16, DType::F32].map(|dtype| {
         let copy = Copy::of("gpt2");
         copy.tensors(WEIGHTS, |tensors| {
-            for x in tensors.values_mut() {
-                *x = x.to_dtype(DType::F16).unwrap().to_dtype(dtype).unwrap();
-            }
+            tensors.values_mut().for_each(|x| *x = x.to_dtype(DType::F16).unwrap().to_dtype(dtype).unwrap());
         });
         copy.logits()
     });
@@ -231,9 +229,7 @@ fn a_checkpoint_of_training_opens_under_the_config_of_its_model() {
     std::fs::create_dir(copy.path("checkpoints")).unwrap();
     std::fs::copy(copy.path(WEIGHTS), copy.path("checkpoints/step-600.safetensors")).unwrap();
     copy.tensors("checkpoints/step-600.safetensors", |tensors| {
-        for x in tensors.values_mut() {
-            *x = (&*x * 0.5).unwrap().to_dtype(DType::F16).unwrap();
-        }
+        tensors.values_mut().for_each(|x| *x = (&*x * 0.5).unwrap().to_dtype(DType::F16).unwrap());
     });
     let path = copy.folder().to_str().unwrap();
     let lab = Lab::open(&format!("{path}@step600"), DType::F32, &Device::Cpu).unwrap();

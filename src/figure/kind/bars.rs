@@ -176,7 +176,7 @@ fn order(all: &[Numbers], view: &View) -> (Vec<usize>, Vec<usize>) {
     let descending = |v: f64| if v.is_nan() { f64::NEG_INFINITY } else { v };
     match view.sort {
         Sort::Value => {
-            kept.sort_by(|a, b| descending(first(*b)).total_cmp(&descending(first(*a))).then(a.cmp(b)))
+            kept.sort_by(|a, b| descending(first(*b)).total_cmp(&descending(first(*a))).then(a.cmp(b)));
         }
         Sort::Size => kept.sort_by(|a, b| {
             descending(first(*b).abs()).total_cmp(&descending(first(*a).abs())).then(a.cmp(b))
