@@ -55,7 +55,10 @@ pub enum Error {
         kept: String,
     },
     /// A part of an activation that lies outside of it.
-    #[error("{what} {index} is out of range at {site}: it has {size}")]
+    #[error(
+        "{what} {index} is out of range at {site}: it has {size}\n  hint: counting starts at 0, so that the last is {last}",
+        last = size.saturating_sub(1)
+    )]
     OutOfRange {
         /// The axis: "position", "head", "layer", ….
         what: &'static str,
