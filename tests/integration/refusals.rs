@@ -171,7 +171,7 @@ fn shards_that_do_not_make_a_whole() {
     shards(&index(norm, other.into()), &[norm, "it is in model-00002"], "together");
     let twice = |copy: &Copy| {
         copy.tensors(SHARD, |tensors| {
-            drop(tensors.insert("model.embed_tokens.weight".into(), ones(&[89, 32])))
+            drop(tensors.insert("model.embed_tokens.weight".into(), ones(&[89, 32])));
         });
     };
     shards(&twice, &["model.embed_tokens.weight", "both in"], "mixed");
