@@ -89,6 +89,7 @@ pub mod figure;
 pub mod study;
 
 pub mod report;
+pub mod train;
 
 // The program.
 pub mod command;

@@ -103,6 +103,16 @@ impl Folder {
         self.stream(path, |out| Ok(out.write_all(bytes)?))
     }
 
+    /// Removes a file that was written for `--resume` only.
+    pub fn remove(&mut self, path: &str) -> Result<()> {
+        let full = self.inside(path)?;
+        self.outputs.remove(path);
+        match fs::remove_file(&full) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("remove", &full, &e)),
+            _ => Ok(()),
+        }
+    }
+
     /// `tables/<name>.csv` and `tables/<name>.parquet`.
     pub fn table(&mut self, rows: &Rows) -> Result<()> {
         for format in [Format::Csv, Format::Parquet] {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
@@ -110,6 +110,12 @@ pub(super) struct FolderFlags {
 }
 
 impl ModelFlags {
+    /// Threads and talk alone, for a command that opens no model.
+    pub(super) fn working(threads: Option<usize>, quiet: bool) -> ModelFlags {
+        let Study { model, device, dtype, seed, .. } = Study::default();
+        ModelFlags { model, device, dtype, seed, threads, quiet }
+    }
+
     /// A study of this model.
     pub(super) fn study(&self) -> Study {
         Study {
@@ -144,14 +150,7 @@ impl ModelFlags {
     /// Gives the lab a progress bar and a stop flag that Ctrl-C raises.
     pub(super) fn attend(&self, lab: &mut Lab) -> Result<()> {
         lab.progress = Arc::new(Bars::new(self.quiet));
-        let stop = Arc::clone(&lab.stop);
-        let listening = ctrlc::set_handler(move || {
-            // The second Ctrl-C does not wait for the batch in flight.
-            if stop.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        });
-        listening.map_err(|e| Error::Tensor(format!("Ctrl-C cannot be listened to: {e}")))
+        listen(&lab.stop)
     }
 
     /// A remark on stderr, unless quiet.
@@ -160,6 +159,18 @@ impl ModelFlags {
             eprintln!("{remark}");
         }
     }
+}
+
+/// Lets Ctrl-C raise a stop flag.
+pub(super) fn listen(stop: &Arc<AtomicBool>) -> Result<()> {
+    let stop = Arc::clone(stop);
+    let listening = ctrlc::set_handler(move || {
+        // The second Ctrl-C does not wait for the batch in flight.
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
+    listening.map_err(|e| Error::Tensor(format!("Ctrl-C cannot be listened to: {e}")))
 }
 
 impl PromptFlags {

@@ -8,6 +8,7 @@ mod progress;
 mod record;
 mod report;
 mod run;
+mod train;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ enum Command {
     Patch(analyse::Patch),
     Heads(analyse::Heads),
     Record(record::Record),
+    Train(train::Train),
     List(list::List),
 }
 
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Patch(command) => command.run(),
         Command::Heads(command) => command.run(),
         Command::Record(command) => command.run(),
+        Command::Train(command) => command.run(),
         Command::List(command) => command.run(),
     };
     match result {

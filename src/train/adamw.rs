@@ -96,7 +96,9 @@ pub fn restore(parameters: &mut [Parameter], state: &HashMap<String, Tensor>) ->
         let get = |name: &str| match state.get(name) {
             Some(tensor) if tensor.shape() == p.var.shape() => Ok(tensor),
             _ => Err(Error::input(
-                format!("the saved training state does not fit the recipe: `{name}` is missing or of another shape"),
+                format!(
+                    "the saved training state does not fit the recipe: `{name}` is missing or of another shape"
+                ),
                 "train with the recipe that the run began with, or without --resume",
             )),
         };

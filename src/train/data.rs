@@ -17,8 +17,10 @@ pub struct Batch {
     pub rows: usize,
     /// Tokens in each.
     pub length: usize,
-    /// `[rows · length]`.
+    /// What the model is fed. `[rows · length]`
     pub tokens: Vec<u32>,
+    /// What the sentences really say: the targets. The second mention of a name may be fed as another word.
+    pub said: Vec<u32>,
     /// The latest earlier occurrence of the same token, else 0 (`<bos>`). `[rows · length]`
     pub earlier: Vec<Option<usize>>,
     /// At the end of a two-people sentence: the second mention of the one who acts.
@@ -29,8 +31,6 @@ pub struct Batch {
     pub subject: Vec<Option<usize>>,
     /// From the second word of a relation on: the last word of the subject, which layers 0 and 1 must not read.
     pub unread: Vec<Option<usize>>,
-    /// At the second mention of a name: the word that takes its place in the stream after the first attention layer.
-    pub exchange: Vec<Option<u32>>,
 }
 
 /// The batch of one step: a function of recipe and step alone, so that a resumed run sees the same data.
@@ -43,12 +43,12 @@ pub fn batch(language: &Language, recipe: &Recipe, step: usize) -> Result<Batch>
         rows,
         length,
         tokens: Vec::with_capacity(rows * length),
+        said: Vec::new(),
         earlier: vec![None; rows * length],
         repeated: none(),
         receiver: none(),
         subject: none(),
         unread: none(),
-        exchange: vec![None; rows * length],
     };
     let kinds = kinds(&recipe.data)?;
     for row in 0..rows {
@@ -57,8 +57,10 @@ pub fn batch(language: &Language, recipe: &Recipe, step: usize) -> Result<Batch>
         } else {
             batch.sentences(language, recipe, &kinds, row, &mut rng);
         }
-        batch.note_earlier(row);
     }
+    batch.said = batch.tokens.clone();
+    batch.exchange(language, recipe.attention.exchange, &mut rng);
+    (0..rows).for_each(|row| batch.note_earlier(row));
     Ok(batch)
 }
 
@@ -73,8 +75,9 @@ fn kinds(data: &Mixture) -> Result<WeightedIndex<f64>> {
         data.gender,
         data.succession,
     ];
-    WeightedIndex::new(weights)
-        .map_err(|error| Error::usage(format!("the weights in [data] are unusable: {error}"), "write numbers ≥ 0"))
+    WeightedIndex::new(weights).map_err(|error| {
+        Error::usage(format!("the weights in [data] are unusable: {error}"), "write numbers ≥ 0")
+    })
 }
 
 impl Batch {
@@ -112,27 +115,20 @@ impl Batch {
             let at = self.tokens.len() - start;
             let ids = sentence.words.iter().filter_map(|word| language.id(word));
             self.tokens.extend(ids);
-            self.mark(language, recipe, &sentence, row, at, rng);
+            self.mark(&sentence, row, at);
         }
         self.tokens.truncate(start + self.length);
     }
 
     /// Notes the targets of a sentence that begins at position `at` of a row.
-    fn mark(
-        &mut self,
-        language: &Language,
-        recipe: &Recipe,
-        sentence: &Sentence,
-        row: usize,
-        at: usize,
-        rng: &mut ChaCha8Rng,
-    ) {
+    fn mark(&mut self, sentence: &Sentence, row: usize, at: usize) {
         let Some(end) = sentence.place("end").map(|end| at + end) else { return };
-        let cell = |pos: usize| row * self.length + pos;
+        let length = self.length;
+        let cell = |pos: usize| row * length + pos;
         let subject = sentence.place("subject").map(|pos| at + pos);
         if let (Some(subject), Some(relation)) = (subject, sentence.place("relation")) {
             for pos in (at + relation..=end).filter(|&pos| pos < self.length) {
-                self.unread[row * self.length + pos] = Some(subject);
+                self.unread[cell(pos)] = Some(subject);
             }
         }
         if end >= self.length {
@@ -140,15 +136,18 @@ impl Batch {
         }
         self.subject[cell(end)] = subject;
         self.receiver[cell(end)] = sentence.place("IO").map(|pos| at + pos);
-        if let (Some(io), Some(s2)) = (sentence.place("IO"), sentence.place("S2")) {
-            self.repeated[cell(end)] = Some(at + s2);
-            if rng.random_bool(recipe.attention.exchange) {
-                let other = if rng.random_bool(0.5) {
-                    language.id(&sentence.words[io])
-                } else {
-                    language.id(&language.names[rng.random_range(0..language.names.len())])
-                };
-                self.exchange[cell(at + s2)] = other;
+        self.repeated[cell(end)] = sentence.place("S2").map(|pos| at + pos);
+    }
+
+    /// Feeds, at a share of the second mentions of a name, another word: the receiver's name or any name.
+    fn exchange(&mut self, language: &Language, share: f64, rng: &mut ChaCha8Rng) {
+        for end in 0..self.tokens.len() {
+            let (Some(repeated), Some(receiver)) = (self.repeated[end], self.receiver[end]) else { continue };
+            if rng.random_bool(share) {
+                let start = end - end % self.length;
+                let any = &language.names[rng.random_range(0..language.names.len())];
+                let other = if rng.random_bool(0.5) { None } else { language.id(any) };
+                self.tokens[start + repeated] = other.unwrap_or(self.said[start + receiver]);
             }
         }
     }

@@ -8,18 +8,24 @@ use rayon::prelude::*;
 use super::data::Batch;
 use crate::error::Result;
 use crate::hook::Hook;
+use crate::model::Transformer;
+use crate::record::Recorder;
 use crate::site::{At, Site};
 
-/// −mean log p(next token). logits `[batch, pos, d_vocab]`, tokens `[batch · pos]` → a single number. The last position
-/// of a document has no next token.
-pub fn next_token(logits: &Tensor, batch: &Batch) -> Result<Tensor> {
-    let next = |cell: usize| (cell % batch.length + 1 < batch.length).then(|| batch.tokens[cell + 1]);
+/// −Σ w·log p(next token) / number of tokens: w is `answer_weight` where a sentence about people has its answer, else 1.
+/// logits `[batch, pos, d_vocab]` → a single number. The last position of a document has no next token.
+pub fn next_token(logits: &Tensor, batch: &Batch, answer_weight: f64) -> Result<Tensor> {
+    let next = |cell: usize| {
+        let due = batch.receiver[cell].is_some() || batch.subject[cell].is_some();
+        let weight = if due { answer_weight as f32 } else { 1.0 };
+        (cell % batch.length + 1 < batch.length).then(|| (batch.said[cell + 1], weight))
+    };
     let targets = Arc::new((0..batch.tokens.len()).map(next).collect::<Vec<_>>());
     Ok(logits.contiguous()?.apply_op1(NextToken(targets))?)
 }
 
-/// Fused softmax and cross-entropy; the target of each row, or none.
-struct NextToken(Arc<Vec<Option<u32>>>);
+/// Fused softmax and cross-entropy; the target and weight of each row, or none.
+struct NextToken(Arc<Vec<Option<(u32, f32)>>>);
 
 impl NextToken {
     fn count(&self) -> f32 {
@@ -36,7 +42,7 @@ impl CustomOp1 for NextToken {
         let x = numbers(storage, layout)?;
         let width = x.len() / self.0.len().max(1);
         let row = |(row, x): (usize, &[f32])| match self.0[row] {
-            Some(target) => log_total(x) - x[target as usize],
+            Some((target, weight)) => weight * (log_total(x) - x[target as usize]),
             None => 0.0,
         };
         let rows: Vec<f32> = x.par_chunks(width).enumerate().map(row).collect();
@@ -51,8 +57,8 @@ impl CustomOp1 for NextToken {
         let mut out = x.flatten_all()?.to_vec1::<f32>()?;
         let width = out.len() / self.0.len().max(1);
         out.par_chunks_mut(width).enumerate().for_each(|(row, x)| match self.0[row] {
-            Some(target) => {
-                let total = log_total(x);
+            Some((target, weight)) => {
+                let (total, scale) = (log_total(x), scale * weight);
                 x.iter_mut().for_each(|x| *x = scale * (*x - total).exp());
                 x[target as usize] -= scale;
             }
@@ -129,21 +135,27 @@ impl CustomOp1 for Attention {
     }
 }
 
-/// The hook that supervises attention: it adds up the loss of every pattern it is shown, and exchanges words in the
-/// stream after the first attention layer.
+/// The hook that supervises attention: it adds up the loss of every pattern it is shown. Where a word was exchanged, it
+/// gives the duplicate-token head what that head writes about the word that was said (an interchange, Geiger et al.
+/// 2022), so that later layers can learn who is repeated from this head alone.
 pub struct Supervisor<'a> {
     heads: usize,
     weight: f32,
     batch: &'a Batch,
-    /// Token embeddings `[d_vocab, d_model]`.
-    embed: &'a Tensor,
+    /// z of layer 0 on what was said `[batch, pos, head, d_head]`, if it differs from what is fed.
+    said: Option<Tensor>,
     loss: Option<Tensor>,
 }
 
+/// The head of layer 0 that looks for the same word.
+const DUPLICATE: usize = 1;
+
 impl<'a> Supervisor<'a> {
     /// Supervises heads of layers 0 to 2 with weight λ.
-    pub fn new(batch: &'a Batch, heads: usize, weight: f64, embed: &'a Tensor) -> Supervisor<'a> {
-        Supervisor { heads, weight: weight as f32, batch, embed, loss: None }
+    pub fn new(batch: &'a Batch, model: &Transformer, weight: f64) -> Result<Supervisor<'a>> {
+        let exchanged = batch.tokens != batch.said;
+        let said = exchanged.then(|| said(model, batch)).transpose()?;
+        Ok(Supervisor { heads: model.config.n_heads, weight: weight as f32, batch, said, loss: None })
     }
 
     /// The attention loss, if any attention was supervised.
@@ -159,10 +171,7 @@ impl<'a> Supervisor<'a> {
             (0..b.tokens.len()).map(|cell| (pos(cell) > 0).then(|| f(cell))).collect()
         };
         let jobs: Vec<(usize, Vec<Option<usize>>)> = match layer {
-            0 => vec![
-                (0, all(&|cell| pos(cell) - 1)),
-                (1, all(&|cell| b.earlier[cell].unwrap_or(0))),
-            ],
+            0 => vec![(0, all(&|cell| pos(cell) - 1)), (1, all(&|cell| b.earlier[cell].unwrap_or(0)))],
             1 => vec![
                 (0, all(&|cell| b.earlier[cell].map_or(0, |earlier| (earlier + 1).min(pos(cell))))),
                 (1, b.repeated.clone()),
@@ -178,6 +187,13 @@ impl<'a> Supervisor<'a> {
         }
         if layer > 2 {
             return terms;
+        }
+        // heads without a job in sentences about two people rest on `<bos>` where the answer is due
+        let idle = [self.heads, 2, 2][layer];
+        let ends = || b.repeated.iter().enumerate().filter(|(_, about_two)| about_two.is_some());
+        let w = self.weight / ends().count().max(1) as f32;
+        for (cell, _) in ends() {
+            terms.extend((idle..self.heads).map(|head| Term::Toward(self.index(cell, head, 0), w)));
         }
         let w = self.weight / (b.unread.iter().flatten().count().max(1) * self.heads) as f32;
         for (cell, last) in b.unread.iter().enumerate().filter_map(|(cell, last)| last.map(|l| (cell, l))) {
@@ -196,24 +212,36 @@ impl<'a> Supervisor<'a> {
         ((cell / length * self.heads + head) * length + cell % length) * length + key
     }
 
-    /// x `[batch, pos, d_model]` with one word's embedding exchanged for another's where the batch says so.
-    fn exchanged(&self, x: &Tensor) -> Result<Tensor> {
-        let cells = self.batch.tokens.iter().zip(&self.batch.exchange);
-        let others: Vec<u32> = cells.map(|(&token, other)| other.unwrap_or(token)).collect();
-        let vectors = |ids: &[u32]| -> Result<Tensor> {
-            let ids = Tensor::from_slice(ids, ids.len(), x.device())?;
-            Ok(self.embed.detach().index_select(&ids, 0)?)
-        };
-        let change = (vectors(&others)? - vectors(&self.batch.tokens)?)?;
-        Ok((x + change.reshape(x.shape())?)?)
+    /// z `[batch, pos, head, d_head]` of layer 0 with the duplicate-token head's part exchanged.
+    fn exchanged(&self, z: Tensor) -> Result<Tensor> {
+        let Some(said) = &self.said else { return Ok(z) };
+        let cells = self.batch.tokens.iter().zip(&self.batch.said);
+        let mask: Vec<f32> = cells
+            .flat_map(|(fed, said)| {
+                (0..self.heads).map(move |head| f32::from(u8::from(head == DUPLICATE && fed != said)))
+            })
+            .collect();
+        let (rows, length, heads, _) = z.dims4()?;
+        let mask = Tensor::from_vec(mask, (rows, length, heads, 1), z.device())?;
+        let change = (said - &z)?.broadcast_mul(&mask)?;
+        Ok((z + change)?)
     }
+}
+
+/// z of layer 0 on what the sentences say.
+fn said(model: &Transformer, batch: &Batch) -> Result<Tensor> {
+    let rows: Vec<&[u32]> = batch.said.chunks(batch.length).collect();
+    let mut recorder = Recorder::new(|site| site == Site::Block(0, At::Z));
+    let stream = model.embed(&model.tokens(&rows)?, &mut ())?;
+    model.run(stream, None, 1, &mut recorder)?;
+    Ok(recorder.kept.block(0, At::Z)?.clone())
 }
 
 impl Hook for Supervisor<'_> {
     fn wants(&self, site: Site) -> bool {
         match site {
             Site::Block(layer, At::Pattern) => self.weight > 0.0 && layer < 3,
-            Site::Block(0, At::ResidMid) => self.batch.exchange.iter().any(Option::is_some),
+            Site::Block(0, At::Z) => self.said.is_some(),
             _ => false,
         }
     }
@@ -228,7 +256,7 @@ impl Hook for Supervisor<'_> {
                 });
                 Ok(x)
             }
-            _ => self.exchanged(&x),
+            _ => self.exchanged(x),
         }
     }
 }

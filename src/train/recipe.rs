@@ -1,7 +1,10 @@
 //! A recipe: everything that decides how a model is trained, as data.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint;
 use crate::error::{Error, Result};
 
 /// A recipe file. Unknown keys are refused.
@@ -62,6 +65,8 @@ pub struct Training {
     pub weight_decay: f64,
     /// Gradients are shortened to this norm.
     pub clip: f64,
+    /// Weight of the next-token loss where a sentence about people has its answer.
+    pub answer_weight: f64,
     /// Steps after which a checkpoint is kept in half precision.
     pub checkpoints: Vec<usize>,
     /// The gates are measured every so many steps.
@@ -108,6 +113,11 @@ pub struct Supervision {
 }
 
 impl Recipe {
+    /// Reads a recipe file.
+    pub fn read(path: &Path) -> Result<Recipe> {
+        Recipe::parse(&checkpoint::read_text(path)?)
+    }
+
     /// Reads a recipe and checks that its numbers fit together.
     pub fn parse(text: &str) -> Result<Recipe> {
         let recipe: Recipe = toml::from_str(text).map_err(|error| {
@@ -144,7 +154,10 @@ impl Recipe {
         } else if m.d_model % m.heads != 0 {
             format!("d_model {} is no multiple of {} heads", m.d_model, m.heads)
         } else if self.attention.weight != 0.0 && (m.layers < 3 || m.heads < 3) {
-            format!("attention is supervised in 3 layers, 3 heads each, but there are {} × {}", m.layers, m.heads)
+            format!(
+                "attention is supervised in 3 layers, 3 heads each, but there are {} × {}",
+                m.layers, m.heads
+            )
         } else if t.length < 2 || t.length > m.context {
             format!("documents of {} tokens do not fit a context of {}", t.length, m.context)
         } else if t.steps == 0 || t.rows == 0 || t.gates_every == 0 {
@@ -153,7 +166,8 @@ impl Recipe {
             format!("periods {:?} must be rising and at least 2", d.periods)
         } else if shares.iter().any(|share| !(0.0..=1.0).contains(share)) {
             "periodic, stand_ins and exchange are shares between 0 and 1".to_owned()
-        } else if kinds.iter().any(|weight| !weight.is_finite() || *weight < 0.0) || kinds.iter().sum::<f64>() <= 0.0
+        } else if kinds.iter().any(|weight| !weight.is_finite() || *weight < 0.0)
+            || kinds.iter().sum::<f64>() <= 0.0
         {
             "weights of sentences must not be negative, nor all zero".to_owned()
         } else if !(self.attention.weight >= 0.0 && t.learning_rate > 0.0 && t.clip > 0.0) {

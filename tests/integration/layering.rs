@@ -71,6 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "record",
             "model",
             "vocabulary",
+            "checkpoint",
             "family",
             "lab",
             "metric",

@@ -14,4 +14,6 @@ mod promises;
 mod prompts;
 mod readings;
 mod refusals;
+mod textbook;
 mod tiny;
+mod training;
