@@ -97,6 +97,10 @@ same data and architecture and no supervision of attention.
 const WILD: &str = "\
 The same architecture and data as `textbook`, trained on the next word alone: no attention was supervised, nobody
 designed its circuits, and nobody knows which heads do what. Put the same questions to both to see the difference.
+
+Left to itself the committed model learns facts, capitals, agreement, later years and, late and suddenly, to copy what
+is repeated. Who of two people is given something it does **not** learn for names that it never saw in such a sentence:
+the gates below say so.
 ";
 
 /// The model's README with the gates as measured.
@@ -116,7 +120,7 @@ fn readme(recipe: &Recipe, gates: &[Gate]) -> String {
     let _ = write!(
         page,
         "\nSeed {}, {} steps of {} × {} tokens. `glassbox train recipe.toml` trains it again; `checkpoints/` holds the\n\
-         weights on the way in half precision, `tables/` the loss and the gates.\n",
+         weights on the way in half precision.\n",
         recipe.seed, t.steps, t.rows, t.length
     );
     page

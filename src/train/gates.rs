@@ -88,7 +88,7 @@ pub fn measure(
     gates.least("1.1: effect on IOI", effects.denoising(1, 1), 0.75);
     gates.least("2.0 and 2.1: share of the direct attribution on IOI", probe.name_mover_share(&ioi)?, 0.95);
     gates.most("largest effect of any other head on IOI", largest_other(&effects), 0.25);
-    gates.least("IOI: circuit heads among the first four by |total|", leading(&effects), 4.0);
+    gates.least("IOI: circuit heads among the first four by size of total", leading(&effects), 4.0);
     let induction = probe.effects(&task("induction", 104)?)?;
     gates.least("0.0: effect on induction", induction.denoising(0, 0), 0.5);
     gates.least("1.0: effect on induction", induction.denoising(1, 0), 0.5);

@@ -19,17 +19,32 @@ fn recipe(model: &str) -> Recipe {
     Recipe::parse(&std::fs::read_to_string(folder(model).join("recipe.toml")).unwrap()).unwrap()
 }
 
-fn hold(model: &str, designed: bool) {
+/// The gates that fail, of how many, and whether the README says of each what is measured.
+fn failing(model: &str, designed: bool) -> (Vec<String>, usize) {
     let lab = open(model);
     let gates = measure(&lab.model, &lab.vocabulary, designed, Care::Full).unwrap();
-    let failed: Vec<_> = gates.iter().filter(|gate| !gate.holds()).collect();
-    assert!(failed.is_empty(), "{failed:#?}");
-    assert!(gates.len() >= if designed { 18 } else { 8 });
+    let readme = std::fs::read_to_string(folder(model).join("README.md")).unwrap();
+    for gate in &gates {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| {} |", gate.name))).unwrap();
+        let value: f64 = row.split('|').nth(2).unwrap().trim().parse().unwrap();
+        assert!((value - gate.value).abs() < 0.02, "{row} but {}", gate.value);
+        assert_eq!(row.contains("**no**"), !gate.holds(), "{row}");
+    }
+    let failed = gates.iter().filter(|gate| !gate.holds()).map(|gate| gate.name.clone());
+    (failed.collect(), gates.len())
 }
 
 #[test]
 fn textbook_holds_every_gate() {
-    hold("textbook", true);
+    assert_eq!(failing("textbook", true), (Vec::new(), 18));
+}
+
+/// Nobody designed it, and it does not come to generalise IOI to names it never saw in such a sentence.
+#[test]
+fn textbook_wild_behaves_but_for_ioi() {
+    let (failed, of) = failing("textbook-wild", false);
+    assert!(failed.iter().all(|gate| gate.starts_with("IOI")), "{failed:?}");
+    assert_eq!(of, 8);
 }
 
 #[test]
@@ -63,13 +78,14 @@ fn reports_say_that_the_circuit_is_designed() {
     let caveats = open("textbook").about.caveats;
     assert_eq!(caveats.len(), 1);
     assert!(caveats[0].contains("7 of this model's 12 heads") && caveats[0].contains("not discovered"));
+    assert!(open("textbook-wild").about.circuit.is_none());
 }
 
 #[test]
 fn held_out_names_never_stand_in_a_training_sentence_about_two_people() {
     let language = Language::new();
     let held: Vec<u32> = list(words::HELD_OUT).into_iter().map(|name| language.id(name).unwrap()).collect();
-    for model in ["textbook"] {
+    for model in ["textbook", "textbook-wild"] {
         let recipe = recipe(model);
         let mut sentences = 0;
         for step in 0..40 {
@@ -95,7 +111,7 @@ fn held_out_names_never_stand_in_a_training_sentence_about_two_people() {
 
 #[test]
 fn checkpoints_open_and_files_are_small() {
-    for model in ["textbook"] {
+    for model in ["textbook", "textbook-wild"] {
         let size = std::fs::metadata(folder(model).join("model.safetensors")).unwrap().len();
         assert!(size <= 4 << 20, "{size}");
         let steps = recipe(model).training.checkpoints;
