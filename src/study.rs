@@ -233,7 +233,8 @@ impl Study {
         self.steps.iter().map(|step| self.step(step, lab, task)).collect()
     }
 
-    fn step(&self, step: &Step, lab: &Lab, task: &Task) -> Result<Outcome> {
+    /// Runs one step.
+    pub fn step(&self, step: &Step, lab: &Lab, task: &Task) -> Result<Outcome> {
         let entry = analysis::find(&step.name)?;
         let mut outcome = Outcome { name: step.name.clone(), findings: Findings::default(), skipped: None };
         if entry.needs_pairs && !task.is_paired() {

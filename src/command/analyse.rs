@@ -114,15 +114,17 @@ impl Common {
         let lab = self.model.open(&study)?;
         let task = study.task(&lab)?;
         task.notes.iter().for_each(|note| self.model.say(note));
-        let outcomes = study.run(&lab, &task)?;
-        if let Some(mut folder) = folder {
-            report::write(
-                &report::Run { study: &study, lab: &lab, task: &task, outcomes: &outcomes, threads },
-                &mut folder,
-            )?;
-            let path = folder.finish(&report::manifest(&study, &lab, &task, threads))?;
-            self.model.say(&format!("wrote {}", path.display()));
-        }
+        let outcomes = match folder {
+            None => study.run(&lab, &task)?,
+            Some(mut folder) => {
+                let outcomes = report::run(&study, &lab, &task, &mut folder)?;
+                let run = report::Run { study: &study, lab: &lab, task: &task, outcomes: &outcomes, threads };
+                report::write(&run, &mut folder)?;
+                let path = folder.finish(&report::manifest(&study, &lab, &task, threads))?;
+                self.model.say(&format!("wrote {}", path.display()));
+                outcomes
+            }
+        };
         outcomes.iter().try_for_each(|outcome| self.show(outcome, parquet))
     }
 

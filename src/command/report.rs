@@ -61,7 +61,7 @@ pub(super) fn work(verb: &str, study: &Study, model: &ModelFlags, folder: &Folde
     let lab = model.open(study)?;
     let task = study.task(&lab)?;
     task.notes.iter().for_each(|note| model.say(note));
-    let outcomes = study.run(&lab, &task)?;
+    let outcomes = report::run(study, &lab, &task, &mut out)?;
     report::write(&report::Run { study, lab: &lab, task: &task, outcomes: &outcomes, threads }, &mut out)?;
     let manifest = report::manifest(study, &lab, &task, threads);
     let path = out.finish(&manifest)?;

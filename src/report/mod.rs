@@ -5,6 +5,7 @@ mod html;
 mod markdown;
 mod numbers;
 pub mod page;
+mod progress;
 mod sections;
 mod story;
 mod svg;
@@ -12,5 +13,6 @@ mod write;
 
 pub use html::write as html;
 pub use markdown::write as markdown;
+pub use progress::run;
 pub use story::Run;
 pub use write::{manifest, write};

@@ -24,16 +24,13 @@ struct Views {
     figure: Vec<View>,
 }
 
-/// Writes everything but the manifest into the folder.
+/// Writes everything but the manifest, and what [`run`](super::run) wrote, into the folder.
 pub fn write(run: &Run, folder: &mut Folder) -> Result<()> {
     let mut tables = BTreeMap::new();
-    let mut tensors = BTreeMap::new();
     for outcome in run.outcomes {
         for rows in &outcome.findings.tables {
-            folder.table(rows)?;
             tables.insert(rows.name.clone(), rows.clone());
         }
-        tensors.extend(outcome.findings.tensors.clone());
     }
     let made = derive::tables(run, &tables)?;
     for (rows, is_result) in made {
@@ -42,8 +39,6 @@ pub fn write(run: &Run, folder: &mut Folder) -> Result<()> {
         }
         tables.insert(rows.name.clone(), rows);
     }
-    let about = BTreeMap::from([("model".to_owned(), run.lab.about.hash.clone())]);
-    folder.tensors(&tensors, &about)?;
 
     let mut story = Story { run: *run, tables, pictures: BTreeMap::new() };
     for (name, caption, svg, png) in draw(&story)? {

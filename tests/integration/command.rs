@@ -35,6 +35,14 @@ impl Bench {
             .unwrap()
     }
 
+    /// The files of a run folder with their hashes, the manifest aside.
+    fn files(&self, name: &str) -> Vec<(PathBuf, String)> {
+        let folder = self.path(name);
+        let files =
+            listing(&folder).into_iter().filter(|path| path.is_file() && !path.ends_with("manifest.json"));
+        files.map(|path| (path.strip_prefix(&folder).unwrap().to_owned(), hash(&path))).collect()
+    }
+
     /// What a run that must succeed prints on stdout.
     fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -66,6 +74,10 @@ fn listing(folder: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+fn hash(path: &Path) -> String {
+    Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn header(path: &Path) -> Vec<String> {
@@ -118,9 +130,8 @@ fn report_writes_a_whole_folder_and_says_where() {
     assert_eq!(manifest["model"]["name"], "textbook");
     let outputs = manifest["outputs"].as_array().unwrap();
     for output in outputs {
-        let bytes = fs::read(out.join(output["path"].as_str().unwrap())).unwrap();
-        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(output["sha256"], hash.as_str(), "{}", output["path"]);
+        let path = out.join(output["path"].as_str().unwrap());
+        assert_eq!(output["sha256"], hash(&path).as_str(), "{}", output["path"]);
     }
     let written = listing(&out).into_iter().filter(|path| path.is_file()).count();
     assert_eq!(written, outputs.len() + 1, "every file but the manifest is in it");
@@ -154,18 +165,8 @@ fn the_same_input_gives_the_same_bytes_and_a_folder_reruns_itself() {
     bench.ok(&["report", "--quiet", "--task", "ioi", "--n", "6", "--out", "one"]);
     bench.ok(&["report", "--quiet", "--task", "ioi", "--n", "6", "--out", "two", "--threads", "1"]);
     bench.ok(&["run", "one/study.toml", "--quiet", "--out", "three"]);
-    let files = |name: &str| {
-        let folder = bench.path(name);
-        let files =
-            listing(&folder).into_iter().filter(|path| path.is_file() && !path.ends_with("manifest.json"));
-        let pair = |path: PathBuf| (path.strip_prefix(&folder).unwrap().to_owned(), fs::read(&path).unwrap());
-        files.map(pair).collect::<Vec<_>>()
-    };
     for other in ["two", "three"] {
-        for (a, b) in files("one").into_iter().zip(files(other)) {
-            assert_eq!(a.0, b.0);
-            assert!(a.1 == b.1, "{} differs between one and {other}", a.0.display());
-        }
+        assert_eq!(bench.files("one"), bench.files(other), "{other}");
     }
 }
 
@@ -375,29 +376,39 @@ fn standard_output_that_cannot_be_written() {
     assert!(child.wait().unwrap().success());
 }
 
-/// Ctrl-C ends with 130 and leaves nothing behind.
+/// Ctrl-C ends with 130, leaves nothing but the unfinished folder, and `--resume` ends with what an uninterrupted run
+/// writes.
 #[cfg(unix)]
 #[test]
-fn an_interrupted_run_leaves_nothing() {
+fn an_interrupted_run_goes_on_where_it_stopped() {
     let bench = Bench::new();
+    let arguments = ["report", "--quiet", "--task", "ioi", "--n", "120", "--out"];
     let child = Command::new(env!("CARGO_BIN_EXE_glassbox"))
-        .args(["report", "--quiet", "--task", "ioi", "--n", "4000", "--out", "big"])
+        .args([&arguments[..], &["stopped"]].concat())
         .current_dir(bench.folder.path())
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    // wait until work has begun, then interrupt it
-    let partial = bench.path("big.partial");
-    for _ in 0..600 {
-        if partial.exists() {
+    // the first step is done: interrupt the next ones
+    let progress = bench.path("stopped.partial/progress.json");
+    for _ in 0..6000 {
+        if progress.exists() {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    std::thread::sleep(std::time::Duration::from_millis(500));
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(listing(bench.folder.path()).is_empty(), "{:?}", listing(bench.folder.path()));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("--resume"), "{said}");
+    assert!(!bench.path("stopped").exists());
+    assert!(bench.refused(1, &[&arguments[..], &["stopped"]].concat()).contains("--resume"));
+    let other = ["report", "--quiet", "--task", "ioi", "--n", "121", "--out", "stopped", "--resume"];
+    assert_eq!(bench.run(&other).status.code(), Some(2), "another study does not continue this one");
+    bench.ok(&[&arguments[..], &["stopped", "--resume"]].concat());
+    assert!(!bench.path("stopped.partial").exists());
+    bench.ok(&[&arguments[..], &["whole"]].concat());
+    assert_eq!(bench.files("stopped"), bench.files("whole"));
 }

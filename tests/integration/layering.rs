@@ -58,7 +58,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("study", &["error", "vocabulary", "checkpoint", "lab", "metric", "task", "analysis"]),
     (
         "report",
-        &["error", "checkpoint", "lab", "task", "row", "patterns", "show", "output", "figure", "study"],
+        &[
+            "error",
+            "checkpoint",
+            "lab",
+            "task",
+            "row",
+            "patterns",
+            "show",
+            "analysis",
+            "table",
+            "output",
+            "figure",
+            "study",
+        ],
     ),
     (
         "train",
