@@ -86,7 +86,11 @@ impl Metric {
                 if targets.answers.iter().all(|ids| ids.len() == 1) {
                     return set(&log_probs, &targets.answers, one);
                 }
-                Ok(set(&log_probs.exp()?, &targets.answers, one)?.log()?)
+                // relative to the likeliest of the set, so that nothing underflows
+                let (each, weights) = pick(&log_probs, &targets.answers, one)?;
+                let top = each.max_keepdim(1)?.detach();
+                let sum = (each.broadcast_sub(&top)?.exp()? * weights)?.sum(1)?;
+                Ok((sum.log()? + top.squeeze(1)?)?)
             }
             Metric::Prob => set(&ops::softmax(logits)?, &targets.answers, one),
             Metric::ProbDiff => {
@@ -222,6 +226,13 @@ fn one(_: u32, _: usize) -> f64 {
 
 /// Σ weight(id, size of the set) · values[row, id] over each row's set → `[batch]`.
 fn set(values: &Tensor, sets: &[Vec<u32>], weight: impl Fn(u32, usize) -> f64) -> Result<Tensor> {
+    let (each, weights) = pick(values, sets, weight)?;
+    Ok((each * weights)?.sum(1)?)
+}
+
+/// The values of each row's set and their weights, both `[batch, size of the widest set]`; narrower sets are filled up
+/// with weight 0.
+fn pick(values: &Tensor, sets: &[Vec<u32>], weight: impl Fn(u32, usize) -> f64) -> Result<(Tensor, Tensor)> {
     let d_vocab = values.dim(1)?;
     let widest = sets.iter().map(Vec::len).max().unwrap_or(0);
     let (mut ids, mut weights) = (Vec::new(), Vec::new());
@@ -246,7 +257,7 @@ fn set(values: &Tensor, sets: &[Vec<u32>], weight: impl Fn(u32, usize) -> f64) -
     let shape = (sets.len(), widest);
     let ids = Tensor::from_vec(ids, shape, values.device())?;
     let weights = Tensor::from_vec(weights, shape, values.device())?.to_dtype(values.dtype())?;
-    Ok((values.contiguous()?.gather(&ids, 1)? * weights)?.sum(1)?)
+    Ok((values.contiguous()?.gather(&ids, 1)?, weights))
 }
 
 fn rank(logits: &Tensor, sets: &[Vec<u32>]) -> Result<Tensor> {

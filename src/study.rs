@@ -216,16 +216,27 @@ impl Study {
 
     /// Makes or reads the prompts.
     pub fn task(&self, lab: &Lab) -> Result<Task> {
-        let prompts = &self.task;
-        let bos: Bos = prompts.bos.as_deref().unwrap_or("auto").parse()?;
-        let mut task = prompts.make(self.seed, bos, lab)?;
+        let mut task = self.task.make(self.seed, self.bos()?, lab)?;
         if let Some(path) = &self.gains {
             let (gains, notes) = task::read_gains(&checkpoint::read_text(path)?, &lab.vocabulary)?;
+            if let Some((id, _)) =
+                gains.by_token.iter().find(|(id, _)| **id as usize >= lab.model.config.d_vocab)
+            {
+                return Err(Error::input(
+                    format!("the gains name token {id}, but the vocabulary has {}", lab.model.config.d_vocab),
+                    "check that gains and model belong together",
+                ));
+            }
             task.gains = Some(gains);
             task.notes.extend(notes);
         }
         task.check()?;
         Ok(task)
+    }
+
+    /// Whether prompts, reference prompts included, begin with BOS.
+    fn bos(&self) -> Result<Bos> {
+        self.task.bos.as_deref().unwrap_or("auto").parse()
     }
 
     /// Runs every step.
@@ -255,7 +266,8 @@ impl Study {
         }
         if let (true, Some(path)) = (entry.takes_reference, &self.reference) {
             let text = checkpoint::read_text(path)?;
-            let reference = task::read_jsonl(&path.display().to_string(), &text, &lab.vocabulary, Bos::Auto)?;
+            let reference =
+                task::read_jsonl(&path.display().to_string(), &text, &lab.vocabulary, self.bos()?)?;
             let rows = reference.examples.iter().map(|example| {
                 toml::Value::Array(
                     example.clean.iter().map(|&id| toml::Value::Integer(i64::from(id))).collect(),
@@ -283,6 +295,7 @@ impl Prompts {
         if let Some(path) = &self.file {
             let text = checkpoint::read_text(path)?;
             let mut task = task::read_jsonl(&path.display().to_string(), &text, &lab.vocabulary, bos)?;
+            task.name = path.file_stem().map_or(task.name, |stem| stem.to_string_lossy().into_owned());
             task.examples.truncate(self.n.unwrap_or(usize::MAX));
             task::complete(lab, &mut task)?;
             return Ok(task);

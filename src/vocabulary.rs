@@ -71,8 +71,17 @@ impl Vocabulary {
     /// The token that the tokenizer itself puts before a text.
     fn added_by_tokenizer(&self) -> Result<Option<u32>> {
         let Some(tokenizer) = &self.tokenizer else { return Ok(None) };
-        let encoded = tokenizer.encode("", true).map_err(|e| unreadable("", &e))?;
-        Ok(encoded.get_ids().first().copied())
+        let ids = |special| -> Result<Vec<u32>> {
+            let encoded = tokenizer.encode("a", special).map_err(|e| unreadable("a", &e))?;
+            Ok(encoded.get_ids().to_vec())
+        };
+        // a token that is put behind the text is no BOS
+        let (plain, dressed) = (ids(false)?, ids(true)?);
+        let before = dressed
+            .first()
+            .copied()
+            .filter(|_| !plain.is_empty() && dressed.get(1..).is_some_and(|rest| rest.starts_with(&plain)));
+        Ok(before)
     }
 
     /// text → token ids, without any special token.
@@ -96,6 +105,15 @@ impl Vocabulary {
             "" => raw,
             text if text.contains('\u{FFFD}') => byte_level(&raw).unwrap_or(raw),
             text => text.to_owned(),
+        }
+    }
+
+    /// A prompt as it reads: its text, or its token ids without a tokenizer.
+    pub fn text(&self, ids: &[u32]) -> String {
+        let joined = |between| self.tokens(ids).join(between);
+        match &self.tokenizer {
+            Some(tokenizer) if tokenizer.get_decoder().is_some() => joined(""),
+            _ => joined(" "),
         }
     }
 

@@ -232,7 +232,7 @@ impl Predict {
         let opposed = task.gains.as_ref().filter(|_| said.logit_diff.is_some());
         let prediction = Prediction {
             example: example.id.clone(),
-            prompt: lab.vocabulary.tokens(&example.clean).concat(),
+            prompt: lab.vocabulary.text(&example.clean),
             answer: words(lab, &example.answers),
             wrong: words(lab, &example.wrong),
             top: lab.vocabulary.token(top),

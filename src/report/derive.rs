@@ -6,6 +6,7 @@ use super::story::{Run, Story, column};
 use crate::error::Result;
 use crate::patterns::patterns;
 use crate::row::{Column, Rows};
+use crate::task::{Example, Task};
 
 /// Heads whose attention is shown.
 const SHOWN: usize = 6;
@@ -42,8 +43,10 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     if let (Some(rows), None) = (found.get("lens"), found.get("lens_first")) {
         made.push((Rows { name: "lens_first".to_owned(), ..rows.clone() }, false));
     }
-    if let Some(rows) = found.get("lens") {
-        made.push((lens_end(rows)?, false));
+    if let Some(rows) = found.get("lens")
+        && let Some(rows) = lens_end(rows, run.task)?
+    {
+        made.push((rows, false));
     }
     if let Some(rows) = found.get("head_scores") {
         made.push((long(rows)?, false));
@@ -88,15 +91,16 @@ fn sources(rows: &Rows, found: &BTreeMap<String, Rows>) -> Result<Rows> {
     Ok(kept)
 }
 
-/// The lens at the last position, in order of the stream: `0_pre`, `0_mid`, `0_post`, `1_mid`, ….
-fn lens_end(rows: &Rows) -> Result<Rows> {
+/// The lens where the answer is due, in order of the stream: `0_pre`, `0_mid`, `0_post`, `1_mid`, ….
+fn lens_end(rows: &Rows, task: &Task) -> Result<Option<Rows>> {
     let (sites, layers, places) = (rows.texts("site")?, rows.numbers("layer")?, rows.texts("pos")?);
-    // rows of one site and layer come in reading order
-    let last = places.last().cloned().unwrap_or_default();
+    let ends: Vec<usize> = task.examples.iter().map(Example::end).collect();
+    // prompts of one template may end at different places: then no column is the end of all
+    let Some(end) = task.places().into_iter().find(|place| place.positions == ends) else { return Ok(None) };
     let half = |site: &str| ["resid_pre", "resid_mid", "resid_post"].iter().position(|s| *s == site);
     // a block's resid_pre is the block before's resid_post
     let mut keep: Vec<usize> = (0..rows.len())
-        .filter(|&i| places[i] == last && (sites[i] != "resid_pre" || layers[i] == Some(0.0)))
+        .filter(|&i| places[i] == end.label && (sites[i] != "resid_pre" || layers[i] == Some(0.0)))
         .collect();
     keep.sort_by(|&a, &b| {
         let key = |i: usize| 3.0 * layers[i].unwrap_or(0.0) + half(&sites[i]).unwrap_or(0) as f64;
@@ -109,7 +113,7 @@ fn lens_end(rows: &Rows) -> Result<Rows> {
     let mut end = rows.take(&keep);
     end.columns.push(column("at", "Where the stream is read.", &at));
     end.name = "lens_end".to_owned();
-    Ok(end)
+    Ok(Some(end))
 }
 
 /// One row per head and score, for small multiples.

@@ -154,7 +154,9 @@ pub(super) fn figure(x: f64) -> String {
 
 /// A share as a percentage.
 pub(super) fn percent(x: f64) -> Inline {
-    Inline::Text(format!("{:.0} %", 100.0 * x))
+    // never rounded up to all
+    let shown = if x < 1.0 && x > 0.995 { format!("{:.2}", 100.0 * x) } else { format!("{:.0}", 100.0 * x) };
+    Inline::Text(format!("{shown} %"))
 }
 
 /// Words that are only words, whatever they hold.

@@ -91,7 +91,21 @@ fn filled(caption: &str, story: &Story) -> String {
     } else {
         "of the heads asked for,"
     };
+    let (n, task) = (run.task.examples.len(), &run.task.name);
+    // a single prompt has no mean and no interval
+    let many = |text: String| if n > 1 { text } else { String::new() };
     caption
+        .replace(
+            "{over}",
+            &many(format!(
+                "Mean over {n} prompts of {task}; the band is the 95 % bootstrap interval over whole prompts."
+            )),
+        )
+        .replace(
+            "{whiskers}",
+            &many(format!("Whiskers: 95 % bootstrap intervals over {n} prompts of {task}. ")),
+        )
+        .replace("{outlined}", &many("; outlined cells have a 95 % interval that excludes 0".to_owned()))
         .replace("{which}", which)
         .replace("{model}", &run.lab.about.name)
         .replace("{task}", &run.task.name)

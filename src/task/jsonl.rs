@@ -193,7 +193,15 @@ fn tokens(name: &str, value: &Value, reader: &mut Reader) -> Result<Vec<u32>> {
             )
         }),
     });
-    ids.collect()
+    // two spellings of one token are one answer
+    let mut distinct = Vec::new();
+    for id in ids {
+        let id = id?;
+        if !distinct.contains(&id) {
+            distinct.push(id);
+        }
+    }
+    Ok(distinct)
 }
 
 fn token_id(value: &Value) -> Option<u32> {

@@ -104,6 +104,15 @@ impl Task {
                     "patching copies activations position by position: make both the same number of tokens",
                 ));
             }
+            let twice = |ids: &[u32]| {
+                ids.iter().enumerate().find(|(i, id)| ids[..*i].contains(id)).map(|(_, id)| *id)
+            };
+            if let Some(token) = twice(&example.answers).or_else(|| twice(&example.wrong)) {
+                return Err(Error::input(
+                    format!("`{id}` names the answer token {token} twice"),
+                    "name each answer once: it would be counted twice",
+                ));
+            }
             if let Some((name, pos)) = example.pos.iter().find(|(_, pos)| **pos >= length) {
                 return Err(Error::input(
                     format!("`{id}`: position `{name}` is {pos}, but the prompt has {length} tokens"),

@@ -139,9 +139,10 @@ pub fn complete(lab: &Lab, task: &mut Task) -> Result<()> {
             }
         }
     }
-    for (chosen, role, what) in
-        [(answered, "answer", "the model's first choice"), (opposed, "wrong", "the runner-up")]
-    {
+    for (chosen, role, what) in [
+        (answered, "answer", "the model's first choice"),
+        (opposed, "wrong", "the most probable other token,"),
+    ] {
         match &chosen[..] {
             [] => {}
             [one] => task.notes.push(format!("{role} = {what} {one}")),

@@ -66,8 +66,9 @@ fn text(value: &Value) -> Result<Vec<u8>> {
 
 /// What every report on a designed model says.
 const CAVEAT: &str = "\
-Attention of 7 of this model's 12 heads was supervised (and all heads penalised on facts, and heads without a job in IOI \
-told to rest on <bos> where its answer is due): the circuit is designed, not discovered.\n";
+Attention of 7 of this model's 12 heads was supervised (and all heads penalised on facts, heads without a job in IOI told \
+to rest on <bos> where its answer is due, and in 30 % of IOI sentences the repeated name fed as another word so that only \
+head 0.1 knew it): the circuit is designed, not discovered.\n";
 
 const DESIGNED: &str = "\
 A transformer of 3 layers with 4 heads each, trained on a synthetic language so that it is known which component does

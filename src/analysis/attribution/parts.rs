@@ -37,8 +37,8 @@ pub(super) fn sources(
     Ok(each.contiguous()?.to_dtype(DType::F64)?.to_vec3()?)
 }
 
-/// The columns of source tokens. Names may share a position: each position counts once, under the first of its names,
-/// and a name that is another's everywhere is left out. Positions without a name are summed as `other`.
+/// The columns of source tokens. A name that is another's everywhere is left out. Positions without a name are summed
+/// as `other`, less what two names share in an example, so that a row still sums to the head.
 pub(super) struct Columns {
     /// One for each column of the table, `other` not among them.
     pub(super) places: Vec<Place>,
@@ -61,19 +61,18 @@ impl Columns {
             taken.dedup();
             taken.len()
         };
-        let has_other = lengths.iter().enumerate().any(|(example, &length)| named(example) < length);
+        let shared = |example: usize| named(example) < distinct.len();
+        let has_other =
+            lengths.iter().enumerate().any(|(example, &length)| named(example) < length || shared(example));
         Columns { places: distinct, has_other }
     }
 
     /// The values of an example's source positions dealt out to the columns, `other` last.
     pub(super) fn deal(&self, example: usize, values: &[f64]) -> Vec<f64> {
-        let mut left = values.to_vec();
-        let take = |place: &Place| {
-            left.get_mut(place.positions[example]).map_or(0.0, |value| std::mem::replace(value, 0.0))
-        };
-        let mut dealt: Vec<f64> = self.places.iter().map(take).collect();
+        let at = |place: &Place| values.get(place.positions[example]).copied().unwrap_or(0.0);
+        let mut dealt: Vec<f64> = self.places.iter().map(at).collect();
         if self.has_other {
-            dealt.push(left.iter().sum());
+            dealt.push(values.iter().sum::<f64>() - dealt.iter().sum::<f64>());
         }
         dealt
     }

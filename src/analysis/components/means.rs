@@ -36,9 +36,13 @@ pub(super) fn sequences(
     let mut rng = ChaCha8Rng::seed_from_u64(lab.seed ^ 0x5E9E_4CE5);
     let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
     let bos = task.examples.first().filter(|_| task.bos).and_then(|example| example.clean.first());
-    let d_vocab = lab.model.config.d_vocab as u32;
+    let ordinary = lab.vocabulary.ordinary(lab.model.config.d_vocab);
+    if ordinary.is_empty() {
+        return Err(Error::input("the vocabulary has only special tokens", "give `--reference FILE`"));
+    }
     let mut one = || -> Vec<u32> {
-        let mut tokens: Vec<u32> = (0..longest).map(|_| rng.random_range(0..d_vocab)).collect();
+        let mut tokens: Vec<u32> =
+            (0..longest).map(|_| ordinary[rng.random_range(0..ordinary.len())]).collect();
         if let (Some(first), Some(&bos)) = (tokens.first_mut(), bos) {
             *first = bos;
         }

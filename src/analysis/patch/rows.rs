@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::{Direction, Measured, Patch, Swap};
 use crate::analysis::Findings;
 use crate::lab::Lab;
+use crate::metric::Metric;
 use crate::row::Rows;
 use crate::stats::{Bootstrap, Estimate};
 use crate::task::{Place, Task};
@@ -287,6 +288,12 @@ fn notes(parameters: &Patch, measured: &Measured, clean: f64, corrupt: f64) -> V
         clean - corrupt,
         measured.clean.len()
     )];
+    if parameters.metric == Metric::Rank {
+        notes.push(
+            "rank jumps from one whole number to the next: shares of a rank gap are for reading only"
+                .to_owned(),
+        );
+    }
     let each = parameters.direction.each();
     if each.contains(&Direction::Denoise) {
         notes.push(

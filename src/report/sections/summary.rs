@@ -45,7 +45,7 @@ pub(super) fn lead(story: &Story) -> Words {
             start = " It".to_owned();
         }
     }
-    let indirect = strong.iter().filter(|c| c.direct.abs() < 0.25 * c.total.abs());
+    let indirect = strong.iter().filter(|c| c.note.starts_with("indirect"));
     let indirect: Vec<Words> = indirect.map(|c| vec![Inline::Code(c.name.clone())]).collect();
     if !indirect.is_empty() {
         let verb = if indirect.len() == 1 { "acts" } else { "act" };
@@ -70,18 +70,28 @@ fn behaviour(story: &Story) -> Words {
     let value = |name: &str| metrics.iter().position(|m| m == name).and_then(|i| values[i]);
     match (value("logit-diff"), value("accuracy")) {
         (Some(difference), Some(accuracy)) if story.run.task.examples.len() > 1 => say(
-            "On {}, {} prefers the answer to the wrong one in **{}** of cases, by **{}** logits on average.",
+            "On {}, {} prefers the answer to the wrong one in **{}** of cases; its logit is higher by **{}** on average.",
             [prompts, model, percent(accuracy), number(difference)],
         ),
         (Some(difference), _) => {
             let example = &story.run.task.examples[0];
-            let token = |ids: &[u32]| {
-                Inline::Token(story.run.lab.vocabulary.token(ids.first().copied().unwrap_or(0)))
+            let set = |ids: &[u32]| {
+                let tokens = ids.iter().map(|&id| vec![Inline::Token(story.run.lab.vocabulary.token(id))]);
+                listed(tokens.collect())
             };
-            say(
-                "On this prompt, {} prefers {} to {} by **{}** logits.",
-                [model, token(&example.answers), token(&example.wrong), number(difference)],
-            )
+            let (mut liked, mut other) = (set(&example.answers), set(&example.wrong));
+            if difference < 0.0 {
+                std::mem::swap(&mut liked, &mut other);
+            }
+            let mut words = say("On this prompt, {} prefers ", [model]);
+            words.extend(liked);
+            words.push(Inline::Text(" to ".to_owned()));
+            words.extend(other);
+            words.extend(say(" by **{}** logits.", [number(difference.abs())]));
+            if difference < 0.0 {
+                words.extend(say(" That is *not* the answer it was asked about.", []));
+            }
+            words
         }
         _ => say("{} was studied on {}.", [model, prompts]),
     }
