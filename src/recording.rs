@@ -11,7 +11,7 @@ use crate::metric::Metric;
 use crate::model::Transformer;
 use crate::ops;
 use crate::record::Activations;
-use crate::site::{At, Site};
+use crate::site::{At, Axis, Site};
 use crate::task::{Side, Task};
 
 /// The sites of a model that globs over full classic names mean, in execution order: `blocks.*.hook_resid_pre`,
@@ -70,8 +70,8 @@ pub fn memory(model: &Transformer, sites: &[Site], batch: usize, pos: usize) -> 
     (numbers * (4 + own)) as u64
 }
 
-/// The activations of one side of every prompt at these sites, by classic name: f32, batch first. Prompts must be of
-/// one length.
+/// The activations of one side of every prompt at these sites, by classic name: f32, batch first. Shorter prompts are
+/// filled up with zeros at the end; the metadata holds every prompt's tokens, hence its length.
 pub fn record(lab: &Lab, task: &Task, side: Side, sites: &[Site]) -> Result<BTreeMap<String, Tensor>> {
     in_batches(lab, task, sites, &|batch| {
         let tokens = task.tokens(&lab.model, batch, side)?;
@@ -116,13 +116,7 @@ fn in_batches(
     task.check()?;
     task.fits(&lab.model)?;
     sites.iter().try_for_each(|&site| lab.model.check_site(site))?;
-    let lengths: BTreeSet<usize> = task.examples.iter().map(|example| example.clean.len()).collect();
-    if lengths.len() > 1 {
-        return Err(Error::input(
-            format!("the prompts have {lengths:?} tokens: they do not fit one array"),
-            "record prompts of one length at a time: group them by length",
-        ));
-    }
+    let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
     // a backward pass holds about three times what a forward pass does
     let batches = task.batches((task.fitting(lab, lab.model.config.d_vocab) / 3).max(1));
     let mut parts: BTreeMap<Site, Vec<Tensor>> = BTreeMap::new();
@@ -130,16 +124,33 @@ fn in_batches(
     for batch in &batches {
         lab.check()?;
         for (site, x) in run(batch)?.0 {
-            parts.entry(site).or_default().push(x.to_dtype(DType::F32)?.detach());
+            parts.entry(site).or_default().push(filled_up(site, x.to_dtype(DType::F32)?.detach(), longest)?);
         }
         lab.progress.advance(batch.len() as u64);
     }
     lab.progress.end();
+    // batches are by length: back to the order of the examples
+    let mut order: Vec<(usize, u32)> = batches.concat().into_iter().zip(0..).collect();
+    order.sort_unstable();
+    let order: Vec<u32> = order.into_iter().map(|(_, row)| row).collect();
     let join = |(site, parts): (Site, Vec<Tensor>)| match &parts[..] {
         [one] => Ok((site.to_string(), one.contiguous()?)),
-        _ => Ok((site.to_string(), Tensor::cat(&parts, 0)?)),
+        _ => {
+            let rows = Tensor::new(order.as_slice(), lab.model.device())?;
+            Ok((site.to_string(), Tensor::cat(&parts, 0)?.index_select(&rows, 0)?))
+        }
     };
     parts.into_iter().map(join).collect()
+}
+
+/// An activation with zeros behind its last position, on every axis that counts positions.
+fn filled_up(site: Site, mut x: Tensor, longest: usize) -> Result<Tensor> {
+    for (d, axis) in site.axes().iter().enumerate() {
+        if matches!(axis, Axis::Pos | Axis::Query | Axis::Key) && x.dim(d)? < longest {
+            x = x.pad_with_zeros(d, 0, longest - x.dim(d)?)?;
+        }
+    }
+    Ok(x)
 }
 
 /// What a file of such arrays says about itself, as the text values that safetensors allows: JSON where a list is

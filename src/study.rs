@@ -64,6 +64,9 @@ pub struct Prompts {
     /// A JSONL file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
+    /// What the file's prompts are called; by default the file's stem.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// One prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
@@ -207,8 +210,33 @@ impl Study {
             .map_err(|e| Error::usage(format!("the study cannot be written: {e}"), "check its numbers"))
     }
 
+    /// Refuses what no step would read, before any work.
+    fn check(&self) -> Result<()> {
+        let entries = self.steps.iter().map(|step| analysis::find(&step.name)).collect::<Result<Vec<_>>>()?;
+        let unread = |what: &str| {
+            Error::usage(
+                format!("none of the analyses asked for reads `{what}`"),
+                format!("leave `{what}` out"),
+            )
+        };
+        if self.reference.is_some() && !entries.iter().any(|entry| entry.takes_reference) {
+            return Err(unread("reference"));
+        }
+        if !self.heads.is_empty() && !entries.iter().any(|entry| entry.takes_heads) {
+            return Err(unread("heads"));
+        }
+        match self.task.n {
+            Some(n) if n > 1_000_000 => Err(Error::usage(
+                format!("{n} prompts are more than a run can hold"),
+                "ask for a million at most",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Opens the model.
     pub fn lab(&self) -> Result<Lab> {
+        self.check()?;
         let mut lab = Lab::open(&self.model, lab::dtype(&self.dtype)?, &lab::device(&self.device)?)?;
         lab.seed = self.seed;
         Ok(lab)
@@ -295,7 +323,8 @@ impl Prompts {
         if let Some(path) = &self.file {
             let text = checkpoint::read_text(path)?;
             let mut task = task::read_jsonl(&path.display().to_string(), &text, &lab.vocabulary, bos)?;
-            task.name = path.file_stem().map_or(task.name, |stem| stem.to_string_lossy().into_owned());
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            task.name = self.name.clone().or(stem).unwrap_or(task.name);
             task.examples.truncate(self.n.unwrap_or(usize::MAX));
             task::complete(lab, &mut task)?;
             return Ok(task);

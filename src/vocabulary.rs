@@ -86,7 +86,8 @@ impl Vocabulary {
 
     /// text → token ids, without any special token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoded = self.tokenizer()?.encode(text, false).map_err(|e| unreadable(text, &e))?;
+        let tokenizer = self.tokenizer()?;
+        let encoded = tokenizer.encode(text, false).map_err(|e| unknown_word(tokenizer, text, &e))?;
         Ok(encoded.get_ids().to_vec())
     }
 
@@ -163,6 +164,32 @@ impl Vocabulary {
             _ => None,
         }
     }
+}
+
+/// A closed vocabulary meets a word it does not have: which, and what is near.
+fn unknown_word(tokenizer: &Tokenizer, text: &str, cause: &tokenizers::Error) -> Error {
+    let Some(word) = text.split_whitespace().find(|word| tokenizer.encode(*word, false).is_err()) else {
+        return unreadable(text, cause);
+    };
+    let words = tokenizer.get_vocab(false);
+    let mut near: Vec<(f64, &String)> = words
+        .keys()
+        .map(|known| (strsim::jaro_winkler(word, known), known))
+        .filter(|(s, _)| *s > 0.8)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    let near: Vec<String> = near.iter().take(4).map(|(_, known)| format!("{known:?}")).collect();
+    let hint = match near.as_slice() {
+        [] => {
+            "words and punctuation are separated by spaces; the vocabulary is in the model's tokenizer.json"
+                .to_owned()
+        }
+        near => format!("did you mean {}? words and punctuation are separated by spaces", near.join(", ")),
+    };
+    Error::input(
+        format!("the model does not know the word {word:?}: its vocabulary has {} words", words.len()),
+        hint,
+    )
 }
 
 fn unreadable(text: &str, cause: &tokenizers::Error) -> Error {

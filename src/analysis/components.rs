@@ -56,8 +56,8 @@ struct Measured {
 enum Against {
     /// Its value on the corrupt prompt.
     Corrupt,
-    /// Its mean over prompts: how many, and whether they were given.
-    Mean { sequences: usize, given: bool },
+    /// Its mean over prompts: how many, whether they were given, and whether each position has its own mean.
+    Mean { sequences: usize, given: bool, by_position: bool },
 }
 
 impl Analysis for Components {
@@ -81,8 +81,11 @@ impl Components {
             (None, Against::Corrupt)
         } else {
             let sequences = means::sequences(lab, task, self.reference.as_deref(), self.sequences)?;
+            let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
             let (count, given) = (sequences.len(), self.reference.is_some());
-            (Some(means::over(lab, &sequences)?), Against::Mean { sequences: count, given })
+            let by_position = means::by_position(&sequences, longest);
+            let means = means::over(lab, &sequences, longest)?;
+            (Some(means), Against::Mean { sequences: count, given, by_position })
         };
         let empty = vec![vec![0.0; n]; components.len()];
         let mut all = Measured { direct: empty.clone(), swapped: empty.clone(), total: empty, against };
@@ -111,7 +114,9 @@ impl Components {
                 }
                 Some(means) => {
                     let reach = Reach::everywhere(model, base.logits.dim(1)?, &read);
-                    (Other::Means(means::repeat(means, batch.len())?), reach, vec![0; batch.len()])
+                    let means = means::repeat(means, batch.len(), base.logits.dim(1)?)?;
+                    let pooled = means.get(Site::Embed)?.dim(1)? == 1;
+                    (Other::Means(means), reach, if pooled { vec![0; batch.len()] } else { read.clone() })
                 }
             };
             let direct = readout.direct(model, components, &base.kept, &read)?;
@@ -150,7 +155,7 @@ impl Components {
 enum Other {
     /// Another run on the same batch: `[batch, pos, …]`.
     Run(Activations),
-    /// Means `[batch, 1, …]`, for every position.
+    /// Means `[batch, pos, …]`, or `[batch, 1, …]` for every position.
     Means(Activations),
 }
 

@@ -66,6 +66,22 @@ pub fn locate(model: &str) -> Result<Directory> {
     ))
 }
 
+/// A model's word as it is understood from any folder: a directory's absolute path, a bundled name as it is.
+pub fn absolute(model: &str) -> String {
+    let is_bundled = |name: &str| bundled().iter().any(|bundled| bundled.name == name);
+    let (base, step) = match model.rsplit_once("@step") {
+        Some((base, step)) if !Path::new(model).is_dir() => (base, Some(step)),
+        _ => (model, None),
+    };
+    match fs::canonicalize(base) {
+        Ok(path) if !is_bundled(base) => {
+            let step = step.map(|step| format!("@step{step}")).unwrap_or_default();
+            format!("{}{step}", path.display())
+        }
+        _ => model.to_owned(),
+    }
+}
+
 fn whole(model: &str) -> Result<Option<Directory>> {
     if let Some(bundled) = bundled().into_iter().find(|bundled| bundled.name == model) {
         return Directory::open(bundled.path).map(Some);

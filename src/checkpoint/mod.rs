@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use serde_json::{Map, Value};
 
-pub use bundled::{Bundled, bundled, locate};
+pub use bundled::{Bundled, absolute, bundled, locate};
 pub use keys::Keys;
 pub use tensors::Tensors;
 

@@ -9,6 +9,7 @@ use crate::output::{Folder, Place};
 use crate::report;
 use crate::study::{Outcome, Step, Study};
 use crate::table::{self, Format};
+use crate::task::Task;
 
 /// What every single method is given.
 #[derive(Debug, Args)]
@@ -53,7 +54,7 @@ methods! {
     #[command(after_help = "Examples:
   glassbox predict --prompt 'When Mary and John went to the store , John gave a drink to'
   glassbox predict --task ioi --n 8 --table decisions
-  glassbox predict --prompt 'the capital of France is' --gains gains.json --format json")]
+  glassbox predict --task capital --n 4 --gains gains.json --format json")]
     Predict = "predict";
 
     /// What the model would say if it stopped at each layer (logit lens)
@@ -77,7 +78,7 @@ methods! {
   glassbox patch --task ioi
   glassbox patch --task ioi --table resid_by_pos
   glassbox patch --task ioi 'sites=[\"z\"]' direction=noise --metric kl
-  glassbox patch --prompt 'A B C A' --corrupt 'A B C D' --answer B --wrong C")]
+  glassbox patch --prompt 'the capital of France is' --corrupt 'the capital of Italy is' --answer Paris --wrong Rome")]
     Patch = "patch";
 
     /// Score every head on repeated random tokens: previous-token, duplicate-token, induction, BOS, entropy
@@ -97,6 +98,7 @@ impl Common {
                 "add `--out DIR`, or choose csv or json",
             ));
         }
+        self.prompts.check()?;
         let threads = self.model.threads()?;
         let mut study = Study { steps: vec![Step::named(analysis)], ..self.model.study() };
         self.prompts.fill(&mut study);
@@ -112,7 +114,9 @@ impl Common {
         };
         let folder = if self.folder.out.is_some() { Some(Folder::create(&place)?) } else { None };
         let lab = self.model.open(&study)?;
-        let task = study.task(&lab)?;
+        // head scores come from random tokens: a model that knows none of the default task's words has them too
+        let none = analysis == "heads" && self.prompts.is_default();
+        let task = if none { Task::default() } else { study.task(&lab)? };
         task.notes.iter().for_each(|note| self.model.say(note));
         let outcomes = match folder {
             None => study.run(&lab, &task)?,

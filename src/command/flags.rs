@@ -17,7 +17,7 @@ use crate::table::Format;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelFlags {
-    /// A bundled name (textbook, textbook-wild, textbook@step1200) or a directory in Hugging Face layout
+    /// A bundled name (textbook, textbook-wild, textbook@step500) or a directory in Hugging Face layout
     #[arg(long, default_value = "textbook")]
     pub model: String,
     /// Where to compute: auto or cpu
@@ -141,6 +141,10 @@ impl ModelFlags {
             if threads == 0 {
                 return Err(Error::usage("`--threads 0` leaves nobody to do the work", "write 1 or more"));
             }
+            if threads > 1024 {
+                let message = format!("`--threads {threads}` is more than any machine has");
+                return Err(Error::usage(message, "leave it out to use every core"));
+            }
             // A second call in one process keeps the first pool, which is what a test wants.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }
@@ -185,6 +189,39 @@ impl PromptFlags {
         study == untouched && self.task.is_none()
     }
 
+    /// Refuses flags that would be ignored.
+    pub(super) fn check(&self) -> Result<()> {
+        let one = self.prompt.is_some() || !self.tokens.is_empty();
+        let answers = [
+            (!self.answer.is_empty(), "--answer"),
+            (!self.wrong.is_empty(), "--wrong"),
+            (!self.answer_id.is_empty(), "--answer-id"),
+            (!self.wrong_id.is_empty(), "--wrong-id"),
+        ];
+        if let (false, Some((_, flag))) = (one, answers.into_iter().find(|(given, _)| *given)) {
+            return Err(Error::usage(
+                format!("`{flag}` belongs to one prompt, and there is none"),
+                "give `--prompt` or `--tokens`; files and tasks bring their own answers",
+            ));
+        }
+        if self.corruption.is_some() && (one || self.prompts.is_some()) {
+            return Err(Error::usage("`--corruption` belongs to `--task ioi`", "leave it out"));
+        }
+        if self.n.is_some() && one {
+            return Err(Error::usage(
+                "`--n` belongs to a task or a file, and there is one prompt",
+                "leave it out",
+            ));
+        }
+        if self.bos == "yes" && !self.tokens.is_empty() {
+            return Err(Error::usage(
+                "token ids are taken as they are",
+                "put the BOS id first in `--tokens` yourself",
+            ));
+        }
+        Ok(())
+    }
+
     /// Writes these prompts into a study; without any, `ioi`.
     pub(super) fn fill(&self, study: &mut Study) {
         let none = self.prompt.is_none() && self.prompts.is_none() && self.tokens.is_empty();
@@ -198,6 +235,7 @@ impl PromptFlags {
             n: self.n,
             corruption: self.corruption.clone(),
             file: self.prompts.clone(),
+            name: None,
             prompt: self.prompt.clone(),
             corrupt: self.corrupt.clone(),
             answer: self.answer.clone(),

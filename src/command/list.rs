@@ -72,7 +72,7 @@ impl List {
         match self.what {
             What::Sites => Rows::of("sites", &sites()),
             What::Families => {
-                let all = FAMILIES.iter().map(|f| named(f.name, &f.model_types.join(", ")));
+                let all = FAMILIES.iter().map(|f| named(f.name, f.about));
                 Rows::of("families", &all.collect::<Vec<_>>())
             }
             What::Analyses => {

@@ -48,6 +48,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn run(self) -> Result<()> {
+        self.prompts.check()?;
         output::check_file(&self.out, self.force)?;
         let mut study = Study { steps: Vec::new(), ..self.model.study() };
         self.prompts.fill(&mut study);
@@ -57,7 +58,12 @@ impl Record {
         let sites = recording::sites(&lab.model, &self.sites)?;
         let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
         let bytes = recording::memory(&lab.model, &sites, task.examples.len(), longest);
-        self.model.say(&format!("{} sites, {} MB", sites.len(), bytes.div_ceil(1 << 20)));
+        self.model.say(&format!(
+            "{} site(s) of {} prompt(s): {} MB",
+            sites.len(),
+            task.examples.len(),
+            bytes.div_ceil(1 << 20)
+        ));
         let tensors = match self.grad {
             None => recording::record(&lab, &task, self.side, &sites)?,
             Some(metric) => recording::gradients(&lab, &task, self.side, metric, &sites)?,

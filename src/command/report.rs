@@ -34,6 +34,7 @@ const IOI: &str = include_str!("../../probes/ioi.toml");
 
 impl Report {
     pub(super) fn run(self) -> Result<()> {
+        self.prompts.check()?;
         let mut study = if self.prompts.is_default() {
             let bundled = Study::parse(IOI, "probes/ioi.toml", None)?;
             Study { task: bundled.task, title: bundled.title, steps: bundled.steps, ..self.model.study() }

@@ -48,7 +48,7 @@ pub fn write(run: &Run, folder: &mut Folder) -> Result<()> {
     let page = sections::page(&story);
     folder.write("index.html", html(&page)?.as_bytes())?;
     folder.write("report.md", markdown(&page).as_bytes())?;
-    rerun(run.study, folder)
+    rerun(run, folder)
 }
 
 /// Name, caption, SVG and PNG of a picture.
@@ -115,8 +115,10 @@ fn filled(caption: &str, story: &Story) -> String {
 }
 
 /// `study.toml` and the files it names, so that the folder alone reruns the study.
-fn rerun(study: &Study, folder: &mut Folder) -> Result<()> {
-    let mut own = study.clone();
+fn rerun(run: &Run, folder: &mut Folder) -> Result<()> {
+    let mut own = run.study.clone();
+    own.model = checkpoint::absolute(&own.model);
+    own.task.name = own.task.file.is_some().then(|| run.task.name.clone());
     let files = [
         (&mut own.task.file, "prompts.jsonl"),
         (&mut own.reference, "reference.jsonl"),

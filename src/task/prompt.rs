@@ -111,6 +111,8 @@ pub fn complete(lab: &Lab, task: &mut Task) -> Result<()> {
     task.fits(&lab.model)?;
     let open = |example: &Example| example.answers.is_empty() || example.wrong.is_empty();
     let (mut answered, mut opposed) = (Vec::new(), Vec::new());
+    // whether the answer is the first choice, so that the next one is the runner-up
+    let mut leads = true;
     for batch in task.batches(task.fitting(lab, 0)) {
         let batch: Vec<usize> = batch.into_iter().filter(|&i| open(&task.examples[i])).collect();
         if batch.is_empty() {
@@ -134,6 +136,7 @@ pub fn complete(lab: &Lab, task: &mut Task) -> Result<()> {
                 let Some(next) = order.iter().copied().find(|id| !example.answers.contains(id)) else {
                     continue;
                 };
+                leads &= order.first().is_some_and(|first| example.answers.contains(first));
                 example.wrong.push(next);
                 opposed.push(said(next));
             }
@@ -141,7 +144,7 @@ pub fn complete(lab: &Lab, task: &mut Task) -> Result<()> {
     }
     for (chosen, role, what) in [
         (answered, "answer", "the model's first choice"),
-        (opposed, "wrong", "the most probable other token,"),
+        (opposed, "wrong", if leads { "the runner-up" } else { "the most probable other token" }),
     ] {
         match &chosen[..] {
             [] => {}

@@ -349,6 +349,47 @@ fn mean_ablation_sets_a_component_to_its_mean_over_the_reference() {
     }
 }
 
+/// References as long as the prompts: each position has its own mean, so that a position embedding, equal in all
+/// prompts, has no effect at all.
+#[test]
+fn mean_ablation_is_position_by_position_where_it_can_be() {
+    for lab in styles() {
+        let mut task = pairs();
+        task.examples.iter_mut().for_each(|example| example.corrupt = None);
+        let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap();
+        let reference: Vec<Vec<u32>> =
+            (0..3).map(|k| (0..longest as u32 + k).map(|i| (5 * i + 7 * k) % 24).collect()).collect();
+        let analysis = Components { reference: Some(reference.clone()), ..Components::default() };
+        let findings = analysis.run(&lab, &task).unwrap();
+        let sites = [("m0", Site::Block(0, At::MlpOut), None), ("a1.h2", Site::Block(1, At::Z), Some(2))];
+        for (name, site, head) in sites {
+            let row = table(&findings, "components").only("component", name).unwrap();
+            let mut total = 0.0;
+            for (i, example) in task.examples.iter().enumerate() {
+                let pos = example.clean.len();
+                let runs: Vec<Tensor> = reference
+                    .iter()
+                    .map(|r| recorded(&lab, r).get(site).unwrap().narrow(1, 0, pos).unwrap())
+                    .collect();
+                let mut mean = Tensor::cat(&runs, 0).unwrap().mean(0).unwrap(); // [pos, …]
+                let mut slice = Slice::whole(site);
+                if let Some(head) = head {
+                    mean = mean.narrow(1, head, 1).unwrap();
+                    slice = slice.head(head);
+                }
+                let edit = vec![Edit { at: slice, op: Op::Set(mean.contiguous().unwrap()) }];
+                total += naive(&lab, &task, i, &example.clean, Vec::new(), Metric::LogitDiff)
+                    - naive(&lab, &task, i, &example.clean, edit, Metric::LogitDiff);
+            }
+            close(numbers(&row, "total")[0], total / task.examples.len() as f64);
+        }
+        if lab.model.pos_embed.is_some() {
+            let row = table(&findings, "components").only("component", "pos_embed").unwrap();
+            close(numbers(&row, "total")[0], 0.0);
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_measured_is_refused_with_the_numbers() {
     let lab = lab(Config::tiny(), 3);

@@ -186,7 +186,7 @@ fn one_prompt_without_a_corrupt_twin_makes_a_report() {
     bench.ok(&["report", "--quiet", "--prompt", PROMPT, "--out", "one"]);
     let page = fs::read_to_string(bench.path("one/index.html")).unwrap();
     assert!(page.contains("--corrupt"), "the page says how to get the patching sections");
-    assert!(page.contains("runner-up"), "the page says what the answer is compared with");
+    assert!(page.contains("the runner-up"), "the page says what the answer is compared with");
     assert!(bench.path("one/tables/components.csv").is_file());
     assert!(!bench.path("one/tables/patch_head.csv").exists());
     let lines = |tokens: &str| {
@@ -271,6 +271,83 @@ fn every_help_has_examples() {
     {
         assert!(bench.ok(&[verb, "--help"]).contains("Examples:"), "{verb}");
     }
+}
+
+/// The examples of every `--help` run as they stand, but for those that name files of the reader's own.
+#[cfg(unix)]
+#[test]
+fn examples_in_help_run() {
+    let bench = Bench::new();
+    bench.file("gains.json", r#"{"default": {"gain": 1, "cost": 0}}"#);
+    let mut ran = 0;
+    for verb in ["predict", "lens", "attribution", "patch", "heads", "record", "list"] {
+        let help = bench.ok(&[verb, "--help"]);
+        let examples = help.split_once("Examples:").unwrap().1;
+        for line in examples.lines().map(str::trim).filter(|line| line.starts_with("glassbox")) {
+            if line.contains("path/to") {
+                continue;
+            }
+            let line = line.replacen("glassbox", env!("CARGO_BIN_EXE_glassbox"), 1);
+            let output =
+                Command::new("sh").args(["-c", &line]).current_dir(bench.folder.path()).output().unwrap();
+            assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            ran += 1;
+        }
+    }
+    assert!(ran >= 15, "{ran}");
+}
+
+#[test]
+fn prompts_of_several_lengths_are_recorded_in_one_file() {
+    let bench = Bench::new();
+    let lines = "{\"id\": \"long\", \"clean\": \"the capital of France is\"}\n{\"id\": \"short\", \"clean\": \"the capital\"}\n";
+    let file = bench.file("two.jsonl", lines);
+    let both = ["record", "--quiet", "--sites", "hook_embed", "blocks.0.attn.hook_pattern", "-o"];
+    bench.ok(&[&both[..], &["both.safetensors", "--prompts", &file]].concat());
+    bench.ok(&[&both[..], &["one.safetensors", "--prompt", "the capital"]].concat());
+    let read =
+        |name: &str| candle_core::safetensors::load(bench.path(name), &candle_core::Device::Cpu).unwrap();
+    let (both, one) = (read("both.safetensors"), read("one.safetensors"));
+    let x = both["blocks.0.attn.hook_pattern"].narrow(0, 1, 1).unwrap(); // the second line, in its own order
+    let (kept, filled) = (x.narrow(2, 0, 3).unwrap().narrow(3, 0, 3).unwrap(), x.narrow(2, 3, 3).unwrap());
+    let numbers = |x: &candle_core::Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(numbers(&kept), numbers(&one["blocks.0.attn.hook_pattern"]));
+    assert!(numbers(&filled).iter().all(|&x| x == 0.0));
+}
+
+/// The folder knows where its model lies and what its prompts were called.
+#[test]
+fn a_report_reruns_from_another_folder() {
+    let bench = Bench::new();
+    let file = bench.file(
+        "named.jsonl",
+        "{\"clean\": [1, 2, 3], \"corrupt\": [1, 4, 3], \"answers\": [5], \"wrong\": [6]}\n",
+    );
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny");
+    let mut report = Command::new(env!("CARGO_BIN_EXE_glassbox"));
+    report.args(["report", "--quiet", "--model", "gpt2", "--prompts", &file, "--out"]).arg(bench.path("one"));
+    let output = report.current_dir(tiny).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    bench.ok(&["run", "one/study.toml", "--quiet", "--out", "two"]);
+    assert_eq!(bench.files("one"), bench.files("two"));
+}
+
+#[test]
+fn flags_that_would_be_ignored_are_refused() {
+    let bench = Bench::new();
+    for arguments in [
+        vec!["predict", "--task", "ioi", "--answer", "John"],
+        vec!["predict", "--prompt", PROMPT, "--corruption", "abc"],
+        vec!["predict", "--prompt", PROMPT, "--heads", "1.1"],
+        vec!["predict", "--prompt", PROMPT, "--reference", "missing.jsonl"],
+        vec!["predict", "--tokens", "0,8", "--bos", "yes"],
+        vec!["predict", "--task", "ioi", "--n", "100000000"],
+        vec!["predict", "--threads", "100000"],
+    ] {
+        bench.refused(2, &arguments);
+    }
+    let said = bench.refused(1, &["predict", "--prompt", "When Zorblax went"]);
+    assert!(said.contains("\"Zorblax\""), "{said}");
 }
 
 #[test]

@@ -169,3 +169,15 @@ fn prompts_that_make_no_sense_are_refused() {
     let with_bos = Prompt { bos: Bos::Yes, ..the }.task(&lab).unwrap();
     assert_eq!((with_bos.examples[0].clean[0], with_bos.bos), (319, true));
 }
+
+#[test]
+fn an_answer_spelt_twice_counts_once() {
+    let lab = Lab::open("textbook", candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    let line =
+        r#"{"clean": "the capital of France is", "answers": ["Paris", " Paris"], "wrong": ["Rome", "Rome"]}"#;
+    let task = read_jsonl("pairs", line, &lab.vocabulary, Bos::Auto).unwrap();
+    assert_eq!((task.examples[0].answers.len(), task.examples[0].wrong.len()), (1, 1));
+    let mut twice = task.clone();
+    twice.examples[0].answers.push(task.examples[0].answers[0]);
+    assert!(twice.check().unwrap_err().to_string().contains("twice"));
+}

@@ -1,4 +1,5 @@
-//! What a component writes on average: its mean over all positions of reference prompts.
+//! What a component writes on average over reference prompts: position by position where every reference is as long as
+//! the prompt, so that what a position alone says is kept; else over all positions.
 
 use std::collections::BTreeMap;
 
@@ -51,9 +52,16 @@ pub(super) fn sequences(
     Ok((0..count).map(|_| one()).collect())
 }
 
-/// The mean of every component's activation over all positions of these prompts: `[1, 1, …]` by site.
-pub(super) fn over(lab: &Lab, sequences: &[Vec<u32>]) -> Result<Activations> {
+/// Whether means can be taken position by position for prompts up to this length.
+pub(super) fn by_position(sequences: &[Vec<u32>], longest: usize) -> bool {
+    sequences.iter().all(|sequence| sequence.len() >= longest)
+}
+
+/// The mean of every component's activation over these prompts, by site: `[1, longest, …]` position by position, or
+/// `[1, 1, …]` over all positions where a prompt is shorter than `longest`.
+pub(super) fn over(lab: &Lab, sequences: &[Vec<u32>], longest: usize) -> Result<Activations> {
     let model = &lab.model;
+    let positions = by_position(sequences, longest).then_some(longest);
     let wanted = |site| direct_needs(site) && site != Site::FinalScale;
     let mut by_length: BTreeMap<usize, Vec<&[u32]>> = BTreeMap::new();
     for sequence in sequences {
@@ -68,28 +76,33 @@ pub(super) fn over(lab: &Lab, sequences: &[Vec<u32>]) -> Result<Activations> {
             let last = vec![length - 1; batch.len()];
             let (_, kept) = model.read(&model.tokens(batch)?, &last, wanted)?;
             for (site, x) in kept.0 {
-                let sum = x.to_dtype(DType::F64)?.flatten(0, 1)?.sum(0)?;
+                let x = x.to_dtype(DType::F64)?;
+                let sum = match positions {
+                    Some(positions) => x.narrow(1, 0, positions)?.sum(0)?,
+                    None => x.flatten(0, 1)?.sum(0)?.unsqueeze(0)?,
+                };
                 let sum = match sums.remove(&site) {
                     Some(before) => (before + sum)?,
                     None => sum,
                 };
                 sums.insert(site, sum);
             }
-            count += length * batch.len();
+            count += batch.len() * if positions.is_some() { 1 } else { length };
         }
     }
     let mut means = BTreeMap::new();
     for (site, sum) in sums {
         let mean = sum.affine(1.0 / count as f64, 0.0)?.to_dtype(model.dtype())?;
-        means.insert(site, mean.unsqueeze(0)?.unsqueeze(0)?);
+        means.insert(site, mean.unsqueeze(0)?);
     }
     Ok(Activations(means))
 }
 
-/// The same means for every row of a batch: `[batch, 1, …]`.
-pub(super) fn repeat(means: &Activations, batch: usize) -> Result<Activations> {
+/// The same means for every row of a batch of prompts of this length: `[batch, pos, …]` or `[batch, 1, …]`.
+pub(super) fn repeat(means: &Activations, batch: usize, pos: usize) -> Result<Activations> {
     let mut repeated = BTreeMap::new();
     for (&site, mean) in &means.0 {
+        let mean = if mean.dim(1)? > pos { mean.narrow(1, 0, pos)? } else { mean.clone() };
         let mut shape = mean.dims().to_vec();
         shape[0] = batch;
         repeated.insert(site, mean.broadcast_as(shape)?.contiguous()?);

@@ -94,9 +94,22 @@ pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measure
     Findings { tables, notes: notes(measured), ..Findings::default() }
 }
 
-/// The roles that the model's own description gives a component on this task.
+/// The roles that the model's own description gives a component on this task; on a task it does not know, its roles on
+/// all tasks, each with the task's name.
 fn role(lab: &Lab, task: &str, component: Component) -> String {
-    let roles = lab.about.circuit.as_ref().and_then(|circuit| circuit.get(task)?.get("roles")?.as_object());
+    let Some(circuit) = lab.about.circuit.as_ref().and_then(serde_json::Value::as_object) else {
+        return String::new();
+    };
+    if circuit.contains_key(task) {
+        return role_on(circuit, task, component);
+    }
+    let each = circuit.keys().map(|task| (task, role_on(circuit, task, component)));
+    let named = each.filter(|(_, role)| !role.is_empty()).map(|(task, role)| format!("{role} ({task})"));
+    named.collect::<Vec<_>>().join(", ")
+}
+
+fn role_on(circuit: &serde_json::Map<String, serde_json::Value>, task: &str, component: Component) -> String {
+    let roles = circuit.get(task).and_then(|task| task.get("roles")?.as_object());
     let holds = |members: &serde_json::Value| {
         let mut names = members.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
         names.any(|name| name.parse::<Component>().is_ok_and(|named| named == component))
@@ -115,9 +128,9 @@ fn role(lab: &Lab, task: &str, component: Component) -> String {
 fn remark(direct: f64, swapped: f64, total: f64, largest: f64) -> &'static str {
     let alone = |a: f64, b: f64| a.abs() >= NOTABLE * largest && largest > 0.0 && b.abs() < MISSING * a.abs();
     if alone(total, swapped) {
-        "indirect only: works through later components"
+        "indirect: works mostly through later components"
     } else if alone(swapped, total) {
-        "direct only: compensated or overwritten elsewhere"
+        "direct: compensated or overwritten elsewhere"
     } else if alone(direct, swapped) {
         "constant: writes the same on the reference prompts"
     } else {
@@ -131,11 +144,12 @@ fn notes(measured: &Measured) -> Vec<String> {
                              corrupt prompt (heads at z, at all positions); total = clean logit difference − logit \
                              difference after the swap (noising)"
             .to_owned(),
-        Against::Mean { sequences, given } => {
+        Against::Mean { sequences, given, by_position } => {
+            let over = if by_position { "at each position over" } else { "over all positions of" };
             let source = if given { "reference prompts" } else { "random sequences over the vocabulary" };
             format!(
                 "without corrupt prompts, direct is the attribution itself, and total the loss of logit difference \
-                 when the component is set to its mean over all positions of {sequences} {source}"
+                 when the component is set to its mean {over} {sequences} {source}"
             )
         }
     };

@@ -42,6 +42,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (y_names, ys) = categories(rows, y)?;
     let (facets, panel_of) = facets(rows, view)?;
     let (lo, hi) = (optional_numbers(rows, &view.lo)?, optional_numbers(rows, &view.hi)?);
+    let largest = values.iter().flatten().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs()));
     let written = optional_texts(rows, &view.text.clone().or_else(|| view.label.clone()))?;
     let named = top_cells(&values, view.top);
 
@@ -66,7 +67,9 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             _ => String::new(),
         };
         let interval = lo[i].zip(hi[i]);
-        let outlined = interval.is_some_and(|(lo, hi)| lo > 0.0 || hi < 0.0);
+        // an effect that reads as 0 is not set off, however narrow its interval
+        let visible = number.abs() >= 0.005 * largest;
+        let outlined = visible && interval.is_some_and(|(lo, hi)| lo > 0.0 || hi < 0.0);
         let range = interval
             .map_or_else(String::new, |(lo, hi)| format!(" [{}, {}]", ticks::number(lo), ticks::number(hi)));
         let tip = format!("{y} {}, {x} {}: {}{range}", y_names[ys[i]], x_names[xs[i]], ticks::number(number));

@@ -13,7 +13,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     if attention.is_some() {
         blocks.push(paragraph(
             "A head moves information from the tokens it attends to. Attention alone is no explanation: a head may attend \
-             to a token and take nothing from it, which is why the heads shown are those that patching found.",
+             to a token and take nothing from it; the heads shown are chosen by their effect.",
             [],
         ));
         blocks.extend(attention);

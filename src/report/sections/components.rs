@@ -1,5 +1,6 @@
 //! Direct and total effect of every component, side by side.
 
+use crate::metric::Metric;
 use crate::report::page::{Block, Inline, Section, Table, Words, say};
 use crate::report::story::{Story, figure, listed, number, paragraph};
 use crate::row::{Column, Rows};
@@ -25,6 +26,12 @@ pub(super) fn section(story: &Story) -> Option<Section> {
             [],
         )
     }];
+    if story.run.study.metric != Metric::LogitDiff {
+        blocks.push(Block::Note(say(
+            "Effects of components are in logits, whatever the metric; `{}` is what patching measures below.",
+            [Inline::Text(story.run.study.metric.to_string())],
+        )));
+    }
     blocks.extend(story.figure("components", "components"));
     if let Some(sentence) = strongest(story) {
         blocks.push(Block::Paragraph(sentence));
