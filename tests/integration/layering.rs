@@ -62,6 +62,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "error",
             "checkpoint",
             "lab",
+            "metric",
             "task",
             "row",
             "patterns",
