@@ -104,7 +104,7 @@ fn role(lab: &Lab, task: &str, component: Component) -> String {
         return role_on(circuit, task, component);
     }
     let each = circuit.keys().map(|task| (task, role_on(circuit, task, component)));
-    let named = each.filter(|(_, role)| !role.is_empty()).map(|(task, role)| format!("{role} ({task})"));
+    let named = each.filter(|(_, role)| !role.is_empty()).map(|(task, role)| format!("{role} on {task}"));
     named.collect::<Vec<_>>().join(", ")
 }
 

@@ -100,11 +100,27 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     Ok(scene)
 }
 
+/// Points that lie on each other share one name: "a0.h1, a1.h1, m0".
+fn together(names: &[(String, [f64; 2])]) -> Vec<(String, [f64; 2])> {
+    let mut groups: Vec<(String, [f64; 2])> = Vec::new();
+    for (name, [x, y]) in names {
+        let near = |at: &[f64; 2]| (at[0] - x).abs() < 3.0 * RADIUS && (at[1] - y).abs() < 3.0 * RADIUS;
+        match groups.iter_mut().find(|(_, at)| near(at)) {
+            Some((group, _)) => {
+                group.push_str(", ");
+                group.push_str(name);
+            }
+            None => groups.push((name.clone(), [*x, *y])),
+        }
+    }
+    groups
+}
+
 /// Writes names beside their points where they cover nothing `taken` nor each other, with a thin line when moved away;
 /// a name that finds no place is left out.
 fn write_names(scene: &mut Scene, frame: Frame, names: &[(String, [f64; 2])], mut taken: Vec<Frame>) {
     let size = TICK - 0.5;
-    for (name, [x, y]) in names {
+    for (name, [x, y]) in &together(names) {
         let (w, h) = (font::width(name, size, false), size * 0.95);
         let mut spots = Vec::new();
         for far in [0.0, 6.0, 12.0, 20.0, 30.0] {
