@@ -189,16 +189,14 @@ impl Study {
             found.parameters.insert(parameter.to_owned(), value);
             return Ok(study);
         }
-        let place = match key.strip_prefix("task.") {
-            None => table.insert(key.to_owned(), value),
-            Some(key) => match table.get_mut("task") {
-                Some(toml::Value::Table(task)) => task.insert(key.to_owned(), value),
-                _ => {
-                    table.insert("task".to_owned(), toml::Table::from_iter([(key.to_owned(), value)]).into())
-                }
+        let (part, key) = match key.strip_prefix("task.") {
+            None => (&mut table, key),
+            Some(key) => match table.entry("task").or_insert_with(|| toml::Table::new().into()) {
+                toml::Value::Table(task) => (task, key),
+                _ => return Err(Error::usage("`task` is no table", "write `task.n=32`")),
             },
         };
-        drop(place);
+        part.insert(key.to_owned(), value);
         let text = toml::to_string(&table)
             .map_err(|e| Error::usage(format!("`{assignment}` cannot be written: {e}"), "check the value"))?;
         Study::parse(&text, assignment, None)
