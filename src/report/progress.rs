@@ -67,8 +67,12 @@ pub fn run(study: &Study, lab: &Lab, task: &Task, folder: &mut Folder) -> Result
         let all = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
         first.findings.tensors = all.into_iter().collect();
     }
-    folder.remove(PROGRESS)?;
     Ok(outcomes)
+}
+
+/// The run is whole: nothing is left to resume.
+pub(super) fn done(folder: &mut Folder) -> Result<()> {
+    folder.remove(PROGRESS)
 }
 
 fn read(bytes: &[u8], study: &str, model: &str) -> Result<Done> {
@@ -87,7 +91,8 @@ fn read(bytes: &[u8], study: &str, model: &str) -> Result<Done> {
     Ok(done)
 }
 
-fn interrupted(folder: &mut Folder, steps: usize, of: usize) -> Result<Error> {
+/// Keeps what is finished, and says so.
+pub(super) fn interrupted(folder: &mut Folder, steps: usize, of: usize) -> Result<Error> {
     folder.keep_partial()?;
     let kept = format!("; {steps} of {of} steps are done and kept: --resume goes on from there");
     Ok(Error::Interrupted { kept })

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::story::{Picture, Run, Story};
-use super::{derive, html, markdown, sections};
+use super::{derive, html, markdown, progress, sections};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::figure::{self, PRINT, View};
@@ -26,6 +26,15 @@ struct Views {
 
 /// Writes everything but the manifest, and what [`run`](super::run) wrote, into the folder.
 pub fn write(run: &Run, folder: &mut Folder) -> Result<()> {
+    match all(run, folder) {
+        Err(Error::Interrupted { .. }) => {
+            Err(progress::interrupted(folder, run.outcomes.len(), run.outcomes.len())?)
+        }
+        other => other.and_then(|()| progress::done(folder)),
+    }
+}
+
+fn all(run: &Run, folder: &mut Folder) -> Result<()> {
     let mut tables = BTreeMap::new();
     for outcome in run.outcomes {
         for rows in &outcome.findings.tables {
