@@ -78,7 +78,7 @@ methods! {
   glassbox patch --task ioi
   glassbox patch --task ioi --table resid_by_pos
   glassbox patch --task ioi 'sites=[\"z\"]' direction=noise --metric kl
-  glassbox patch --prompt 'the capital of France is' --corrupt 'the capital of Italy is' --answer Paris --wrong Rome")]
+  glassbox patch --prompt 'The capital of France is' --corrupt 'The capital of Italy is' --answer Paris --wrong Rome")]
     Patch = "patch";
 
     /// Score every head on repeated random tokens: previous-token, duplicate-token, induction, BOS, entropy
