@@ -10,7 +10,7 @@ mod prompts;
 mod summary;
 mod total;
 
-use super::page::{Page, Section};
+use super::page::{Inline, Page, Section, Words};
 use super::story::Story;
 
 type Write = fn(&Story) -> Option<Section>;
@@ -27,12 +27,16 @@ const SECTIONS: &[Write] = &[
     caveats::section,
 ];
 
+/// What stands under the title: a sentence or two from everyone who has a finding to tell, in order.
+const LEADS: &[fn(&Story) -> Option<Words>] = &[summary::lead];
+
 /// The page of a run.
 pub(super) fn page(story: &Story) -> Page {
+    let leads: Vec<Words> = LEADS.iter().filter_map(|lead| lead(story)).collect();
     Page {
         kicker: "glassbox report".to_owned(),
         title: summary::title(story),
-        lead: summary::lead(story),
+        lead: leads.join(&Inline::Text(" ".to_owned())),
         sections: SECTIONS.iter().filter_map(|write| write(story)).collect(),
         provenance: summary::provenance(story),
     }

@@ -13,7 +13,11 @@ pub(super) fn title(story: &Story) -> String {
 }
 
 /// How well the model does it, and which components carry it.
-pub(super) fn lead(story: &Story) -> Words {
+pub(super) fn lead(story: &Story) -> Option<Words> {
+    Some(summary(story))
+}
+
+fn summary(story: &Story) -> Words {
     let mut words = behaviour(story);
     let components = story.components();
     let top: Vec<_> =
