@@ -118,39 +118,43 @@ fn in_batches(
     sites.iter().try_for_each(|&site| lab.model.check_site(site))?;
     let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
     // a backward pass holds about three times what a forward pass does
-    let batches = task.batches((task.fitting(lab, lab.model.config.d_vocab) / 3).max(1));
+    let most = (task.fitting(lab, lab.model.config.d_vocab) / 3).max(1);
+    let all: Vec<usize> = (0..task.examples.len()).collect();
     let mut parts: BTreeMap<Site, Vec<Tensor>> = BTreeMap::new();
     lab.progress.begin("record", task.examples.len() as u64);
-    for batch in &batches {
+    for batch in all.chunks(most) {
         lab.check()?;
+        let lengths: Vec<usize> = batch.iter().map(|&i| task.examples[i].clean.len()).collect();
         for (site, x) in run(batch)?.0 {
-            parts.entry(site).or_default().push(filled_up(site, x.to_dtype(DType::F32)?.detach(), longest)?);
+            let x = x.to_dtype(DType::F32)?.detach();
+            parts.entry(site).or_default().push(filled_up(site, &x, &lengths, longest)?);
         }
         lab.progress.advance(batch.len() as u64);
     }
     lab.progress.end();
-    // batches are by length: back to the order of the examples
-    let mut order: Vec<(usize, u32)> = batches.concat().into_iter().zip(0..).collect();
-    order.sort_unstable();
-    let order: Vec<u32> = order.into_iter().map(|(_, row)| row).collect();
     let join = |(site, parts): (Site, Vec<Tensor>)| match &parts[..] {
         [one] => Ok((site.to_string(), one.contiguous()?)),
-        _ => {
-            let rows = Tensor::new(order.as_slice(), lab.model.device())?;
-            Ok((site.to_string(), Tensor::cat(&parts, 0)?.index_select(&rows, 0)?))
-        }
+        _ => Ok((site.to_string(), Tensor::cat(&parts, 0)?)),
     };
     parts.into_iter().map(join).collect()
 }
 
-/// An activation with zeros behind its last position, on every axis that counts positions.
-fn filled_up(site: Site, mut x: Tensor, longest: usize) -> Result<Tensor> {
-    for (d, axis) in site.axes().iter().enumerate() {
-        if matches!(axis, Axis::Pos | Axis::Query | Axis::Key) && x.dim(d)? < longest {
-            x = x.pad_with_zeros(d, 0, longest - x.dim(d)?)?;
-        }
+/// An activation with zeros behind the last position of each row, on every axis that counts positions.
+fn filled_up(site: Site, x: &Tensor, lengths: &[usize], longest: usize) -> Result<Tensor> {
+    if lengths.iter().all(|&length| length == longest) {
+        return Ok(x.clone());
     }
-    Ok(x)
+    let row = |(row, &length): (usize, &usize)| {
+        let mut x = x.narrow(0, row, 1)?;
+        for (d, axis) in site.axes().iter().enumerate() {
+            if matches!(axis, Axis::Pos | Axis::Query | Axis::Key) {
+                x = x.narrow(d, 0, length)?.pad_with_zeros(d, 0, longest - length)?;
+            }
+        }
+        Ok(x)
+    };
+    let rows: Vec<Tensor> = lengths.iter().enumerate().map(row).collect::<Result<_>>()?;
+    Ok(Tensor::cat(&rows, 0)?)
 }
 
 /// What a file of such arrays says about itself, as the text values that safetensors allows: JSON where a list is

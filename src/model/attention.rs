@@ -47,7 +47,8 @@ impl Attention {
         let (q, k) = match &self.rotary {
             None => (q, k),
             Some(rotary) => {
-                let (cos, sin) = rotary.tables(tap.first_pos, pos, x.dtype(), x.device())?;
+                let positions = tap.padding.positions(batch, tap.first_pos, pos, x.device())?;
+                let (cos, sin) = rotary.tables(&positions, x.dtype())?;
                 let q = tap.at(At::RotQ, ops::rotate(&q, &cos, &sin)?)?;
                 (q, tap.at(At::RotK, ops::rotate(&k, &cos, &sin)?)?)
             }
@@ -59,7 +60,8 @@ impl Attention {
         let group = heads / kv_heads;
         let q = q.transpose(1, 2)?.reshape((batch, kv_heads, group * pos, self.d_head))?;
         let scores = ops::matmul(&q, &k.permute((0, 2, 3, 1))?)?.reshape((batch, heads, pos, keys))?;
-        let scores = tap.at(At::Scores, ops::masked(&scores, self.scale, self.causal, tap.first_pos)?)?;
+        let mask = ops::Mask { causal: self.causal, first_query: tap.first_pos, own: tap.padding.ranges() };
+        let scores = tap.at(At::Scores, ops::masked(&scores, self.scale, mask)?)?;
         let pattern = tap.at(At::Pattern, ops::softmax(&scores)?)?; // [batch, head, query, key]
         let pattern = pattern.reshape((batch, kv_heads, group * pos, keys))?;
         let z = ops::matmul(&pattern, &v.transpose(1, 2)?)?; // [batch, kv_head, group·pos, d_head]

@@ -9,6 +9,7 @@ mod block;
 mod linear;
 mod mlp;
 mod norm;
+mod padding;
 mod position;
 mod random;
 mod window;
@@ -20,6 +21,7 @@ pub use block::Block;
 pub use linear::Linear;
 pub use mlp::{Activation, Mlp};
 pub use norm::{Norm, NormKind};
+pub use padding::{Pad, Padding};
 pub use position::{PositionKind, Rotary, RotaryScaling};
 pub(crate) use window::Prefix;
 pub use window::{Base, Stream};
@@ -84,6 +86,7 @@ pub(crate) struct Tap<'a> {
     hook: &'a mut dyn Hook,
     layer: usize,
     first_pos: usize,
+    padding: &'a Padding,
 }
 
 impl Tap<'_> {
@@ -113,6 +116,8 @@ impl Tap<'_> {
 
 impl Transformer {
     /// tokens `[batch, pos]` (u32) → logits `[batch, pos, d_vocab]`.
+    ///
+    /// Rows may be padded ([`Transformer::padded`]): the values of their own columns are those of the row alone.
     pub fn forward(&self, tokens: &Tensor, hook: &mut dyn Hook) -> Result<Tensor> {
         let stream = self.embed(tokens, hook)?;
         let stream = self.run(stream, None, self.config.n_layers, hook)?;
@@ -122,19 +127,24 @@ impl Transformer {
     /// tokens `[batch, pos]` → the stream that enters layer 0.
     pub fn embed(&self, tokens: &Tensor, hook: &mut dyn Hook) -> Result<Stream> {
         let (batch, pos) = tokens.dims2()?;
-        self.check_tokens(tokens, pos)?;
-        let mut tap = Tap { hook, layer: 0, first_pos: 0 };
+        let padding = Padding::of(tokens)?;
+        let tokens = padding.filled(tokens)?;
+        self.check_tokens(&tokens, padding.longest(pos))?;
+        let mut tap = Tap { hook, layer: 0, first_pos: 0, padding: &padding };
         let d_model = self.config.d_model;
         let tokens = self.embed.index_select(&tokens.flatten_all()?, 0)?.reshape((batch, pos, d_model))?;
         let tokens = tap.site(Site::Embed, tokens)?; // [batch, pos, d_model]
         let resid = match &self.pos_embed {
             None => tokens,
             Some(table) => {
-                let positions = table.narrow(0, 0, pos)?.unsqueeze(0)?.broadcast_as(tokens.shape())?;
-                (tokens + tap.site(Site::PosEmbed, positions.contiguous()?)?)?
+                let positions = padding.positions(batch, 0, pos, self.device())?; // [pos] or [batch, pos]
+                let learned =
+                    table.index_select(&positions.flatten_all()?, 0)?.reshape(((), pos, d_model))?;
+                let learned = learned.broadcast_as(tokens.shape())?.contiguous()?;
+                (tokens + tap.site(Site::PosEmbed, learned)?)?
             }
         };
-        Ok(Stream { layer: 0, first_pos: 0, resid })
+        Ok(Stream { layer: 0, first_pos: 0, padding, resid })
     }
 
     /// Runs blocks `from.layer .. until`. A stream that does not begin at position 0 needs the base run that holds the
@@ -146,7 +156,7 @@ impl Transformer {
         until: usize,
         hook: &mut dyn Hook,
     ) -> Result<Stream> {
-        let Stream { layer, first_pos, mut resid } = from;
+        let Stream { layer, first_pos, padding, mut resid } = from;
         if until > self.config.n_layers {
             let (index, size) = (until, self.config.n_layers);
             return Err(Error::OutOfRange { what: "layer", index, size, site: "the pass".into() });
@@ -158,15 +168,16 @@ impl Transformer {
         }
         for layer in layer..until {
             let prefix = Prefix::of(self, base, layer, first_pos, resid.dim(0)?)?;
-            let mut tap = Tap { hook: &mut *hook, layer, first_pos };
+            let mut tap = Tap { hook: &mut *hook, layer, first_pos, padding: &padding };
             resid = self.blocks[layer].forward(resid, prefix, &mut tap)?;
         }
-        Ok(Stream { layer: until.max(layer), first_pos, resid })
+        Ok(Stream { layer: until.max(layer), first_pos, padding, resid })
     }
 
     /// The stream after the last block → logits `[batch, pos, d_vocab]` of the stream's positions.
     pub fn unembed(&self, stream: &Stream, hook: &mut dyn Hook) -> Result<Tensor> {
-        let mut tap = Tap { hook, layer: self.config.n_layers, first_pos: stream.first_pos };
+        let Stream { first_pos, padding, .. } = stream;
+        let mut tap = Tap { hook, layer: self.config.n_layers, first_pos: *first_pos, padding };
         let n = self.ln_final.forward(&stream.resid, &mut tap, Site::FinalScale, Site::FinalNorm)?;
         tap.site(Site::Logits, self.unembed.forward(&n)?)
     }
@@ -229,11 +240,15 @@ impl Transformer {
         if let Some(row) = rows.iter().find(|row| row.len() != pos) {
             return Err(Error::input(
                 format!("prompts of {pos} and {} tokens cannot share a batch", row.len()),
-                "group prompts by length",
+                "group prompts by length, or pad them",
             ));
         }
-        let flat: Vec<u32> = rows.iter().flat_map(|row| row.iter().copied()).collect();
-        Ok(Tensor::from_vec(flat, (rows.len(), pos), self.device())?)
+        self.padded(rows, Pad::Right)
+    }
+
+    /// Token ids of any length → `[batch, pos]` on the model's device, shorter rows filled up on one side.
+    pub fn padded(&self, rows: &[&[u32]], side: Pad) -> Result<Tensor> {
+        side.batch(rows, self.device())
     }
 
     fn every_site(&self) -> impl Iterator<Item = Site> + '_ {

@@ -1,6 +1,6 @@
 //! How a model knows where a token stands.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use crate::error::Result;
 
@@ -55,19 +55,15 @@ impl Rotary {
         plain.map(|freq| self.scaling.apply(freq)).collect()
     }
 
-    /// cos and sin `[count, dims/2]` for positions `first .. first + count`. Angles are computed in f64.
-    pub(super) fn tables(
-        &self,
-        first: usize,
-        count: usize,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<(Tensor, Tensor)> {
+    /// cos and sin `[…, dims/2]` of positions `[…]`. Angles are computed in f64.
+    pub(super) fn tables(&self, positions: &Tensor, dtype: DType) -> Result<(Tensor, Tensor)> {
         let freqs = self.frequencies();
-        let angles = (first..first + count).flat_map(|pos| freqs.iter().map(move |freq| pos as f64 * freq));
+        let at: Vec<u32> = positions.flatten_all()?.to_vec1()?;
+        let angles = at.iter().flat_map(|&pos| freqs.iter().map(move |freq| f64::from(pos) * freq));
         let (cos, sin): (Vec<f64>, Vec<f64>) = angles.map(|a| (a.cos(), a.sin())).unzip();
+        let shape = [positions.dims(), &[freqs.len()]].concat();
         let table = |v: Vec<f64>| -> Result<Tensor> {
-            Ok(Tensor::from_vec(v, (count, freqs.len()), device)?.to_dtype(dtype)?)
+            Ok(Tensor::from_vec(v, shape.as_slice(), positions.device())?.to_dtype(dtype)?)
         };
         Ok((table(cos)?, table(sin)?))
     }

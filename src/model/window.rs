@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{PositionKind, Transformer};
+use super::{Padding, PositionKind, Transformer};
 use crate::error::{Error, Result};
 use crate::record::{Activations, Recorder, at_positions};
 use crate::site::{At, Site};
@@ -12,8 +12,10 @@ use crate::site::{At, Site};
 pub struct Stream {
     /// The block that reads it next; `n_layers` after the last.
     pub layer: usize,
-    /// Prompt position of its first position.
+    /// Column of the batch, which is the prompt position unless rows are padded, of its first position.
     pub first_pos: usize,
+    /// Which columns of the batch hold a row's own tokens.
+    pub padding: Padding,
     /// `[batch, pos - first_pos, d_model]`.
     pub resid: Tensor,
 }
@@ -33,7 +35,12 @@ impl Stream {
             })
         };
         let inside: Vec<usize> = positions.iter().map(inside).collect::<Result<_>>()?;
-        Ok(Stream { resid: at_positions(&self.resid, &inside)?.unsqueeze(1)?, ..*self })
+        let own = |row| self.padding.own(row, self.first_pos + pos);
+        if let Some((row, p)) = positions.iter().enumerate().find(|&(row, p)| !own(row).contains(p)) {
+            let message = format!("column {p} of row {row} is padding: there is nothing to read");
+            return Err(Error::input(message, format!("its own tokens are in columns {:?}", own(row))));
+        }
+        Ok(Stream { resid: at_positions(&self.resid, &inside)?.unsqueeze(1)?, ..self.clone() })
     }
 }
 
@@ -44,6 +51,8 @@ pub struct Base {
     pub kept: Activations,
     /// Logits of the run `[batch, pos, d_vocab]`.
     pub logits: Tensor,
+    /// Which columns of the run hold a row's own tokens.
+    pub padding: Padding,
 }
 
 impl Base {
@@ -59,7 +68,7 @@ impl Base {
     /// Runs tokens `[batch, pos]` and keeps what windows need, and the sites `also` says yes to.
     pub fn record(model: &Transformer, tokens: &Tensor, also: impl Fn(Site) -> bool) -> Result<Base> {
         let (logits, kept) = model.record(tokens, |site| Base::needs(model, site) || also(site))?;
-        Ok(Base { kept, logits })
+        Ok(Base { kept, logits, padding: Padding::of(tokens)? })
     }
 
     /// The stream that entered `layer`, from `first_pos` on.
@@ -70,7 +79,8 @@ impl Base {
             let (index, size, site) = (first_pos, pos, Site::Block(layer, At::ResidPre).to_string());
             return Err(Error::OutOfRange { what: "position", index, size, site });
         }
-        Ok(Stream { layer, first_pos, resid: resid.narrow(1, first_pos, pos - first_pos)? })
+        let resid = resid.narrow(1, first_pos, pos - first_pos)?;
+        Ok(Stream { layer, first_pos, padding: self.padding.clone(), resid })
     }
 }
 

@@ -16,5 +16,5 @@ pub use activation::{gelu, gelu_tanh, relu, silu};
 pub use linear::{linear, matmul};
 pub use norm::{add, center, divide, rms, scale_rows, shift_rows};
 pub use rotate::rotate;
-pub use softmax::{log_softmax, masked, softmax};
+pub use softmax::{Mask, log_softmax, masked, softmax};
 pub(crate) use splice::{Change, Region, splice};

@@ -1,5 +1,8 @@
 //! Softmax, log-softmax and the attention mask, over the last axis.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor, bail};
 
 use super::kernel::{Map, Real, Zip, map, sum_by, zip};
@@ -14,14 +17,25 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     map(x, LogSoftmax)
 }
 
-/// Attention scores `[batch, head, query, key]` scaled, with keys to the right of the query set to −∞ when causal.
-/// `first_query` is the position of the first query among the keys.
-pub fn masked(scores: &Tensor, scale: f64, causal: bool, first_query: usize) -> Result<Tensor> {
-    let (_, _, queries, keys) = scores.dims4()?;
-    if first_query + queries > keys {
-        bail!("{queries} queries from position {first_query} do not fit {keys} keys");
+/// Which keys a query sees.
+#[derive(Debug, Clone, Default)]
+pub struct Mask {
+    /// Only keys at and before its own position.
+    pub causal: bool,
+    /// The position of the first query among the keys.
+    pub first_query: usize,
+    /// Only its row's own keys, where rows are padded: one range of positions per row, repeated over the batch. A query
+    /// outside the range sees nothing.
+    pub own: Option<Arc<[Range<usize>]>>,
+}
+
+/// Attention scores `[batch, head, query, key]` scaled, with the scores of keys that a query does not see set to −∞.
+pub fn masked(scores: &Tensor, scale: f64, mask: Mask) -> Result<Tensor> {
+    let (_, heads, queries, keys) = scores.dims4()?;
+    if mask.first_query + queries > keys {
+        bail!("{queries} queries from position {} do not fit {keys} keys", mask.first_query);
     }
-    map(scores, Masked { scale, causal, first_query, queries })
+    map(scores, Masked { scale, mask, heads, queries })
 }
 
 #[inline(always)]
@@ -111,18 +125,38 @@ impl Zip for LogSoftmax {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Masked {
     scale: f64,
-    causal: bool,
-    first_query: usize,
+    mask: Mask,
+    heads: usize,
     queries: usize,
 }
 
 impl Masked {
+    /// The keys seen by the query of a row `[batch · head · query]`.
     #[inline(always)]
-    fn visible(&self, keys: usize, row: usize) -> usize {
-        if self.causal { (self.first_query + row % self.queries + 1).min(keys) } else { keys }
+    fn visible(&self, keys: usize, row: usize) -> Range<usize> {
+        let query = self.mask.first_query + row % self.queries;
+        let end = if self.mask.causal { (query + 1).min(keys) } else { keys };
+        match &self.mask.own {
+            None => 0..end,
+            Some(own) => match &own[row / (self.queries * self.heads) % own.len()] {
+                own if own.contains(&query) => own.start..end.min(own.end),
+                _ => 0..0,
+            },
+        }
+    }
+
+    /// The visible part of `x` scaled, the rest filled.
+    #[inline(always)]
+    fn scaled<T: Real>(&self, x: &[T], out: &mut [T], row: usize, rest: T) {
+        let (visible, scale) = (self.visible(x.len(), row), T::of(self.scale));
+        out[..visible.start].fill(rest);
+        out[visible.end..].fill(rest);
+        for (y, &x) in out[visible.clone()].iter_mut().zip(&x[visible]) {
+            *y = x * scale;
+        }
     }
 }
 
@@ -131,15 +165,11 @@ impl Map for Masked {
 
     #[inline(always)]
     fn row<T: Real>(&self, x: &[T], out: &mut [T], row: usize) {
-        let (visible, scale) = (self.visible(x.len(), row), T::of(self.scale));
-        for (y, &x) in out[..visible].iter_mut().zip(x) {
-            *y = x * scale;
-        }
-        out[visible..].fill(T::NEG_INFINITY);
+        self.scaled(x, out, row, T::NEG_INFINITY);
     }
 
     fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        zip(x, grad, *self)
+        zip(x, grad, self.clone())
     }
 }
 
@@ -148,10 +178,6 @@ impl Zip for Masked {
 
     #[inline(always)]
     fn row<T: Real>(&self, _: &[T], grad: &[T], out: &mut [T], row: usize) {
-        let (visible, scale) = (self.visible(grad.len(), row), T::of(self.scale));
-        for (y, &g) in out[..visible].iter_mut().zip(grad) {
-            *y = g * scale;
-        }
-        out[visible..].fill(T::ZERO);
+        self.scaled(grad, out, row, T::ZERO);
     }
 }

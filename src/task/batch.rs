@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Example, Place, Task};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
-use crate::model::Transformer;
+use crate::model::{Pad, Transformer};
 use crate::vocabulary::Vocabulary;
 
 /// Which prompt of a pair.
@@ -55,11 +55,12 @@ impl Example {
 }
 
 impl Task {
-    /// The prompts of these examples, which must be of one length, `[batch, pos]`.
+    /// The prompts of these examples `[batch, pos]`, shorter ones padded on the right: a position is the same column in
+    /// every row.
     pub fn tokens(&self, model: &Transformer, indices: &[usize], side: Side) -> Result<Tensor> {
         let rows: Vec<&[u32]> =
             self.of(indices).map(|example| example.prompt(side)).collect::<Result<Vec<_>>>()?;
-        model.tokens(&rows)
+        model.padded(&rows, Pad::Right)
     }
 
     /// Where the answers of these examples are due.

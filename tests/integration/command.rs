@@ -311,7 +311,9 @@ fn prompts_of_several_lengths_are_recorded_in_one_file() {
     let x = both["blocks.0.attn.hook_pattern"].narrow(0, 1, 1).unwrap(); // the second line, in its own order
     let (kept, filled) = (x.narrow(2, 0, 3).unwrap().narrow(3, 0, 3).unwrap(), x.narrow(2, 3, 3).unwrap());
     let numbers = |x: &candle_core::Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    assert_eq!(numbers(&kept), numbers(&one["blocks.0.attn.hook_pattern"]));
+    for (kept, alone) in numbers(&kept).iter().zip(numbers(&one["blocks.0.attn.hook_pattern"])) {
+        assert!((kept - alone).abs() <= 1e-5, "{kept} beside a longer prompt, {alone} alone");
+    }
     assert!(numbers(&filled).iter().all(|&x| x == 0.0));
 }
 

@@ -62,15 +62,23 @@ fn gradients_agree_with_finite_differences() {
     check("matmul of a transposed view", &[noise(&[2, 5, 3], 1.0), noise(&[2, 5, 4], 2.0)], |x| {
         ops::matmul(&x[0].transpose(1, 2)?, &x[1])
     });
+    let own: std::sync::Arc<[std::ops::Range<usize>]> = [1..4, 0..2].into();
+    check("masked where rows are padded", &[noise(&[2, 2, 4, 4], 8.0)], |x| {
+        let mask = ops::Mask { causal: true, first_query: 0, own: Some(own.clone()) };
+        ops::softmax(&ops::masked(&x[0], 0.5, mask)?)
+    });
     let (w, b) = (noise(&[5, 4], 4.0), noise(&[4], 5.0));
     check("linear", &[x.clone(), w.clone(), b.clone()], |x| ops::linear(&x[0], &x[1], Some(&x[2])));
     check("linear without bias", &[x, w.clone()], |x| ops::linear(&x[0], &x[1], None));
     check("linear of one row", &[noise(&[1, 1, 5], 6.0), w, b], |x| ops::linear(&x[0], &x[1], Some(&x[2])));
     let (cos, sin) = (noise(&[3, 2], 1.0), noise(&[3, 2], 2.0));
     check("rotate", &[noise(&[2, 3, 2, 4], 0.0)], |x| ops::rotate(&x[0], &cos, &sin));
+    let (row_cos, row_sin) = (noise(&[2, 3, 2], 3.0), noise(&[2, 3, 2], 4.0));
+    check("rotate by row", &[noise(&[2, 3, 2, 4], 0.0)], |x| ops::rotate(&x[0], &row_cos, &row_sin));
     check("rotate a part", &[noise(&[2, 3, 2, 5], 0.0)], |x| ops::rotate(&x[0], &cos, &sin));
     check("masked, then softmax", &[noise(&[1, 2, 2, 4], 7.0)], |x| {
-        ops::softmax(&ops::masked(&x[0], 0.5, true, 2)?)
+        let mask = ops::Mask { causal: true, first_query: 2, own: None };
+        ops::softmax(&ops::masked(&x[0], 0.5, mask)?)
     });
 }
 
@@ -98,9 +106,17 @@ fn f32_kernels_equal_f64_to_rounding() {
 #[test]
 fn a_masked_row_and_a_row_of_only_minus_infinity() {
     let scores = Tensor::zeros((1, 1, 2, 3), DType::F32, &Device::Cpu).unwrap();
-    let p = ops::softmax(&ops::masked(&scores, 1.0, true, 0).unwrap()).unwrap();
+    let mask = ops::Mask { causal: true, ..ops::Mask::default() };
+    let p = ops::softmax(&ops::masked(&scores, 1.0, mask).unwrap()).unwrap();
     let p: Vec<f32> = p.flatten_all().unwrap().to_vec1().unwrap();
     assert_eq!(p, [1.0, 0.0, 0.0, 0.5, 0.5, 0.0]);
+    // row 0 owns columns 1 and 2, row 1 column 0: padding neither sees nor is seen
+    let scores = Tensor::zeros((2, 1, 3, 3), DType::F32, &Device::Cpu).unwrap();
+    let own = Some([1..3, 0..1].into());
+    let mask = ops::Mask { causal: true, first_query: 0, own };
+    let p = ops::softmax(&ops::masked(&scores, 1.0, mask).unwrap()).unwrap();
+    let p: Vec<f32> = p.flatten_all().unwrap().to_vec1().unwrap();
+    assert_eq!(p, [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.5, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     let none = Tensor::full(f32::NEG_INFINITY, (1, 4), &Device::Cpu).unwrap();
     assert_eq!(ops::softmax(&none).unwrap().to_vec2::<f32>().unwrap(), [[0.0; 4]]);
 }

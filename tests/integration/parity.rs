@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use glassbox::edit::{Edit, Edits, Op};
 use glassbox::gradient::Gradients;
-use glassbox::model::Transformer;
+use glassbox::model::{Pad, Transformer};
 use glassbox::site::{At, Positions, Site, Slice};
 
 use crate::tiny::open;
@@ -77,15 +77,30 @@ fn every_site_agrees_with_transformer_lens_and_the_logits_with_transformers() {
     }
 }
 
+/// The fixtures hold each prompt's logits alone; transformers' own padded batches differ from them by less than 1e-6.
 #[test]
-fn prompts_alone_agree_with_transformers() {
+fn prompts_alone_and_padded_agree_with_transformers() {
     for name in MODELS {
         let (model, reference) =
             (open(&checkpoint(name), DType::F32).unwrap(), values(&format!("{name}-pad")));
-        for i in 0..2 {
-            let logits = model.forward(&tokens(&reference, &format!("tokens.{i}")), &mut ()).unwrap();
-            let (off, size) = difference(&logits.squeeze(0).unwrap(), &reference[&format!("logits.{i}")]);
+        let rows: Vec<Vec<u32>> = (0..2)
+            .map(|i| tokens(&reference, &format!("tokens.{i}")).squeeze(0).unwrap().to_vec1().unwrap())
+            .collect();
+        let longest = rows.iter().map(Vec::len).max().unwrap();
+        let check = |logits: Tensor, i: usize| {
+            let (off, size) = difference(&logits, &reference[&format!("logits.{i}")]);
             assert!(off < TOLERANCE * size.max(1.), "{name}, prompt {i}: {off}");
+        };
+        for (i, row) in rows.iter().enumerate() {
+            check(model.forward(&model.tokens(&[row]).unwrap(), &mut ()).unwrap().squeeze(0).unwrap(), i);
+        }
+        for side in [Pad::Left, Pad::Right] {
+            let batch = model.padded(&[&rows[0], &rows[1]], side).unwrap();
+            let logits = model.forward(&batch, &mut ()).unwrap();
+            for (i, row) in rows.iter().enumerate() {
+                let first = if side == Pad::Left { longest - row.len() } else { 0 };
+                check(logits.get(i).unwrap().narrow(0, first, row.len()).unwrap(), i);
+            }
         }
     }
 }

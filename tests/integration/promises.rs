@@ -7,7 +7,7 @@ use glassbox::Result;
 use glassbox::edit::{Edit, Edits, Op};
 use glassbox::gradient::Gradients;
 use glassbox::hook::{Each, Hook};
-use glassbox::model::{Base, Config, Stream, Transformer};
+use glassbox::model::{Base, Config, Padding, Stream, Transformer};
 use glassbox::record::Recorder;
 use glassbox::site::{At, Axis, Positions, Site, Slice};
 
@@ -244,6 +244,7 @@ fn misuse_is_refused_with_a_sentence() {
     let stream = Stream {
         layer: 0,
         first_pos: 2,
+        padding: Padding::default(),
         resid: Tensor::zeros((1, 2, 16), DType::F32, &Device::Cpu).unwrap(),
     };
     assert!(model.run(stream.clone(), None, 2, &mut ()).unwrap_err().to_string().contains("position 2"));
