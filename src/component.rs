@@ -58,6 +58,33 @@ impl Component {
             _ => None,
         }
     }
+
+    /// The roles that a model's own description, its `circuit.json`, gives the component on this task; on a task it does not
+    /// know, its roles on all tasks, each with the task's name.
+    pub fn role(self, circuit: Option<&serde_json::Value>, task: &str) -> String {
+        let Some(circuit) = circuit.and_then(serde_json::Value::as_object) else { return String::new() };
+        if circuit.contains_key(task) {
+            return self.role_on(circuit, task);
+        }
+        let each = circuit.keys().map(|task| (task, self.role_on(circuit, task)));
+        let named = each.filter(|(_, role)| !role.is_empty()).map(|(task, role)| format!("{role} on {task}"));
+        named.collect::<Vec<_>>().join(", ")
+    }
+
+    fn role_on(self, circuit: &serde_json::Map<String, serde_json::Value>, task: &str) -> String {
+        let roles = circuit.get(task).and_then(|task| task.get("roles")?.as_object());
+        let holds = |members: &serde_json::Value| {
+            let mut names = members.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+            names.any(|name| name.parse::<Component>().is_ok_and(|named| named == self))
+        };
+        let found: Vec<&str> = roles
+            .into_iter()
+            .flatten()
+            .filter(|(_, members)| holds(members))
+            .map(|(role, _)| role.as_str())
+            .collect();
+        found.join(", ")
+    }
 }
 
 impl fmt::Display for Component {

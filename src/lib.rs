@@ -67,6 +67,8 @@ pub mod task;
 pub mod recording;
 
 // Many interventions, and what to make of them.
+pub mod lesion;
+
 pub mod sweep;
 
 pub mod stats;

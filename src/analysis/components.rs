@@ -5,8 +5,9 @@
 //! components respond). Without pairs direct is the attribution itself and total = LD − LD with the component set to its
 //! mean over reference prompts.
 
-mod means;
 mod rows;
+
+use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use serde::Deserialize;
@@ -15,13 +16,13 @@ use crate::analysis::attribution::{Readout, direct_needs, numbers};
 use crate::analysis::patch::{Pair, Reach};
 use crate::analysis::{Analysis, Findings};
 use crate::component::Component;
-use crate::edit::{Edit, Op};
 use crate::error::Result;
 use crate::lab::Lab;
+use crate::lesion::{Instead, Part, Sums, random_prompts};
 use crate::metric::Metric;
 use crate::model::Base;
 use crate::record::{Activations, at_positions};
-use crate::site::{At, Site, Slice};
+use crate::site::{At, Positions, Site};
 use crate::sweep::{Cell, sweep};
 use crate::task::{Side, Task};
 
@@ -75,22 +76,33 @@ impl Analysis for Components {
 }
 
 impl Components {
+    /// What stands in for a component without pairs: its mean over the reference, position by position where every
+    /// reference is as long as the longest prompt, so that what a position alone says is kept; else over all positions.
+    fn means(&self, lab: &Lab, task: &Task) -> Result<Option<(Activations, Against)>> {
+        if task.is_paired() {
+            return Ok(None);
+        }
+        let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
+        let sequences = match &self.reference {
+            Some(given) => given.clone(),
+            None => random_prompts(lab, task.first_bos(), longest, self.sequences)?,
+        };
+        let by_position = sequences.iter().all(|sequence| sequence.len() >= longest);
+        let means = Sums::over(lab, &sequences, by_position.then_some(longest), written)?.mean()?;
+        let (sequences, given) = (sequences.len(), self.reference.is_some());
+        Ok(Some((means, Against::Mean { sequences, given, by_position })))
+    }
+
     fn measure(&self, lab: &Lab, task: &Task, components: &[Component]) -> Result<Measured> {
         let (model, n) = (&lab.model, task.examples.len());
-        let (means, against) = if task.is_paired() {
-            (None, Against::Corrupt)
-        } else {
-            let sequences = means::sequences(lab, task, self.reference.as_deref(), self.sequences)?;
-            let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
-            let (count, given) = (sequences.len(), self.reference.is_some());
-            let by_position = means::by_position(&sequences, longest);
-            let means = means::over(lab, &sequences, longest)?;
-            (Some(means), Against::Mean { sequences: count, given, by_position })
+        let (means, against) = match self.means(lab, task)? {
+            None => (None, Against::Corrupt),
+            Some((means, against)) => (Some(means), against),
         };
         let empty = vec![vec![0.0; n]; components.len()];
         let mut all = Measured { direct: empty.clone(), swapped: empty.clone(), total: empty, against };
         let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
-        let kept = |site| needs(site) || Base::needs(model, site) || site == Site::Logits;
+        let kept = |site| direct_needs(site) || Base::needs(model, site) || site == Site::Logits;
         let each = 4 * model.recorded_bytes(longest, kept);
         let batches = task.batches((lab.memory / 2 / each.max(1)).clamp(1, 1 << 16) as usize);
         lab.progress.begin("components", (batches.len() * components.len()) as u64);
@@ -98,29 +110,28 @@ impl Components {
             lab.check()?;
             let targets = task.targets(&batch, None);
             let read = task.ends(&batch);
-            let base = Base::record(model, &task.tokens(model, &batch, Side::Clean)?, needs)?;
+            let base = Base::record(model, &task.tokens(model, &batch, Side::Clean)?, direct_needs)?;
             let logits = at_positions(&base.logits, &read)?;
             let clean = numbers(&Metric::LogitDiff.score(&logits, &targets)?)?;
             let scale = at_positions(base.kept.get(Site::FinalScale)?, &read)?;
             let readout = Readout::new(model, &targets, &scale)?;
 
-            // what stands in each component's place, whole, and what that is worth where the logits are read
+            // what stands in each component's place, and what that is worth where the logits are read
             let (other, reach, other_read) = match &means {
                 None => {
                     let pair = Pair::of(model, task, &batch)?;
-                    let (_, kept) =
-                        model.read(&pair.corrupt, &read, |site| needs(site) && site != Site::FinalScale)?;
-                    (Other::Run(kept), pair.reach, read.clone())
+                    let (_, kept) = model.read(&pair.corrupt, &read, written)?;
+                    (kept, pair.reach, read.clone())
                 }
                 Some(means) => {
                     let reach = Reach::everywhere(model, base.logits.dim(1)?, &read);
-                    let means = means::repeat(means, batch.len(), base.logits.dim(1)?)?;
                     let pooled = means.get(Site::Embed)?.dim(1)? == 1;
-                    (Other::Means(means), reach, if pooled { vec![0; batch.len()] } else { read.clone() })
+                    let means = repeated(means, batch.len())?;
+                    (means, reach, if pooled { vec![0; batch.len()] } else { read.clone() })
                 }
             };
             let direct = readout.direct(model, components, &base.kept, &read)?;
-            let against = readout.direct(model, components, other.kept(), &other_read)?;
+            let against = readout.direct(model, components, &other, &other_read)?;
             for (index, (direct, against)) in direct.iter().zip(&against).enumerate() {
                 let swapped: Vec<f64> = direct.iter().zip(against).map(|(a, b)| a - b).collect();
                 put(&mut all.direct[index], &batch, if means.is_none() { &swapped } else { direct });
@@ -130,10 +141,11 @@ impl Components {
             let mut indices = Vec::new();
             let mut cells = Vec::new();
             for (index, &component) in components.iter().enumerate() {
-                if let Some(edit) = other.edit(component, &base.kept, &reach)? {
-                    indices.push(index);
-                    cells.push(Cell { edits: vec![edit] });
-                }
+                let Some(positions) = reached(component, means.is_none(), &reach) else { continue };
+                let instead = Instead::Values(means.as_ref().unwrap_or(&other));
+                let edit = Part::from(component).edit_inside(&base.kept, instead, positions)?;
+                indices.push(index);
+                cells.push(Cell { edits: vec![edit] });
             }
             lab.progress.advance((components.len() - cells.len()) as u64);
             let score = |logits: &Tensor| {
@@ -151,55 +163,32 @@ impl Components {
     }
 }
 
-/// Where the values come from that take the components' places.
-enum Other {
-    /// Another run on the same batch: `[batch, pos, …]`.
-    Run(Activations),
-    /// Means `[batch, pos, …]`, or `[batch, 1, …]` for every position.
-    Means(Activations),
-}
-
-impl Other {
-    fn kept(&self) -> &Activations {
-        match self {
-            Other::Run(kept) | Other::Means(kept) => kept,
-        }
-    }
-
-    /// The edit that swaps one component at all positions where it can matter; none where nothing can change. The
-    /// embeddings are swapped in the stream that enters layer 0, which is their sum.
-    fn edit(&self, component: Component, own: &Activations, reach: &Reach) -> Result<Option<Edit>> {
-        let (layer, at, head) = match component {
-            Component::Head(layer, head) => (layer, At::Z, Some(head)),
-            Component::Mlp(layer) => (layer, At::MlpOut, None),
-            Component::Embed | Component::PosEmbed => (0, At::ResidPre, None),
-            Component::Bias(_) => return Ok(None), // the same in every run
-        };
-        let Some(positions) = reach.all(layer, at) else { return Ok(None) };
-        let slice = Slice { head, ..Slice::whole(Site::Block(layer, at)) }.pos(positions);
-        let site = match component {
-            Component::Embed => Site::Embed,
-            Component::PosEmbed => Site::PosEmbed,
-            _ => slice.site,
-        };
-        let (mine, theirs) = (own.get(site)?, self.kept().get(site)?);
-        let whole = match component {
-            // position embeddings of equal prompts are equal: in a pair, nothing is swapped
-            Component::PosEmbed if matches!(self, Other::Run(_)) => return Ok(None),
-            Component::Embed | Component::PosEmbed => {
-                let stream = own.block(0, At::ResidPre)?;
-                (stream - mine)?.broadcast_add(theirs)?
-            }
-            _ => theirs.broadcast_as(mine.shape())?.contiguous()?,
-        };
-        let values = slice.take(&whole)?;
-        Ok(Some(Edit { at: slice, op: Op::Set(values) }))
+/// Where a component's change can matter; none where nothing can change.
+fn reached(component: Component, paired: bool, reach: &Reach) -> Option<Positions> {
+    match component {
+        // the same in every run, as position embeddings are in a pair of prompts of one length
+        Component::Bias(_) => None,
+        Component::PosEmbed if paired => None,
+        Component::Embed | Component::PosEmbed => reach.all(0, At::ResidPre),
+        Component::Head(layer, _) => reach.all(layer, At::Z),
+        Component::Mlp(layer) => reach.all(layer, At::MlpOut),
     }
 }
 
-/// The sites read: what components write, the stream that enters layer 0, the final divisor.
-fn needs(site: Site) -> bool {
-    direct_needs(site) || site == Site::Block(0, At::ResidPre)
+/// The same means for every row of a batch.
+fn repeated(means: &Activations, batch: usize) -> Result<Activations> {
+    let mut all = BTreeMap::new();
+    for (&site, mean) in &means.0 {
+        let mut shape = mean.dims().to_vec();
+        shape[0] = batch;
+        all.insert(site, mean.broadcast_as(shape)?.contiguous()?);
+    }
+    Ok(Activations(all))
+}
+
+/// What components write.
+fn written(site: Site) -> bool {
+    direct_needs(site) && site != Site::FinalScale
 }
 
 fn put(all: &mut [f64], examples: &[usize], values: &[f64]) {

@@ -78,6 +78,11 @@ impl Task {
         Ok(logits.squeeze(1)?)
     }
 
+    /// The token that every prompt begins with, if that is a BOS.
+    pub fn first_bos(&self) -> Option<u32> {
+        self.examples.first().filter(|_| self.bos).and_then(|example| example.clean.first().copied())
+    }
+
     /// Checks that every token exists in the model and every prompt fits its context.
     pub fn fits(&self, model: &Transformer) -> Result<()> {
         let (n_ctx, d_vocab) = (model.config.n_ctx, model.config.d_vocab);

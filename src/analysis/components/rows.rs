@@ -70,7 +70,7 @@ pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measure
     order.sort_by(|&a, &b| total[b].value.abs().total_cmp(&total[a].value.abs()).then(a.cmp(&b)));
     let row = |(place, &i): (usize, &usize)| ComponentRow {
         component: components[i].to_string(),
-        role: role(lab, &task.name, components[i]),
+        role: components[i].role(lab.about.circuit.as_ref(), &task.name),
         direct: direct[i].value,
         direct_ci_lo: direct[i].lo,
         direct_ci_hi: direct[i].hi,
@@ -92,35 +92,6 @@ pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measure
     }
     let tables = vec![Rows::of("components", &table), Rows::of("examples_components", &examples)];
     Findings { tables, notes: notes(measured), ..Findings::default() }
-}
-
-/// The roles that the model's own description gives a component on this task; on a task it does not know, its roles on
-/// all tasks, each with the task's name.
-fn role(lab: &Lab, task: &str, component: Component) -> String {
-    let Some(circuit) = lab.about.circuit.as_ref().and_then(serde_json::Value::as_object) else {
-        return String::new();
-    };
-    if circuit.contains_key(task) {
-        return role_on(circuit, task, component);
-    }
-    let each = circuit.keys().map(|task| (task, role_on(circuit, task, component)));
-    let named = each.filter(|(_, role)| !role.is_empty()).map(|(task, role)| format!("{role} on {task}"));
-    named.collect::<Vec<_>>().join(", ")
-}
-
-fn role_on(circuit: &serde_json::Map<String, serde_json::Value>, task: &str, component: Component) -> String {
-    let roles = circuit.get(task).and_then(|task| task.get("roles")?.as_object());
-    let holds = |members: &serde_json::Value| {
-        let mut names = members.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
-        names.any(|name| name.parse::<Component>().is_ok_and(|named| named == component))
-    };
-    let found: Vec<&str> = roles
-        .into_iter()
-        .flatten()
-        .filter(|(_, members)| holds(members))
-        .map(|(role, _)| role.as_str())
-        .collect();
-    found.join(", ")
 }
 
 /// What stands out when direct and total effect of one swap are compared. `direct` differs from `swapped` only without
