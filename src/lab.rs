@@ -8,7 +8,7 @@ use candle_core::{DType, Device};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::family;
-use crate::model::Transformer;
+use crate::model::{Fold, Folding, Transformer};
 use crate::vocabulary::Vocabulary;
 
 /// Which model is open, for reports and manifests.
@@ -24,6 +24,8 @@ pub struct About {
     pub tokenizer_hash: Option<String>,
     /// Numbers of all weights.
     pub parameters: usize,
+    /// How the weights were folded after they were read; empty if they are the files' own.
+    pub folded: Vec<Fold>,
     /// Sentences a report must carry about this model: how it was made, what it is not.
     pub caveats: Vec<String>,
     /// The model's `circuit.json`, if it ships one: designed roles by task.
@@ -83,6 +85,7 @@ impl Lab {
             hash: directory.weights_hash()?,
             tokenizer_hash: directory.tokenizer_hash()?,
             parameters,
+            folded: Vec::new(),
             caveats: directory.caveats()?,
             circuit: directory.circuit()?,
         };
@@ -100,6 +103,19 @@ impl Lab {
             progress: Arc::new(Silent),
             stop: Arc::new(AtomicBool::new(false)),
         }
+    }
+
+    /// The same lab with the model's weights folded.
+    pub fn folded(mut self, folding: &Folding) -> Result<Lab> {
+        let (model, steps) = self.model.folded(folding)?;
+        self.about.folded = steps;
+        Ok(Lab { model, ..self })
+    }
+
+    /// How the weights were folded, in the words of `--fold`; none if they are the files' own.
+    pub fn folding(&self) -> Option<String> {
+        let steps = &self.about.folded;
+        (!steps.is_empty()).then(|| Folding::Steps(steps.clone()).into())
     }
 
     /// An error once the user has asked to stop; called between batches.

@@ -9,6 +9,7 @@ use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::lab::{self, Lab};
 use crate::metric::Metric;
+use crate::model::Folding;
 use crate::task::{self, Corruption, Prompt, Request, Task};
 use crate::vocabulary::Bos;
 
@@ -25,6 +26,9 @@ pub struct Study {
     pub dtype: String,
     /// `auto` or `cpu`.
     pub device: String,
+    /// Weights folded before anything is computed: `all`, or steps with commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fold: Option<Folding>,
     /// Decides every random draw.
     pub seed: u64,
     /// What patching measures.
@@ -113,6 +117,7 @@ impl Default for Study {
             model: "textbook".to_owned(),
             dtype: "f32".to_owned(),
             device: "auto".to_owned(),
+            fold: None,
             seed: 0,
             metric: Metric::default(),
             reference: None,
@@ -236,6 +241,9 @@ impl Study {
     pub fn lab(&self) -> Result<Lab> {
         self.check()?;
         let mut lab = Lab::open(&self.model, lab::dtype(&self.dtype)?, &lab::device(&self.device)?)?;
+        if let Some(folding) = &self.fold {
+            lab = lab.folded(folding)?;
+        }
         lab.seed = self.seed;
         Ok(lab)
     }

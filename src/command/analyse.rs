@@ -67,7 +67,8 @@ methods! {
     #[command(after_help = "Examples:
   glassbox attribution --task ioi
   glassbox attribution --task ioi --table attribution_head --format csv
-  glassbox attribution --task facts position=end --out attribution")]
+  glassbox attribution --task facts position=end --out attribution
+  glassbox attribution --task ioi --n 8 --fold")]
     Attribution = "attribution";
 
     /// Which activations carry the difference between two prompts (activation patching)

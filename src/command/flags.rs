@@ -10,6 +10,7 @@ use super::progress::Bars;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::metric::Metric;
+use crate::model::Folding;
 use crate::study::{Prompts, Study};
 use crate::table::Format;
 
@@ -26,6 +27,10 @@ pub(super) struct ModelFlags {
     /// Numbers to compute in: f32 or f64
     #[arg(long, default_value = "f32")]
     pub dtype: String,
+    /// Fold the weights, which changes no log-probability: all that can be, or of fold_ln, center_writing_weights,
+    /// center_unembed, fold_value_biases those named (`--fold=fold_ln,center_unembed`)
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub fold: Option<Folding>,
     /// Decides every random draw
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -112,8 +117,8 @@ pub(super) struct FolderFlags {
 impl ModelFlags {
     /// Threads and talk alone, for a command that opens no model.
     pub(super) fn working(threads: Option<usize>, quiet: bool) -> ModelFlags {
-        let Study { model, device, dtype, seed, .. } = Study::default();
-        ModelFlags { model, device, dtype, seed, threads, quiet }
+        let Study { model, device, dtype, fold, seed, .. } = Study::default();
+        ModelFlags { model, device, dtype, fold, seed, threads, quiet }
     }
 
     /// A study of this model.
@@ -122,6 +127,7 @@ impl ModelFlags {
             model: self.model.clone(),
             device: self.device.clone(),
             dtype: self.dtype.clone(),
+            fold: self.fold.clone(),
             seed: self.seed,
             ..Study::default()
         }
@@ -132,6 +138,9 @@ impl ModelFlags {
         self.threads()?;
         let mut lab = study.lab()?;
         self.attend(&mut lab)?;
+        if let Some(steps) = lab.folding() {
+            self.say(&format!("weights folded: {steps}"));
+        }
         Ok(lab)
     }
 

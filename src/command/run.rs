@@ -45,6 +45,7 @@ impl Run {
             model: study.model.clone(),
             device: study.device.clone(),
             dtype: study.dtype.clone(),
+            fold: study.fold.clone(),
             seed: study.seed,
             threads: self.threads,
             quiet: self.quiet,

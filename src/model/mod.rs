@@ -6,6 +6,7 @@
 
 mod attention;
 mod block;
+mod fold;
 mod linear;
 mod mlp;
 mod norm;
@@ -18,6 +19,7 @@ use candle_core::{DType, Device, Tensor};
 
 pub use attention::Attention;
 pub use block::Block;
+pub use fold::{Fold, Folding};
 pub use linear::Linear;
 pub use mlp::{Activation, Mlp};
 pub use norm::{Norm, NormKind};

@@ -152,6 +152,7 @@ pub fn manifest(study: &Study, lab: &Lab, task: &Task, threads: usize) -> Manife
         ("bos".to_owned(), task.bos.into()),
         ("notes".to_owned(), task.notes.clone().into()),
         ("caveats".to_owned(), lab.about.caveats.clone().into()),
+        ("folded".to_owned(), lab.about.folded.iter().map(|step| step.name()).collect()),
     ]);
     Manifest {
         argv: std::env::args().collect(),

@@ -8,25 +8,25 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// The program in a folder of its own, so that a default `runs/` lands there.
-struct Bench {
-    folder: TempDir,
+pub(crate) struct Bench {
+    pub(crate) folder: TempDir,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub(crate) fn new() -> Bench {
         Bench { folder: TempDir::new().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn file(&self, name: &str, text: &str) -> String {
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
         fs::write(self.path(name), text).unwrap();
         self.path(name).display().to_string()
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_glassbox"))
             .args(arguments)
             .current_dir(self.folder.path())
@@ -36,7 +36,7 @@ impl Bench {
     }
 
     /// The files of a run folder with their hashes, the manifest aside.
-    fn files(&self, name: &str) -> Vec<(PathBuf, String)> {
+    pub(crate) fn files(&self, name: &str) -> Vec<(PathBuf, String)> {
         let folder = self.path(name);
         let files =
             listing(&folder).into_iter().filter(|path| path.is_file() && !path.ends_with("manifest.json"));
@@ -44,14 +44,14 @@ impl Bench {
     }
 
     /// What a run that must succeed prints on stdout.
-    fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// What a run that must fail with this exit code says on stderr; it prints no data and leaves nothing behind.
-    fn refused(&self, code: i32, arguments: &[&str]) -> String {
+    pub(crate) fn refused(&self, code: i32, arguments: &[&str]) -> String {
         let before = listing(self.folder.path());
         let output = self.run(arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -85,7 +85,7 @@ fn header(path: &Path) -> Vec<String> {
     text.lines().next().unwrap().split(',').map(|name| name.trim_matches('"').to_owned()).collect()
 }
 
-const PROMPT: &str = "When Mary and John went to the store , John gave a drink to";
+pub(crate) const PROMPT: &str = "When Mary and John went to the store , John gave a drink to";
 
 #[test]
 fn report_writes_a_whole_folder_and_says_where() {

@@ -57,7 +57,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("table", &["error", "row", "show"]),
     ("output", &["error", "row", "table"]),
     ("figure", &["error", "row"]),
-    ("study", &["error", "vocabulary", "checkpoint", "lab", "metric", "task", "analysis"]),
+    ("study", &["error", "model", "vocabulary", "checkpoint", "lab", "metric", "task", "analysis"]),
     (
         "report",
         &[

@@ -3,6 +3,7 @@
 mod causal;
 mod command;
 mod figure;
+mod fold;
 mod generators;
 mod layering;
 mod loading;
@@ -17,3 +18,4 @@ mod refusals;
 mod textbook;
 mod tiny;
 mod training;
+mod wired;

@@ -12,6 +12,11 @@ pub(super) fn section(story: &Story) -> Option<Section> {
             points.push(say(text, []));
         }
     };
+    point(
+        !lab.about.folded.is_empty(),
+        "Weights were folded: log-probabilities and differences of logits are those of the model's own weights; activations \
+         and single logits are those of the folded ones.",
+    );
     let n = task.examples.len();
     point(n == 1, "One prompt is an anecdote: there is no interval. Use `--task` or `--prompts` for many.");
     point((2..32).contains(&n), "Fewer than 32 prompts: intervals are wide, and small effects may be noise.");

@@ -110,14 +110,19 @@ pub(super) fn provenance(story: &Story) -> Vec<(String, Words)> {
         "{} ({} layers, {} heads, d_model {}, {} parameters)",
         lab.about.name, c.n_layers, c.n_heads, c.d_model, lab.about.parameters
     );
-    vec![
+    let folded = lab.folding().map(|steps| ("Weights folded".to_owned(), vec![Inline::Code(steps)]));
+    let mut facts = vec![
         ("Model".to_owned(), text(shape)),
         ("Weights (sha256)".to_owned(), vec![Inline::Code(lab.about.hash.clone())]),
+    ];
+    facts.extend(folded);
+    facts.extend([
         ("Prompts".to_owned(), text(story.prompts())),
         ("Metric".to_owned(), vec![Inline::Code(study.metric.to_string())]),
         ("Seed".to_owned(), text(study.seed.to_string())),
         ("Numbers".to_owned(), text(format!("{} on the CPU", study.dtype))),
         ("glassbox".to_owned(), text(env!("CARGO_PKG_VERSION").to_owned())),
         ("Run again".to_owned(), vec![Inline::Code("glassbox run study.toml --out again".to_owned())]),
-    ]
+    ]);
+    facts
 }
