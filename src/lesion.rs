@@ -11,6 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
 
 pub use means::Sums;
 pub use random::random_prompts;
@@ -31,6 +32,30 @@ pub enum Part {
     Attention(usize),
     /// One neuron of a layer's MLP, behind its activation function: `m9.n12`.
     Neuron(usize, usize),
+}
+
+/// A reference prompt: one of those over which a part's activations are averaged, or from which they are taken.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Its token ids, BOS included where one is used.
+    pub tokens: Vec<u32>,
+    /// Its template: positions correspond only within one.
+    #[serde(default)]
+    pub group: String,
+}
+
+impl From<Vec<u32>> for Sample {
+    /// A prompt of no template.
+    fn from(tokens: Vec<u32>) -> Sample {
+        Sample { tokens, group: String::new() }
+    }
+}
+
+impl AsRef<[u32]> for Sample {
+    fn as_ref(&self) -> &[u32] {
+        &self.tokens
+    }
 }
 
 /// What a part writes instead.

@@ -303,9 +303,11 @@ impl Study {
             let reference =
                 task::read_jsonl(&path.display().to_string(), &text, &lab.vocabulary, self.bos()?)?;
             let rows = reference.examples.iter().map(|example| {
-                toml::Value::Array(
-                    example.clean.iter().map(|&id| toml::Value::Integer(i64::from(id))).collect(),
-                )
+                let tokens = example.clean.iter().map(|&id| toml::Value::Integer(i64::from(id)));
+                toml::Value::Table(toml::Table::from_iter([
+                    ("tokens".to_owned(), toml::Value::Array(tokens.collect())),
+                    ("group".to_owned(), example.group.clone().into()),
+                ]))
             });
             parameters.insert("reference".to_owned(), toml::Value::Array(rows.collect()));
         }

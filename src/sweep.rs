@@ -30,8 +30,8 @@ struct Start {
 
 /// Runs every cell over the base run's rows and reads logits at `read` (one position per row).
 ///
-/// `score` turns logits `[rows, d_vocab]`, copy-major over the base's rows, into one number per row. The result is, for
-/// each cell, the score of every row of the base.
+/// `score` turns logits `[rows, d_vocab]`, copy-major over the base's rows, into one number per row, or into as many for each
+/// row `[rows, numbers]`. The result is, for each cell, the score of every row of the base, row by row.
 pub fn sweep(
     lab: &Lab,
     base: &Base,
@@ -51,8 +51,8 @@ pub fn sweep(
         for members in members.chunks(together) {
             lab.check()?;
             let logits = run(model, base, start, members.iter().map(|&i| &cells[i]), read)?;
-            let each: Vec<f64> = score(&logits)?.to_dtype(DType::F64)?.to_vec1()?;
-            for (&index, each) in members.iter().zip(each.chunks_exact(rows)) {
+            let each: Vec<f64> = score(&logits)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+            for (&index, each) in members.iter().zip(each.chunks_exact((each.len() / members.len()).max(1))) {
                 scores[index] = each.to_vec();
             }
             lab.progress.advance(members.len() as u64);

@@ -18,7 +18,7 @@ use crate::analysis::{Analysis, Findings};
 use crate::component::Component;
 use crate::error::Result;
 use crate::lab::Lab;
-use crate::lesion::{Instead, Part, Sums, random_prompts};
+use crate::lesion::{Instead, Part, Sample, Sums, random_prompts};
 use crate::metric::Metric;
 use crate::model::Base;
 use crate::record::{Activations, at_positions};
@@ -32,7 +32,7 @@ use crate::task::{Side, Task};
 pub struct Components {
     /// Prompts (token ids) whose mean takes a component's place where there is no corrupt prompt. By default random
     /// sequences over the vocabulary.
-    pub reference: Option<Vec<Vec<u32>>>,
+    pub reference: Option<Vec<Sample>>,
     /// How many random sequences, when no reference is given.
     pub sequences: usize,
 }
@@ -84,7 +84,7 @@ impl Components {
         }
         let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
         let sequences = match &self.reference {
-            Some(given) => given.clone(),
+            Some(given) => given.iter().map(|sample| sample.tokens.clone()).collect(),
             None => random_prompts(lab, task.first_bos(), longest, self.sequences)?,
         };
         let by_position = sequences.iter().all(|sequence| sequence.len() >= longest);

@@ -1,6 +1,7 @@
 //! One file per method. An analysis takes a lab and a task and returns tables with per-example spread; it knows no
 //! file, frame, figure or terminal.
 
+pub mod ablate;
 pub mod attribution;
 pub mod components;
 pub mod heads;
@@ -39,7 +40,7 @@ pub trait Analysis: DeserializeOwned + Default {
     const NEEDS_PAIRS: bool = false;
     /// Whether it has a parameter `metric`, which a study sets for all its steps.
     const TAKES_METRIC: bool = false;
-    /// Whether it has a parameter `reference` (lists of token ids), which `--reference` fills.
+    /// Whether it has a parameter `reference` (prompts as token ids), which `--reference` fills.
     const TAKES_REFERENCE: bool = false;
     /// Whether it has a parameter `show` (names of heads), which `--heads` fills.
     const TAKES_HEADS: bool = false;
@@ -73,6 +74,7 @@ pub const ANALYSES: &[Entry] = &[
     entry::<patch::Patch>(),
     entry::<components::Components>(),
     entry::<heads::Heads>(),
+    entry::<ablate::Ablate>(),
 ];
 
 /// The registry entry of an analysis.

@@ -1,4 +1,4 @@
-//! The single methods: `predict`, `lens`, `attribution`, `patch`, `heads`.
+//! The single methods: `predict`, `lens`, `attribution`, `patch`, `ablate`, `heads`.
 
 use clap::Args;
 
@@ -81,6 +81,18 @@ methods! {
   glassbox patch --task ioi 'sites=[\"z\"]' direction=noise --metric kl
   glassbox patch --prompt 'The capital of France is' --corrupt 'The capital of Italy is' --answer Paris --wrong Rome")]
     Patch = "patch";
+
+    /// What the model still does when a part of it is taken out: zero, mean, mean-by-position and resample ablation
+    ///
+    /// Each head, each layer's attention and MLP (everywhere, and at each position), the neurons that matter most, and sets of
+    /// parts together. What takes a part's place comes from the task's other prompts, or from --reference FILE, or from
+    /// over=corrupt or over=random. Changes are lesioned minus whole, in every metric (--table ablate_effect).
+    #[command(after_help = "Examples:
+  glassbox ablate --task ioi
+  glassbox ablate --task ioi --n 16 'kinds=[\"resample\"]' over=corrupt 'by=[\"head\"]' --metric prob
+  glassbox ablate --task facts --n 16 'sets={pair=[\"a0.h1\", \"m0\"]}' 'by=[\"set\"]' --table ablate_set --format csv
+  glassbox ablate --prompt 'When Mary and John went to the store , John gave a drink to'")]
+    Ablate = "ablate";
 
     /// Score every head on repeated random tokens: previous-token, duplicate-token, induction, BOS, entropy
     #[command(after_help = "Examples:

@@ -10,6 +10,7 @@ use glassbox::analysis::patch::{By, Patch, PatchSite};
 use glassbox::analysis::{Analysis, Findings};
 use glassbox::edit::{Edit, Edits, Op};
 use glassbox::lab::{About, Lab};
+use glassbox::lesion::Sample;
 use glassbox::metric::{Metric, Targets};
 use glassbox::model::{Base, Config, Transformer};
 use glassbox::record::Activations;
@@ -309,7 +310,7 @@ fn mean_ablation_sets_a_component_to_its_mean_over_the_reference() {
     for lab in styles() {
         let mut task = pairs();
         task.examples.iter_mut().for_each(|example| example.corrupt = None);
-        let reference = vec![vec![1, 2, 3], vec![9, 8, 7, 6, 5], vec![4, 4, 2]];
+        let reference = [vec![1, 2, 3], vec![9, 8, 7, 6, 5], vec![4, 4, 2]];
         let mean = |site: Site| {
             let runs: Vec<Tensor> = reference
                 .iter()
@@ -317,7 +318,8 @@ fn mean_ablation_sets_a_component_to_its_mean_over_the_reference() {
                 .collect();
             Tensor::cat(&runs, 0).unwrap().mean(0).unwrap()
         };
-        let analysis = Components { reference: Some(reference.clone()), ..Components::default() };
+        let given = reference.iter().cloned().map(Sample::from).collect();
+        let analysis = Components { reference: Some(given), ..Components::default() };
         let findings = analysis.run(&lab, &task).unwrap();
         let attribution = Attribution::default().run(&lab, &task).unwrap();
         let mut cases = vec![
@@ -359,7 +361,8 @@ fn mean_ablation_is_position_by_position_where_it_can_be() {
         let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap();
         let reference: Vec<Vec<u32>> =
             (0..3).map(|k| (0..longest as u32 + k).map(|i| (5 * i + 7 * k) % 24).collect()).collect();
-        let analysis = Components { reference: Some(reference.clone()), ..Components::default() };
+        let given = reference.iter().cloned().map(Sample::from).collect();
+        let analysis = Components { reference: Some(given), ..Components::default() };
         let findings = analysis.run(&lab, &task).unwrap();
         let sites = [("m0", Site::Block(0, At::MlpOut), None), ("a1.h2", Site::Block(1, At::Z), Some(2))];
         for (name, site, head) in sites {

@@ -39,6 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "hook",
             "edit",
             "record",
+            "gradient",
             "model",
             "component",
             "vocabulary",

@@ -1,5 +1,6 @@
 //! The one integration binary.
 
+mod ablation;
 mod causal;
 mod command;
 mod figure;
