@@ -2,7 +2,8 @@
 //!
 //! A run writes into `<out>.partial`. [`Folder::finish`] adds the manifest and renames it to `<out>`; a folder dropped
 //! before that (an error, Ctrl-C) is removed, unless [`Folder::keep_partial`] said that it can be continued. A process that is
-//! killed leaves a partial folder behind, whose lock the system lets go: the next run clears or continues it.
+//! killed, at whatever moment, leaves a partial folder behind, whose lock the system lets go: the next run continues it if
+//! it holds a scratch file ([`SCRATCH`]) to continue from, and else clears it away.
 
 mod atomic;
 mod begin;
@@ -25,9 +26,13 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-/// The file that marks a partial folder as ours; its lock says that a process is at work, its text whether to keep it.
+/// The file that marks a partial folder as ours; its lock says that a process is at work.
 const MARKER: &str = ".glassbox";
-const RESUMABLE: &str = "resumable\n";
+/// Where a run's tensors lie.
+pub const TENSORS: &str = "tensors.safetensors";
+/// How names of files begin that are written for `--resume` alone: unfinished work that has one can be continued, and the
+/// finished run has none.
+pub const SCRATCH: &str = ".glassbox-";
 
 /// Reads a table from a file that ends in `.csv` or `.parquet`; its name is the file's, without the ending.
 pub fn read_table(path: &Path) -> Result<Rows> {
@@ -80,12 +85,9 @@ impl Folder {
         self.resumed
     }
 
-    /// From now on, what is written so far survives an error or Ctrl-C, for `--resume`.
-    pub fn keep_partial(&mut self) -> Result<()> {
-        let marker = self.partial.join(MARKER);
-        fs::write(&marker, RESUMABLE).map_err(|e| failed("write", &marker, &e))?;
+    /// From now on, what is written so far survives an error or Ctrl-C, for `--resume`, as it survives a kill.
+    pub fn keep_partial(&mut self) {
         self.keep = true;
-        Ok(())
     }
 
     /// The bytes written under this path so far, by this run or the one it continues.
@@ -103,16 +105,6 @@ impl Folder {
         self.stream(path, |out| Ok(out.write_all(bytes)?))
     }
 
-    /// Removes a file that was written for `--resume` only.
-    pub fn remove(&mut self, path: &str) -> Result<()> {
-        let full = self.inside(path)?;
-        self.outputs.remove(path);
-        match fs::remove_file(&full) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("remove", &full, &e)),
-            _ => Ok(()),
-        }
-    }
-
     /// `tables/<name>.csv` and `tables/<name>.parquet`.
     pub fn table(&mut self, rows: &Rows) -> Result<()> {
         for format in [Format::Csv, Format::Parquet] {
@@ -127,13 +119,13 @@ impl Folder {
         self.write(&format!("figures/{name}.png"), png)
     }
 
-    /// `tensors.safetensors`: the tensors as f32, by name.
+    /// [`TENSORS`]: the tensors as f32, by name.
     pub fn tensors(
         &mut self,
         tensors: &BTreeMap<String, Tensor>,
         metadata: &BTreeMap<String, String>,
     ) -> Result<()> {
-        self.stream("tensors.safetensors", |out| tensors::safetensors(out, tensors, metadata))
+        self.stream(TENSORS, |out| tensors::safetensors(out, tensors, metadata))
     }
 
     /// Writes `manifest.json` last, moves the folder into place and gives its path.
@@ -141,7 +133,12 @@ impl Folder {
         self.account(&self.partial.clone())?;
         let text = manifest.text(&self.outputs, self.started, self.clock.elapsed(), self.resumed);
         self.write("manifest.json", text.as_bytes())?;
-        fs::remove_file(self.partial.join(MARKER)).map_err(|e| failed("finish", &self.partial, &e))?;
+        // From here on no file is missing: the marker goes first, so that no folder is ever thought to be resumable from
+        // scratch files that are gone.
+        let scratch = begin::scratch(&self.partial).map_err(|e| failed("read", &self.partial, &e))?;
+        for path in std::iter::once(self.partial.join(MARKER)).chain(scratch) {
+            fs::remove_file(&path).map_err(|e| failed("finish", &path, &e))?;
+        }
         self.finished = true;
         self.move_into_place().map_err(|e| {
             let hint = format!("the finished run lies in {}: move it by hand", self.partial.display());
@@ -179,7 +176,10 @@ impl Folder {
                 self.account(&path)?;
             } else if name.ends_with(".tmp") && entry.file_name().to_string_lossy().starts_with('.') {
                 fs::remove_file(&path).map_err(|e| failed("remove", &path, &e))?;
-            } else if name != MARKER && name != "manifest.json" && !self.outputs.contains_key(&name) {
+            } else if !name.starts_with(MARKER)
+                && name != "manifest.json"
+                && !self.outputs.contains_key(&name)
+            {
                 self.outputs.insert(name, atomic::measure(&path)?);
             }
         }
@@ -190,7 +190,9 @@ impl Folder {
         let full = self.inside(path)?;
         fs::create_dir_all(parent(&full)).map_err(|e| failed("write", &full, &e))?;
         let written = stream_file_atomically(&full, true, fill)?;
-        self.outputs.insert(path.to_owned(), written);
+        if !path.starts_with(SCRATCH) {
+            self.outputs.insert(path.to_owned(), written);
+        }
         Ok(())
     }
 
@@ -210,7 +212,7 @@ impl Drop for Folder {
         if self.finished || self.keep {
             return;
         }
-        fs::remove_dir_all(&self.partial).unwrap_or_default();
+        begin::clear(&self.partial).unwrap_or_default();
         for folder in self.made.iter().rev() {
             fs::remove_dir(folder).unwrap_or_default(); // only if it is empty
         }

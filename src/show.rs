@@ -38,6 +38,19 @@ pub fn visible(text: &str) -> String {
     out + &"␣".repeat(trail)
 }
 
+/// Text of several lines with nothing in it that acts on the screen: as [`visible`], but line ends and spaces stay.
+pub fn inert(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push(c),
+            c if c.is_control() || acts(c) => out += &visible(c.encode_utf8(&mut [0; 4])),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// Characters that are not seen but change how others are: C1 controls, direction, zero width, line separators, tags.
 fn acts(c: char) -> bool {
     matches!(c,
@@ -130,6 +143,8 @@ mod tests {
         }
         let all: String = (0..=0x10_ffff).filter_map(char::from_u32).collect();
         assert!(!visible(&all).chars().any(char::is_control));
+        assert!(!inert(&all).chars().any(|c| c != '\n' && (c.is_control() || acts(c))));
+        assert_eq!(inert("  hint: a\u{1b}[2J\n\u{9b}b\t"), "  hint: a<0x1B>[2J\n<U+009B>b→");
     }
 
     #[test]

@@ -5,15 +5,16 @@
 //! | format  | missing | NaN, infinities | token text | meaning of columns |
 //! |---------|---------|-----------------|------------|--------------------|
 //! | Parquet | null    | as they are     | exact      | file metadata `glassbox.columns` |
-//! | CSV     | empty   | `NaN`, `inf`    | exact      | –                  |
+//! | CSV     | empty   | `NaN`, `inf`    | exact but for formulas | –      |
 //! | JSON    | null    | null            | exact      | –                  |
 //! | table   | empty   | `NaN`, `inf`    | made visible | –                |
 //!
 //! CSV quotes every text cell, always: a missing text differs from an empty one, and spaces, line ends and quotes
-//! survive. Cells are *not* changed against formula injection: a token `=1+1` must read back as itself in polars and
-//! pandas, so import CSV into a spreadsheet as text. CSV has no types: a text column of digits alone reads as numbers,
-//! and pandas takes words such as `null` for missing cells unless told `keep_default_na=False`. Parquet has neither fault.
+//! survive. A text that a spreadsheet would run as a formula gets an apostrophe in front (see [`formula`]); numbers never do.
+//! CSV has no types: a text column of digits alone reads as numbers, and pandas takes words such as `null` for missing
+//! cells unless told `keep_default_na=False`. Parquet has none of these faults.
 
+pub mod formula;
 mod terminal;
 
 pub use terminal::Terminal;
@@ -89,7 +90,7 @@ pub fn write(rows: &Rows, format: Format) -> Result<Vec<u8>> {
         Format::Csv => {
             let mut bytes = Vec::new();
             let mut writer = pl::CsvWriter::new(&mut bytes).with_quote_style(pl::QuoteStyle::NonNumeric);
-            writer.finish(&mut frame(rows)?).map_err(|e| unwritable(rows, &e))?;
+            writer.finish(&mut frame(&formula::guarded(rows))?).map_err(|e| unwritable(rows, &e))?;
             Ok(bytes)
         }
         Format::Parquet => {
@@ -144,7 +145,10 @@ pub fn read(name: &str, bytes: &[u8], format: Format) -> Result<Rows> {
     };
     let columns = frame.columns().iter().map(|column| {
         let name = column.name().to_string();
-        let cells = cells(column).map_err(broken)?;
+        let mut cells = cells(column).map_err(broken)?;
+        if let (Format::Csv, Column::Text(texts)) = (format, &mut cells) {
+            texts.iter_mut().flatten().for_each(|text| *text = formula::exact(text).to_owned());
+        }
         Ok((name.clone(), meanings.remove(&name).unwrap_or_default(), cells))
     });
     Ok(Rows { name: name.to_owned(), columns: columns.collect::<Result<_>>()? })
@@ -209,7 +213,7 @@ mod tests {
     use super::*;
 
     fn rows() -> Rows {
-        let texts = ["12", " Mary", "", "a,\"b\"\r\n", "=1+1", "null", "\u{1b}[0m\u{202e}"];
+        let texts = ["'s", " Mary", "", "a,\"b\"\r\n", "=1+1", "null", "\u{1b}[0m\u{202e}"];
         let text = texts.iter().map(|t| Some((*t).to_owned())).chain([None]).collect();
         let num =
             [1.0, f64::NAN, f64::INFINITY, -0.1, 1e-300, 1e300, 3.0].map(Some).into_iter().chain([None]);

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::metric::Metric;
 use crate::model::Folding;
+use crate::show;
 use crate::study::{Prompts, Study};
 use crate::table::Format;
 
@@ -169,7 +170,7 @@ impl ModelFlags {
     /// A remark on stderr, unless quiet.
     pub(super) fn say(&self, remark: &str) {
         if !self.quiet {
-            eprintln!("{remark}");
+            eprintln!("{}", show::inert(remark));
         }
     }
 }

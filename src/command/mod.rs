@@ -10,12 +10,14 @@ mod report;
 mod run;
 mod train;
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::show;
 
 /// Open up a language model: record, lesion and stimulate it, and see which components drive its predictions
 #[derive(Debug, Parser)]
@@ -71,16 +73,23 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // names of tensors, prompts and paths stand in it as they were found
+            eprintln!("{}", show::inert(&format!("error: {error}")));
             ExitCode::from(error.exit_code())
         }
     }
 }
 
-/// Prints data on stdout. A reader that closed the pipe (`| head`) has seen enough: that is no error.
+/// Prints data on stdout. A reader that closed the pipe (`| head`) has seen enough: that is no error. On a terminal, where it
+/// is to be looked at, characters of tokens that would act on the screen are shown instead; anywhere else the bytes go out
+/// as they are.
 fn print(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    let bytes = match std::str::from_utf8(bytes) {
+        Ok(text) if out.is_terminal() => Cow::Owned(show::inert(text).into_bytes()),
+        _ => Cow::Borrowed(bytes),
+    };
+    match out.write_all(&bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             let full = "is the disk full, or the target not writable?";
             Err(Error::file("write", std::path::Path::new("standard output"), e, full))

@@ -145,6 +145,9 @@ pub(super) fn failed(action: &'static str, path: &Path, cause: &io::Error) -> Er
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "the disk is full: free some space, or write to another disk with --out"
         }
+        ErrorKind::FileTooLarge => {
+            "files may not grow larger here: raise the limit (`ulimit -f`), or write to another disk with --out"
+        }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "choose a place you may write to with --out"
         }

@@ -1,11 +1,11 @@
 //! Where a run is written: which folder, whether it is free, and what to do with unfinished work.
 
 use super::atomic::{failed, parent};
-use super::{Folder, MARKER, RESUMABLE, sibling};
+use super::{Folder, MARKER, SCRATCH, sibling};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -31,8 +31,12 @@ enum Found {
     InUse,
     /// It can be continued.
     Resumable(File),
-    /// Left by a process that was killed.
+    /// Left by a process that was killed before it had done anything to continue from.
     Stale,
+    /// Left by a process that was killed in the instant before it could make its marker, or by somebody.
+    Empty,
+    /// Left by a process that was killed in the instant before the finished run could be moved into place.
+    Whole,
     /// A folder or file that is not ours.
     Foreign,
 }
@@ -47,7 +51,7 @@ pub(super) fn begin(place: &Place, runs: &Path) -> Result<Folder> {
     check_free(&out, place.force)?;
     let partial = sibling(&out, ".partial");
     let say = |cause: &str, hint: &str| Err(Error::file("create", &out, cause, hint));
-    match inspect(&partial) {
+    match inspect(&partial, place.resume || place.force) {
         Found::InUse => say(
             &format!("another run is writing {}", partial.display()),
             "wait for it to end, or give another --out",
@@ -57,12 +61,12 @@ pub(super) fn begin(place: &Place, runs: &Path) -> Result<Folder> {
             "move it away, or give another --out",
         ),
         Found::Resumable(lock) if place.resume => Ok(folder(place, out, partial, lock, true, Vec::new())),
-        Found::Resumable(_) if !place.force => say(
+        Found::Resumable(_) | Found::Whole if !place.force => say(
             &format!("{} holds unfinished work", partial.display()),
             "--resume continues it, --force drops it and starts again",
         ),
-        Found::Resumable(_) | Found::Stale => {
-            fs::remove_dir_all(&partial).map_err(|e| failed("remove", &partial, &e))?;
+        Found::Resumable(_) | Found::Whole | Found::Stale | Found::Empty => {
+            clear(&partial).map_err(|e| failed("remove", &partial, &e))?;
             fresh(place, out, partial)
         }
         Found::Nothing => fresh(place, out, partial),
@@ -89,11 +93,15 @@ fn numbered(place: &Place, runs: &Path) -> Result<Folder> {
     let at = |n: u64| runs.join(format!("{stem}-{n}"));
     for (&n, _) in taken.iter().rev().filter(|(_, partial)| **partial) {
         let partial = sibling(&at(n), ".partial");
-        match inspect(&partial) {
+        match inspect(&partial, place.resume) {
             Found::Resumable(lock) if place.resume => {
                 return Ok(folder(place, at(n), partial, lock, true, Vec::new()));
             }
-            Found::Stale => fs::remove_dir_all(&partial).unwrap_or_default(),
+            Found::Stale if place.resume => {
+                clear(&partial).map_err(|e| failed("remove", &partial, &e))?;
+                return fresh(place, at(n), partial);
+            }
+            Found::Stale => clear(&partial).unwrap_or_default(),
             _ => {}
         }
     }
@@ -131,18 +139,57 @@ fn check_free(out: &Path, force: bool) -> Result<()> {
     }
 }
 
-fn inspect(partial: &Path) -> Found {
+/// What lies there. A run that was killed between the removal of its marker and its renaming gets its marker back if `adopt`
+/// is set.
+fn inspect(partial: &Path, adopt: bool) -> Found {
     if fs::symlink_metadata(partial).is_err() {
         return Found::Nothing;
     }
     let marker = partial.join(MARKER);
-    let Ok(lock) = File::options().read(true).write(true).open(&marker) else { return Found::Foreign };
+    let whole = !marker.exists() && partial.join("manifest.json").is_file();
+    if whole && !adopt {
+        return Found::Whole;
+    }
+    let Ok(lock) = File::options().read(true).write(true).create(whole).open(&marker) else {
+        let empty = fs::read_dir(partial).is_ok_and(|mut entries| entries.next().is_none());
+        return if empty { Found::Empty } else { Found::Foreign };
+    };
     match lock.try_lock() {
         Err(TryLockError::WouldBlock) => Found::InUse,
         // A file system without locks cannot tell; then the folder counts as left behind.
-        _ if fs::read_to_string(&marker).is_ok_and(|text| text == RESUMABLE) => Found::Resumable(lock),
+        _ if scratch(partial).is_ok_and(|files| !files.is_empty()) => Found::Resumable(lock),
         _ => Found::Stale,
     }
+}
+
+/// The files of a partial folder that are there for `--resume` alone.
+pub(super) fn scratch(partial: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(partial)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Removes a partial folder so that at no moment it could be taken for work to continue, or for somebody else's: the scratch
+/// files go first, and the marker goes last.
+pub(super) fn clear(partial: &Path) -> io::Result<()> {
+    for path in scratch(partial)? {
+        fs::remove_file(path)?;
+    }
+    for entry in fs::read_dir(partial)? {
+        let entry = entry?;
+        let path = entry.path();
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(path)?,
+            false if entry.file_name() == MARKER => {}
+            false => fs::remove_file(path)?,
+        }
+    }
+    fs::remove_dir_all(partial)
 }
 
 /// Makes the partial folder, and first the folders above it.
@@ -159,18 +206,14 @@ fn fresh(place: &Place, out: PathBuf, partial: PathBuf) -> Result<Folder> {
     };
     fs::create_dir_all(&above).map_err(undo)?;
     fs::create_dir(&partial).map_err(undo)?;
-    let lock = File::create_new(partial.join(MARKER)).and_then(|mut marker| {
-        match marker.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(ErrorKind::AlreadyExists.into()),
-            Err(TryLockError::Error(_)) | Ok(()) => {}
-        }
-        marker.write_all(b"at work\n")?;
-        Ok(marker)
+    let lock = File::create_new(partial.join(MARKER)).and_then(|marker| match marker.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(ErrorKind::AlreadyExists.into()),
+        Err(TryLockError::Error(_)) | Ok(()) => Ok(marker),
     });
     match lock {
         Ok(lock) => Ok(folder(place, out, partial, lock, false, made)),
         Err(e) => {
-            fs::remove_dir_all(&partial).unwrap_or_default();
+            clear(&partial).unwrap_or_default();
             Err(undo(e))
         }
     }
@@ -220,10 +263,11 @@ mod tests {
         // Killed: the folder stays, the lock does not.
         let stale = runs.join("report-some-model-3.partial");
         fs::create_dir(&stale).unwrap();
-        fs::write(stale.join(MARKER), "at work\n").unwrap();
+        fs::write(stale.join(MARKER), "").unwrap();
         let kept = runs.join("report-some-model-4.partial");
         fs::create_dir(&kept).unwrap();
-        fs::write(kept.join(MARKER), RESUMABLE).unwrap();
+        fs::write(kept.join(MARKER), "").unwrap();
+        fs::write(kept.join(".glassbox-done"), "").unwrap();
         assert_eq!(begin(&place, &runs).unwrap().out(), runs.join("report-some-model-5"));
         assert!(!stale.exists() && kept.exists());
         let resumed = begin(&Place { resume: true, ..place }, &runs).unwrap();

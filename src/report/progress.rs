@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::analysis::Findings;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
-use crate::output::Folder;
+use crate::output::{Folder, TENSORS};
 use crate::study::{Outcome, Study};
 use crate::table::{self, Format};
 use crate::task::Task;
 
 /// Where finished steps are listed until the run is whole.
-const PROGRESS: &str = "progress.json";
+const PROGRESS: &str = ".glassbox-progress.json";
 
 /// What was asked, and which of its steps are done.
 #[derive(Serialize, Deserialize)]
@@ -30,10 +30,12 @@ struct Step {
     notes: Vec<String>,
     skipped: Option<String>,
     tables: Vec<String>,
+    tensors: Vec<String>,
 }
 
 /// Runs every step of the study, writing its tables into the folder as it finishes. Steps that an interrupted run of the
-/// same study and model finished are read back instead. Interrupted itself, it keeps what is finished for `--resume`.
+/// same study and model finished are read back instead. Interrupted or killed itself, it leaves what is finished for
+/// `--resume`.
 pub fn run(study: &Study, lab: &Lab, task: &Task, folder: &mut Folder) -> Result<Vec<Outcome>> {
     let (text, model) = (study.text()?, lab.about.hash.clone());
     let mut done = match folder.read(PROGRESS)? {
@@ -61,18 +63,7 @@ pub fn run(study: &Study, lab: &Lab, task: &Task, folder: &mut Folder) -> Result
             .map_err(|e| Error::Tensor(format!("progress cannot be written: {e}")))?;
         folder.write(PROGRESS, &list)?;
     }
-    if let Some(first) = outcomes.first_mut() {
-        // tensors of steps that were read back
-        let bytes = folder.read("tensors.safetensors")?.unwrap_or_default();
-        let all = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
-        first.findings.tensors = all.into_iter().collect();
-    }
     Ok(outcomes)
-}
-
-/// The run is whole: nothing is left to resume.
-pub(super) fn done(folder: &mut Folder) -> Result<()> {
-    folder.remove(PROGRESS)
 }
 
 fn read(bytes: &[u8], study: &str, model: &str) -> Result<Done> {
@@ -93,7 +84,7 @@ fn read(bytes: &[u8], study: &str, model: &str) -> Result<Done> {
 
 /// Keeps what is finished, and says so.
 pub(super) fn interrupted(folder: &mut Folder, steps: usize, of: usize) -> Result<Error> {
-    folder.keep_partial()?;
+    folder.keep_partial();
     let kept = format!("; {steps} of {of} steps are done and kept: --resume goes on from there");
     Ok(Error::Interrupted { kept })
 }
@@ -105,22 +96,31 @@ impl Step {
             notes: outcome.findings.notes.clone(),
             skipped: outcome.skipped.clone(),
             tables: outcome.findings.tables.iter().map(|rows| rows.name.clone()).collect(),
+            tensors: outcome.findings.tensors.keys().cloned().collect(),
         }
     }
 
     fn load(&self, folder: &Folder) -> Result<Outcome> {
+        let lacking = |what: &str| {
+            let message = format!("the unfinished work lacks {what}");
+            Error::input(message, "--force drops it and starts again")
+        };
         let mut tables = Vec::new();
         for name in &self.tables {
             let path = format!("tables/{name}.parquet");
-            let Some(bytes) = folder.read(&path)? else {
-                return Err(Error::input(
-                    format!("the unfinished work lacks {path}"),
-                    "--force drops it and starts again",
-                ));
-            };
+            let bytes = folder.read(&path)?.ok_or_else(|| lacking(&path))?;
             tables.push(table::read(name, &bytes, Format::Parquet)?);
         }
-        let findings = Findings { tables, tensors: BTreeMap::new(), notes: self.notes.clone() };
+        let mut tensors = BTreeMap::new();
+        if !self.tensors.is_empty() {
+            let bytes = folder.read(TENSORS)?.ok_or_else(|| lacking(TENSORS))?;
+            let mut all = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+            for name in &self.tensors {
+                let tensor = all.remove(name).ok_or_else(|| lacking(&format!("the tensor {name}")))?;
+                tensors.insert(name.clone(), tensor);
+            }
+        }
+        let findings = Findings { tables, tensors, notes: self.notes.clone() };
         Ok(Outcome { name: self.name.clone(), findings, skipped: self.skipped.clone() })
     }
 }

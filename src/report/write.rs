@@ -30,7 +30,7 @@ pub fn write(run: &Run, folder: &mut Folder) -> Result<()> {
         Err(Error::Interrupted { .. }) => {
             Err(progress::interrupted(folder, run.outcomes.len(), run.outcomes.len())?)
         }
-        other => other.and_then(|()| progress::done(folder)),
+        other => other,
     }
 }
 

@@ -79,7 +79,7 @@ pub struct Trainer {
 }
 
 /// The saved state's name in the run folder.
-pub const STATE: &str = "state.safetensors";
+pub const STATE: &str = ".glassbox-state.safetensors";
 const LOG_EVERY: usize = 10;
 const SAVE_EVERY: usize = 100;
 
@@ -228,13 +228,13 @@ impl Trainer {
         progress.end();
         let gates = self.measure(Care::Full)?;
         files::write(self, &gates, folder)?;
-        folder.remove(STATE)?;
         Ok(gates)
     }
 
     /// Saves the state, from which `--resume` goes on.
     fn save(&self, folder: &mut Folder) -> Result<()> {
-        folder.keep_partial()?;
-        folder.write(STATE, &self.state()?)
+        folder.write(STATE, &self.state()?)?;
+        folder.keep_partial();
+        Ok(())
     }
 }

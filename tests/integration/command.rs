@@ -469,7 +469,7 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
         .spawn()
         .unwrap();
     // the first step is done: interrupt the next ones
-    let progress = bench.path("stopped.partial/progress.json");
+    let progress = bench.path("stopped.partial/.glassbox-progress.json");
     for _ in 0..6000 {
         if progress.exists() {
             break;

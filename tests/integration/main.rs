@@ -6,6 +6,7 @@ mod command;
 mod figure;
 mod fold;
 mod generators;
+mod killed;
 mod layering;
 mod loading;
 mod ops;

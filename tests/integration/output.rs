@@ -124,8 +124,9 @@ fn unfinished_work_is_removed_or_continued() {
     assert_eq!(names(base.path()), [""; 0]);
 
     let mut folder = Folder::create(&at(&out)).unwrap();
-    folder.keep_partial().unwrap();
+    folder.keep_partial();
     folder.write("a/b", b"12").unwrap();
+    folder.write(".glassbox-done", b"a/b").unwrap(); // what makes it work that can be continued
     fs::write(partial.join("a/.c.999.tmp"), b"half").unwrap(); // as a killed process leaves it
     drop(folder);
     assert!(partial.exists() && !out.exists());
@@ -144,7 +145,9 @@ fn unfinished_work_is_removed_or_continued() {
     let other = base.path().join("other");
     assert!(!Folder::create(&Place { resume: true, ..at(&other) }).unwrap().resumed());
     // A folder that only looks like ours stays.
-    fs::create_dir(base.path().join("third.partial")).unwrap();
+    let third = base.path().join("third.partial");
+    fs::create_dir(&third).unwrap();
+    fs::write(third.join("thesis.tex"), "").unwrap();
     let refusal = Folder::create(&at(&base.path().join("third"))).unwrap_err();
     assert!(refusal.to_string().contains("in the way"), "{refusal}");
     // A panic is an error too.
