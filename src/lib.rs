@@ -73,6 +73,8 @@ pub mod sweep;
 
 pub mod stats;
 
+pub mod learn;
+
 pub mod row;
 
 pub mod patterns;

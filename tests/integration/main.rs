@@ -8,6 +8,7 @@ mod fold;
 mod generators;
 mod killed;
 mod layering;
+mod learn;
 mod loading;
 mod ops;
 mod output;

@@ -1,0 +1,143 @@
+//! Logistic regression, of two classes and of more.
+
+use super::matrix::{Matrix, add, dot};
+use super::{Linear, Optimum, minimise, softmax};
+
+/// C·Σ loss + ½‖w‖² over one training set; intercepts are not penalised. The objective and C are scikit-learn's; inside,
+/// it is divided by C·n, so that tolerances do not depend on either.
+///
+/// Two classes have one row of weights, more have one each (softmax). Classes without an example are left out of the fit.
+#[derive(Debug)]
+pub struct Logistic<'a> {
+    x: &'a Matrix,
+    /// Each example's class among those present.
+    y: Vec<usize>,
+    present: Vec<usize>,
+    classes: usize,
+}
+
+impl<'a> Logistic<'a> {
+    /// The problem of telling `classes` classes apart.
+    pub fn new(x: &'a Matrix, y: &[usize], classes: usize) -> Logistic<'a> {
+        let mut place = vec![usize::MAX; classes];
+        let mut present = Vec::new();
+        for class in (0..classes).filter(|class| y.contains(class)) {
+            place[class] = present.len();
+            present.push(class);
+        }
+        Logistic { x, y: y.iter().map(|&class| place[class]).collect(), present, classes }
+    }
+
+    /// Rows of weights that are fitted: 1 for two classes, else one per class.
+    fn rows(&self) -> usize {
+        if self.present.len() == 2 { 1 } else { self.present.len() }
+    }
+
+    /// Fits at penalty C from a start: another penalty's optimum, or empty for zeros.
+    pub fn fit(&self, c: f64, start: &[f64], tolerance: f64, most: usize) -> Optimum {
+        let size = self.rows() * (self.x.cols + 1);
+        let start = if start.len() == size { start.to_vec() } else { vec![0.0; size] };
+        if self.present.len() < 2 {
+            return Optimum { x: vec![0.0; size], value: 0.0, slope: 0.0, steps: 0, converged: true };
+        }
+        minimise(start, &mut |at, gradient| self.mean_loss(c, at, gradient), tolerance, most)
+    }
+
+    /// The objective C·Σ loss + ½‖w‖² at parameters `[row, feature]` followed by intercepts.
+    pub fn objective(&self, c: f64, at: &[f64]) -> f64 {
+        self.mean_loss(c, at, &mut vec![0.0; at.len()]) * c * self.x.rows as f64
+    }
+
+    /// (Σ loss)/n + ½‖w‖²/(C·n) and its gradient.
+    fn mean_loss(&self, c: f64, at: &[f64], gradient: &mut [f64]) -> f64 {
+        let (rows, width, n) = (self.rows(), self.x.cols, self.x.rows as f64);
+        let (w, b) = at.split_at(rows * width);
+        let (into_w, into_b) = gradient.split_at_mut(rows * width);
+        let ridge = 1.0 / (c * n);
+        into_w.iter_mut().zip(w).for_each(|(g, w)| *g = ridge * w);
+        into_b.fill(0.0);
+        let mut loss = 0.0;
+        let mut scores = vec![0.0; rows];
+        for i in 0..self.x.rows {
+            let (x, y) = (self.x.row(i), self.y[i]);
+            for (k, score) in scores.iter_mut().enumerate() {
+                *score = b[k] + dot(&w[k * width..(k + 1) * width], x);
+            }
+            if rows == 1 {
+                // −log σ(±s), without overflow
+                let sign = if y == 1 { 1.0 } else { -1.0 };
+                let margin = sign * scores[0];
+                loss += if margin > 0.0 { (-margin).exp().ln_1p() } else { margin.exp().ln_1p() - margin };
+                scores[0] = -sign / (1.0 + margin.exp());
+            } else {
+                let own = scores[y];
+                let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let total: f64 = scores.iter().map(|score| (score - top).exp()).sum();
+                loss += top + total.ln() - own;
+                softmax(&mut scores);
+                scores[y] -= 1.0;
+            }
+            for (k, slope) in scores.iter().enumerate() {
+                add(&mut into_w[k * width..(k + 1) * width], slope / n, x);
+                into_b[k] += slope / n;
+            }
+        }
+        loss / n + 0.5 * ridge * dot(w, w)
+    }
+
+    /// The scores that parameters stand for.
+    pub fn linear(&self, at: &[f64]) -> Linear {
+        let (rows, width) = (self.rows(), self.x.cols);
+        let mut linear = Linear {
+            weights: Matrix::zeros(self.classes, width),
+            bias: vec![f64::NEG_INFINITY; self.classes],
+        };
+        for (k, &class) in self.present.iter().enumerate() {
+            // one row s of two classes is ∓s/2, whose softmax is σ(s)
+            let (row, factor) = if rows == 1 { (0, k as f64 - 0.5) } else { (k, 1.0) };
+            add(linear.weights.row_mut(class), factor, &at[row * width..(row + 1) * width]);
+            linear.bias[class] = factor * at[rows * width + row];
+        }
+        linear
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gradient_agrees_with_finite_differences() {
+        let data = (0..60).map(|i| ((i * 29 % 41) as f64 - 20.0) / 9.0).collect();
+        let x = Matrix { rows: 12, cols: 5, data };
+        for classes in [2, 3, 4] {
+            let y: Vec<usize> = (0..12).map(|i| i * 7 % classes).collect();
+            let problem = Logistic::new(&x, &y, classes);
+            let at: Vec<f64> = (0..problem.rows() * 6).map(|i| ((i * 13 % 17) as f64 - 8.0) / 10.0).collect();
+            let mut gradient = vec![0.0; at.len()];
+            problem.mean_loss(0.3, &at, &mut gradient);
+            for i in 0..at.len() {
+                let value = |h: f64| {
+                    let mut at = at.clone();
+                    at[i] += h;
+                    problem.mean_loss(0.3, &at, &mut vec![0.0; at.len()])
+                };
+                let slope = (value(1e-5) - value(-1e-5)) / 2e-5;
+                assert!((slope - gradient[i]).abs() < 1e-9, "{classes} {i}: {slope} {}", gradient[i]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_class_without_examples_is_never_chosen() {
+        let x = Matrix { rows: 4, cols: 1, data: vec![-2.0, -1.0, 1.0, 2.0] };
+        let problem = Logistic::new(&x, &[0, 0, 2, 2], 3);
+        let fit = problem.fit(1.0, &[], 1e-8, 100);
+        let linear = problem.linear(&fit.x);
+        assert_eq!(linear.bias[1], f64::NEG_INFINITY);
+        let scores = linear.scores(&x);
+        assert_eq!([0, 1, 2, 3].map(|i| super::super::best(scores.row(i))), [0, 0, 2, 2]);
+        let one = Logistic::new(&x, &[1; 4], 3);
+        assert_eq!(super::super::best(one.linear(&one.fit(1.0, &[], 1e-8, 9).x).scores(&x).row(0)), 1);
+    }
+}
