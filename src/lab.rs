@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Device};
+use serde_json::{Map, Value};
 
 use crate::checkpoint;
 use crate::error::{Error, Result};
@@ -55,6 +56,26 @@ impl Progress for Silent {
     fn end(&self) {}
 }
 
+/// Arrays that outlive a run: recorded activations, found again by what they are of. Kept on disk by `output`.
+pub trait Store: Send + Sync {
+    /// What is kept for exactly this description; empty if nothing is.
+    fn open(&self, about: &Map<String, Value>) -> Result<Box<dyn Shelf>>;
+    /// Sentences on what was found, what was not and why, so far.
+    fn remarks(&self) -> Vec<String>;
+}
+
+/// The arrays of one description, each `[rows, width]` in f32.
+pub trait Shelf: Send + Sync {
+    /// An array, if it is there and whole; one that is damaged counts as missing.
+    fn read(&self, name: &str, shape: [usize; 2]) -> Result<Option<Vec<f32>>>;
+    /// Begins an array anew, to be filled by [`Shelf::append`] row after row.
+    fn begin(&mut self, name: &str, shape: [usize; 2]) -> Result<()>;
+    /// The next rows of an array that was begun.
+    fn append(&mut self, name: &str, rows: &[f32]) -> Result<()>;
+    /// Puts every array that was begun in its place; one that is not full is an error.
+    fn finish(&mut self) -> Result<()>;
+}
+
 /// Model, vocabulary and working conditions.
 pub struct Lab {
     /// The model.
@@ -71,6 +92,8 @@ pub struct Lab {
     pub progress: Arc<dyn Progress>,
     /// Set when the user wants to stop.
     pub stop: Arc<AtomicBool>,
+    /// Where activations are kept between runs, if anywhere.
+    pub store: Option<Arc<dyn Store>>,
 }
 
 impl Lab {
@@ -102,6 +125,7 @@ impl Lab {
             memory: 2 << 30,
             progress: Arc::new(Silent),
             stop: Arc::new(AtomicBool::new(false)),
+            store: None,
         }
     }
 

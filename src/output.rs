@@ -8,11 +8,13 @@
 mod atomic;
 mod begin;
 mod manifest;
+mod shelf;
 mod tensors;
 
 pub use atomic::{Written, check_file, write_file_atomically};
 pub use begin::Place;
 pub use manifest::{Manifest, ModelFacts, SCHEMA_VERSION};
+pub use shelf::Activations;
 pub use tensors::write_tensors;
 
 use crate::error::{Error, Result};

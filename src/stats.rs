@@ -55,8 +55,23 @@ impl Bootstrap {
             above / below
         };
         let value = over(&mut (0..self.n));
-        let mut resampled: Vec<f64> =
-            self.draws.iter().map(|draw| over(&mut draw.iter().map(|&i| i as usize))).collect();
+        let resampled = self.draws.iter().map(|draw| over(&mut draw.iter().map(|&i| i as usize))).collect();
+        self.interval(value, resampled)
+    }
+
+    /// Any statistic of weighted units: of all with weight 1, and of resamples, in which a unit weighs as often as it was drawn.
+    /// Resamples in which the statistic is not a number (no pair to compare, say) are left out.
+    pub fn weighted(&self, statistic: &dyn Fn(&[f64]) -> f64) -> Estimate {
+        let value = statistic(&vec![1.0; self.n]);
+        let resampled = self.draws.iter().map(|draw| {
+            let mut weights = vec![0.0; self.n];
+            draw.iter().for_each(|&i| weights[i as usize] += 1.0);
+            statistic(&weights)
+        });
+        self.interval(value, resampled.filter(|value| !value.is_nan()).collect())
+    }
+
+    fn interval(&self, value: f64, mut resampled: Vec<f64>) -> Estimate {
         resampled.sort_by(f64::total_cmp);
         let at = |q: f64| (!resampled.is_empty()).then(|| quantile(&resampled, q));
         Estimate { value, lo: at(0.025), hi: at(0.975), n: self.n }

@@ -39,6 +39,9 @@ pub struct Study {
     /// JSON of what saying a token gains and costs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gains: Option<PathBuf>,
+    /// Folder where activations are kept between runs, for the analyses that do so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activations: Option<PathBuf>,
     /// Heads whose attention is shown, written `9.6`, `L9H6` or `a9.h6`; by default those with the largest effect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub heads: Vec<String>,
@@ -122,6 +125,7 @@ impl Default for Study {
             metric: Metric::default(),
             reference: None,
             gains: None,
+            activations: None,
             heads: Vec::new(),
             task: Prompts::default(),
             steps: REPORT.iter().map(|&name| Step::named(name)).collect(),
@@ -161,7 +165,8 @@ impl Study {
     /// Reads a study from text; `name` stands for it in errors.
     pub fn parse(text: &str, name: &str, folder: Option<&Path>) -> Result<Study> {
         let mut study: Study = toml::from_str(text).map_err(|e| unreadable(name, &e))?;
-        for path in [&mut study.reference, &mut study.gains, &mut study.task.file].into_iter().flatten() {
+        let paths = [&mut study.reference, &mut study.gains, &mut study.activations, &mut study.task.file];
+        for path in paths.into_iter().flatten() {
             if let Some(folder) = folder {
                 *path = folder.join(&*path);
             }
@@ -224,6 +229,9 @@ impl Study {
         };
         if self.reference.is_some() && !entries.iter().any(|entry| entry.takes_reference) {
             return Err(unread("reference"));
+        }
+        if self.activations.is_some() && !entries.iter().any(|entry| entry.takes_activations) {
+            return Err(unread("activations"));
         }
         if !self.heads.is_empty() && !entries.iter().any(|entry| entry.takes_heads) {
             return Err(unread("heads"));

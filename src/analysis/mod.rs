@@ -8,6 +8,7 @@ pub mod heads;
 pub mod lens;
 pub mod patch;
 pub mod predict;
+pub mod probe;
 
 use std::collections::BTreeMap;
 
@@ -44,6 +45,8 @@ pub trait Analysis: DeserializeOwned + Default {
     const TAKES_REFERENCE: bool = false;
     /// Whether it has a parameter `show` (names of heads), which `--heads` fills.
     const TAKES_HEADS: bool = false;
+    /// Whether it keeps activations in the folder that `--activations` names.
+    const TAKES_ACTIVATIONS: bool = false;
     /// Runs it.
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings>;
 }
@@ -62,6 +65,8 @@ pub struct Entry {
     pub takes_reference: bool,
     /// Whether it has a parameter `show`.
     pub takes_heads: bool,
+    /// Whether it keeps activations between runs.
+    pub takes_activations: bool,
     /// Reads the parameters (unknown ones are errors) and runs.
     pub run: fn(toml::Table, &Lab, &Task) -> Result<Findings>,
 }
@@ -75,6 +80,7 @@ pub const ANALYSES: &[Entry] = &[
     entry::<components::Components>(),
     entry::<heads::Heads>(),
     entry::<ablate::Ablate>(),
+    entry::<probe::Probe>(),
 ];
 
 /// The registry entry of an analysis.
@@ -86,6 +92,7 @@ pub const fn entry<A: Analysis>() -> Entry {
         takes_metric: A::TAKES_METRIC,
         takes_reference: A::TAKES_REFERENCE,
         takes_heads: A::TAKES_HEADS,
+        takes_activations: A::TAKES_ACTIVATIONS,
         run: run::<A>,
     }
 }

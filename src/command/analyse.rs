@@ -1,4 +1,4 @@
-//! The single methods: `predict`, `lens`, `attribution`, `patch`, `ablate`, `heads`.
+//! The single methods: `predict`, `lens`, `attribution`, `patch`, `ablate`, `heads`, `probe`.
 
 use clap::Args;
 
@@ -100,6 +100,19 @@ methods! {
   glassbox heads --heads 2.0,L1H1 --prompt 'When Mary and John went to the store , John gave a drink to'
   glassbox heads --model path/to/gpt2 --format csv")]
     Heads = "heads";
+
+    /// Read a label from activations with linear probes, and ask whether the model uses what they read
+    ///
+    /// Each probe stands beside its baselines: the most frequent class, shuffled labels, the embeddings, a model with random
+    /// weights, a control task. Then what it reads is taken out of the activation and the model asked again
+    /// (--table probe_use). `glassbox list tasks` shows the labels of each task.
+    #[command(after_help = "Examples:
+  glassbox probe --task agreement
+  glassbox probe --task facts --n 192 label=city 'methods=[\"logistic\"]' --table probe_use
+  glassbox probe --task ioi 'positions=[\"S2\",\"end\"]' 'sites=[\"resid_mid\",\"mlp_out\"]' 'methods=[\"mass-mean\"]'
+  glassbox probe --task agreement --activations acts --format csv
+  glassbox probe --model path/to/gpt2 --prompts labelled.jsonl --activations acts")]
+    Probe = "probe";
 }
 
 impl Common {
@@ -142,6 +155,7 @@ impl Common {
                 outcomes
             }
         };
+        self.model.remark(&lab);
         outcomes.iter().try_for_each(|outcome| self.show(outcome, parquet))
     }
 

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::metric::Metric;
 use crate::model::Folding;
+use crate::output::Activations;
 use crate::show;
 use crate::study::{Prompts, Study};
 use crate::table::Format;
@@ -59,7 +60,7 @@ pub(super) struct PromptFlags {
     /// The wrong next token it is compared with; repeatable. By default the runner-up
     #[arg(long)]
     pub wrong: Vec<String>,
-    /// Prompts from a JSONL file: {"clean", "corrupt", "answers", "wrong", "pos", "group"} on each line
+    /// Prompts from a JSONL file: {"clean", "corrupt", "answers", "wrong", "pos", "group", "label"} on each line
     #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "tokens"])]
     pub prompts: Option<PathBuf>,
     /// Generated prompts: ioi, induction, greater-than, capital, facts, agreement
@@ -98,6 +99,9 @@ pub(super) struct PromptFlags {
     /// Prompts whose mean activations replace a component when there is no corrupt prompt (JSONL); by default random
     #[arg(long, value_name = "FILE")]
     pub reference: Option<PathBuf>,
+    /// A folder where `probe` keeps recorded activations, and finds them again
+    #[arg(long, value_name = "DIR")]
+    pub activations: Option<PathBuf>,
 }
 
 /// Where results go.
@@ -142,6 +146,9 @@ impl ModelFlags {
         if let Some(steps) = lab.folding() {
             self.say(&format!("weights folded: {steps}"));
         }
+        if let Some(folder) = &study.activations {
+            lab.store = Some(Arc::new(Activations::at(folder)?));
+        }
         Ok(lab)
     }
 
@@ -165,6 +172,11 @@ impl ModelFlags {
     pub(super) fn attend(&self, lab: &mut Lab) -> Result<()> {
         lab.progress = Arc::new(Bars::new(self.quiet));
         listen(&lab.stop)
+    }
+
+    /// What the lab's store has to say once the work is done.
+    pub(super) fn remark(&self, lab: &Lab) {
+        lab.store.iter().flat_map(|store| store.remarks()).for_each(|remark| self.say(&remark));
     }
 
     /// A remark on stderr, unless quiet.
@@ -240,6 +252,7 @@ impl PromptFlags {
         study.gains.clone_from(&self.gains);
         study.reference.clone_from(&self.reference);
         study.heads.clone_from(&self.heads);
+        study.activations.clone_from(&self.activations);
         study.task = Prompts {
             generate,
             n: self.n,

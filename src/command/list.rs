@@ -13,7 +13,7 @@ use crate::row;
 use crate::row::Rows;
 use crate::site::{At, Site};
 use crate::table::{self, Format};
-use crate::task::GENERATORS;
+use crate::task::{GENERATORS, Generator, LabelKind};
 
 /// List model families, sites, analyses, tasks, metrics or bundled models
 #[derive(Debug, Args)]
@@ -48,6 +48,18 @@ row! {
 }
 
 row! {
+    /// A generated task.
+    pub struct Asked {
+        /// As it is written after `--task`.
+        pub name: String,
+        /// What it asks.
+        pub about: String,
+        /// What a probe can be asked to read (`label=`), and where.
+        pub labels: String,
+    }
+}
+
+row! {
     /// A place of the forward pass.
     pub struct Place {
         /// Its classic name; `{l}` is the layer.
@@ -78,9 +90,7 @@ impl List {
             What::Analyses => {
                 Rows::of("analyses", &ANALYSES.iter().map(|a| named(a.name, a.about)).collect::<Vec<_>>())
             }
-            What::Tasks => {
-                Rows::of("tasks", &GENERATORS.iter().map(|g| named(g.name, g.about)).collect::<Vec<_>>())
-            }
+            What::Tasks => Rows::of("tasks", &GENERATORS.iter().map(asked).collect::<Vec<_>>()),
             What::Metrics => Rows::of("metrics", &Metric::ALL.map(|m| named(m.name(), m.about()))),
             What::Models => {
                 let steps = |all: &[u64]| match all {
@@ -95,6 +105,15 @@ impl List {
                 Rows::of("models", &all.collect::<Vec<_>>())
             }
         }
+    }
+}
+
+fn asked(generator: &Generator) -> Asked {
+    let label = |label: &LabelKind| format!("{} ({}; at {})", label.name, label.about, label.at);
+    Asked {
+        name: generator.name.to_owned(),
+        about: generator.about.to_owned(),
+        labels: generator.labels.iter().map(label).collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) fn work(verb: &str, study: &Study, model: &ModelFlags, folder: &Folde
     task.notes.iter().for_each(|note| model.say(note));
     let outcomes = report::run(study, &lab, &task, &mut out)?;
     report::write(&report::Run { study, lab: &lab, task: &task, outcomes: &outcomes, threads }, &mut out)?;
+    model.remark(&lab);
     let manifest = report::manifest(study, &lab, &task, threads);
     let path = out.finish(&manifest)?;
     model.say(&format!("open {}", path.join("index.html").display()));

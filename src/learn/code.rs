@@ -23,8 +23,8 @@ pub struct Code {
 
 /// Sends the labels block by block: the first at log₂ classes bits each, every further one by the probabilities of a logistic
 /// probe fitted on those before. Groups are sent in an order drawn from `seed`, and no block ends within one, so that the probe
-/// never knows a group it is asked about. A probability is mixed with 1/(seen + 2) of the uniform one. Every penalty of the grid
-/// gives a code; the shortest is taken, and naming it costs log₂ of the size of the grid.
+/// never knows a group it is asked about. Probabilities are smoothed by Laplace's rule, so that a class not seen yet has a price.
+/// Every penalty of the grid gives a code; the shortest is taken, and naming it costs log₂ of the size of the grid.
 pub fn online_code(set: &Set, seed: u64) -> Code {
     let n = set.y.len();
     let mut groups: Vec<usize> = set.groups.to_vec();

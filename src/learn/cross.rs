@@ -20,6 +20,8 @@ pub enum Penalty<'a> {
 pub struct Fit {
     /// Scores of the features as they are.
     pub linear: Linear,
+    /// The mean of the training part.
+    pub mean: Vec<f64>,
     /// The penalty, where the method has one; NaN else.
     pub penalty: f64,
     /// Whether the optimum was reached.
@@ -71,7 +73,7 @@ pub fn cross_validate(set: &Set, method: Method, folds: &Folds, penalty: Penalty
         };
         let fitted = method.path(&x, &y, set.classes, &chosen, TOLERANCE).swap_remove(0);
         let penalty = chosen.first().copied().unwrap_or(f64::NAN);
-        Ok(Fit { linear: fitted.linear, penalty, converged: fitted.converged })
+        Ok(Fit { linear: fitted.linear, mean: x.mean_row(), penalty, converged: fitted.converged })
     });
     let fits: Vec<Fit> = each.collect::<Result<_>>()?;
     let mut scores = Matrix::zeros(set.y.len(), set.classes);

@@ -122,13 +122,13 @@ impl Method {
 /// Steps of L-BFGS after which a fit is given up as not converged.
 const MOST_STEPS: usize = 1000;
 
-/// Probabilities of the classes by softmax, mixed with 1/(seen + 2) of the uniform distribution: a class that `seen` examples did
-/// not show has a finite price, and no probability is surer than so few examples allow.
+/// Probabilities of the classes by softmax, as `seen` examples allow them: counted with one more example of every class, which is to
+/// say mixed with classes/(seen + classes) of the uniform distribution (Laplace's rule). A class that was not seen has a finite
+/// price.
 pub(super) fn hedged(scores: &[f64], seen: usize) -> Vec<f64> {
     let mut p = scores.to_vec();
     softmax(&mut p);
-    let share = 1.0 / (seen as f64 + 2.0);
-    let uniform = 1.0 / p.len() as f64;
-    p.iter_mut().for_each(|p| *p = (1.0 - share) * *p + share * uniform);
+    let (seen, classes) = (seen as f64, p.len() as f64);
+    p.iter_mut().for_each(|p| *p = (seen * *p + 1.0) / (seen + classes));
     p
 }

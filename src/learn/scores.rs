@@ -86,8 +86,8 @@ mod tests {
     fn the_area_counts_pairs() {
         // scores rounded so that many are tied; weights 0 to 2; two folds
         let n = 40;
-        let score = |i: usize| (i * 17 % 13) as f64 + if i % 3 == 0 { 3.0 } else { 0.0 };
-        let y: Vec<usize> = (0..n).map(|i| usize::from(i % 3 == 0)).collect();
+        let score = |i: usize| (i * 17 % 13) as f64 + [3.0, 0.0, 0.0][i % 3];
+        let y: Vec<usize> = (0..n).map(|i| [1, 0, 0][i * 5 % 3]).collect();
         let folds: Vec<usize> = (0..n).map(|i| i % 2).collect();
         let weights: Vec<f64> = (0..n).map(|i| (i % 3) as f64).collect();
         let scores = Matrix::of(&(0..n).map(|i| vec![0.0, score(i)]).collect::<Vec<_>>());

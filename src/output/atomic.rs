@@ -127,7 +127,7 @@ pub(super) fn measure(path: &Path) -> Result<Written> {
     Ok(Written { bytes: hashing.bytes, sha256: hex(&hashing.hash.finalize()) })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

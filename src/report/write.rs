@@ -127,6 +127,7 @@ fn filled(caption: &str, story: &Story) -> String {
 fn rerun(run: &Run, folder: &mut Folder) -> Result<()> {
     let mut own = run.study.clone();
     own.model = checkpoint::absolute(&own.model);
+    own.activations = None; // of use to this machine only; without, they are recorded anew
     own.task.name = own.task.file.is_some().then(|| run.task.name.clone());
     let files = [
         (&mut own.task.file, "prompts.jsonl"),

@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::generate::{Generator, Request};
+use super::generate::{Generator, LabelKind, Request, labels};
 use super::language::words::{self, list};
 use super::writer::Writer;
 use super::{Example, Task};
@@ -13,6 +13,10 @@ use crate::vocabulary::Vocabulary;
 pub const GENERATOR: Generator = Generator {
     name: "agreement",
     about: "is or are, by the number of the subject (corrupt: the subject in the other number)",
+    labels: &[
+        LabelKind { name: "number", about: "of the subject: singular or plural", at: "end" },
+        LabelKind { name: "attractor", about: "the number of the noun between subject and verb", at: "end" },
+    ],
     make,
 };
 
@@ -31,6 +35,7 @@ fn make(request: &Request, vocabulary: &Vocabulary) -> Result<Task> {
         ));
     }
     let verbs = [writer.token("is")?, writer.token("are")?];
+    let numbers = ["singular", "plural"];
     let mut examples = Vec::with_capacity(request.n);
     for i in 0..request.n {
         // four kinds in turn: the subject's number times the attractor's
@@ -54,7 +59,9 @@ fn make(request: &Request, vocabulary: &Vocabulary) -> Result<Task> {
             answers: vec![verbs[plural]],
             wrong: vec![verbs[1 - plural]],
             pos: pos.into(),
-            group: format!("{}-{}", ["singular", "plural"][plural], ["singular", "plural"][other_plural]),
+            group: format!("{}-{}", numbers[plural], numbers[other_plural]),
+            labels: labels([("number", numbers[plural]), ("attractor", numbers[other_plural])]),
+            subject: Some(subject.to_owned()),
             clean: writer.prompt(&clean)?,
         });
     }

@@ -10,8 +10,12 @@ use crate::error::{Error, Result};
 use crate::vocabulary::Vocabulary;
 
 /// `--task capital`.
-pub const GENERATOR: Generator =
-    Generator { name: "capital", about: "the capital of a country (corrupt: another country)", make };
+pub const GENERATOR: Generator = Generator {
+    name: "capital",
+    about: "the capital of a country (corrupt: another country)",
+    labels: &[],
+    make,
+};
 
 fn make(request: &Request, vocabulary: &Vocabulary) -> Result<Task> {
     let mut writer = Writer::new("capital", request, vocabulary)?;
@@ -48,6 +52,8 @@ fn make(request: &Request, vocabulary: &Vocabulary) -> Result<Task> {
             wrong: vec![other_capital],
             pos: pos.into(),
             group: "capital".into(),
+            subject: Some(country.to_owned()),
+            ..Example::default()
         });
     }
     Ok(Task { name: "capital".into(), examples, bos: writer.bos().is_some(), ..Task::default() })

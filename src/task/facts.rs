@@ -2,7 +2,7 @@
 
 use rand::seq::IndexedRandom;
 
-use super::generate::{Generator, Request};
+use super::generate::{Generator, LabelKind, Request, labels};
 use super::language::sentence::fact;
 use super::language::{Language, Person};
 use super::writer::Writer;
@@ -14,6 +14,12 @@ use crate::vocabulary::Vocabulary;
 pub const GENERATOR: Generator = Generator {
     name: "facts",
     about: "work, sport or city of a person (corrupt: another person; people only the bundled models know)",
+    labels: &[
+        LabelKind { name: "city", about: "where the person lives", at: "subject" },
+        LabelKind { name: "job", about: "the person's work", at: "subject" },
+        LabelKind { name: "sport", about: "the person's sport", at: "subject" },
+        LabelKind { name: "relation", about: "what is asked: work, sport or city", at: "end" },
+    ],
     make,
 };
 
@@ -25,6 +31,7 @@ fn make(request: &Request, vocabulary: &Vocabulary) -> Result<Task> {
     for i in 0..request.n {
         let relation = i % relations.len();
         let pair = other_answer(&language.people, relation, &mut writer);
+        let person = pair.0;
         let ((clean, answer), (corrupt, wrong)) = (fact(pair.0, relation), fact(pair.1, relation));
         let mut pos = std::collections::BTreeMap::new();
         for name in ["subject", "end"] {
@@ -45,6 +52,13 @@ fn make(request: &Request, vocabulary: &Vocabulary) -> Result<Task> {
             wrong: vec![writer.token(wrong)?],
             pos,
             group: relations[relation].into(),
+            labels: labels([
+                ("city", person.city),
+                ("job", person.job),
+                ("sport", person.sport),
+                ("relation", relations[relation]),
+            ]),
+            subject: Some(format!("{} {}", person.first, person.last)),
         });
     }
     Ok(Task { name: "facts".into(), examples, bos: writer.bos().is_some(), ..Task::default() })

@@ -1,8 +1,9 @@
 //! Tasks made rather than read: each a generator over the model's vocabulary.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::Task;
+use super::{Label, Task};
 use crate::error::{Error, Result};
 use crate::vocabulary::{Bos, Vocabulary};
 
@@ -12,8 +13,20 @@ pub struct Generator {
     pub name: &'static str,
     /// What it asks, in one line.
     pub about: &'static str,
+    /// What its examples are labelled with, for probes; the usual one first.
+    pub labels: &'static [LabelKind],
     /// Makes the task.
     pub make: fn(&Request, &Vocabulary) -> Result<Task>,
+}
+
+/// A label that a generator gives every example.
+pub struct LabelKind {
+    /// As written in `label=`.
+    pub name: &'static str,
+    /// What it says, in a few words.
+    pub about: &'static str,
+    /// The named position where a probe looks for it unless told otherwise.
+    pub at: &'static str,
 }
 
 /// Every generator, in the order of `glassbox list tasks`.
@@ -78,6 +91,11 @@ impl Default for Request {
     }
 }
 
+/// The labels of one example.
+pub(super) fn labels<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
 /// Makes the named task for the model that this vocabulary belongs to.
 pub fn generate(name: &str, request: &Request, vocabulary: &Vocabulary) -> Result<Task> {
     let Some(generator) = GENERATORS.iter().find(|generator| generator.name == name) else {
@@ -93,7 +111,9 @@ pub fn generate(name: &str, request: &Request, vocabulary: &Vocabulary) -> Resul
             "`--corruption` belongs to `--task ioi`",
         ));
     }
-    let task = (generator.make)(request, vocabulary)?;
+    let mut task = (generator.make)(request, vocabulary)?;
+    let label = |kind: &LabelKind| Label { name: kind.name.to_owned(), at: kind.at.to_owned() };
+    task.labels = generator.labels.iter().map(label).collect();
     task.check()?;
     Ok(task)
 }

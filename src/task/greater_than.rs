@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use super::generate::{Generator, Request};
+use super::generate::{Generator, LabelKind, Request, labels};
 use super::language::words::{self, list};
 use super::writer::Writer;
 use super::{Example, Task};
@@ -13,6 +13,14 @@ use crate::vocabulary::Vocabulary;
 pub const GENERATOR: Generator = Generator {
     name: "greater-than",
     about: "a year later than the one given (corrupt: the year ends in 01; measure with --metric prob-diff)",
+    labels: &[
+        LabelKind {
+            name: "half",
+            about: "whether the first year is before or after the middle of the century",
+            at: "end",
+        },
+        LabelKind { name: "decade", about: "of the first year: its tens", at: "end" },
+    ],
     make,
 };
 
@@ -47,6 +55,11 @@ fn make(request: &Request, vocabulary: &Vocabulary) -> Result<Task> {
             wrong: years[..year].to_vec(),
             pos: pos.into(),
             group: "span".into(),
+            labels: labels([
+                ("half", if year < 50 { "before" } else { "after" }),
+                ("decade", &(year / 10 * 10).to_string()),
+            ]),
+            subject: Some(format!("{year:02}")),
         });
     }
     Ok(Task { name: "greater-than".into(), examples, bos: writer.bos().is_some(), ..Task::default() })

@@ -12,6 +12,7 @@ use crate::vocabulary::Vocabulary;
 pub const GENERATOR: Generator = Generator {
     name: "induction",
     about: "what followed this token the first time (random tokens; corrupt: the earlier occurrence trades places)",
+    labels: &[],
     make,
 };
 
@@ -65,6 +66,7 @@ fn make(request: &Request, vocabulary: &Vocabulary) -> Result<Task> {
             corrupt: Some(corrupt),
             pos: pos.into(),
             group: "repeat".into(),
+            ..Example::default()
         });
     }
     Ok(Task { name: "induction".into(), examples, bos: writer.bos().is_some(), ..Task::default() })

@@ -3,7 +3,7 @@
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
-use super::generate::{Corruption, Generator, Request};
+use super::generate::{Corruption, Generator, LabelKind, Request, labels};
 use super::language::sentence::{TWO_PEOPLE, fill, two_people_places};
 use super::language::words::{self, list};
 use super::writer::Writer;
@@ -15,6 +15,11 @@ use crate::vocabulary::Vocabulary;
 pub const GENERATOR: Generator = Generator {
     name: "ioi",
     about: "who is given something: the name that was mentioned once (ABBA and BABA; --corruption flip|random|abc)",
+    labels: &[LabelKind {
+        name: "order",
+        about: "whether the one who acts is named second (ABBA) or first (BABA)",
+        at: "S2",
+    }],
     make,
 };
 
@@ -41,6 +46,7 @@ fn make(request: &Request, vocabulary: &Vocabulary) -> Result<Task> {
             Corruption::Random => say(first, second, drawn[2]),
             Corruption::Abc => say(drawn[3], drawn[4], drawn[5]),
         };
+        let order = if acting == 1 { "ABBA" } else { "BABA" };
         let mut pos = std::collections::BTreeMap::new();
         for (name, index) in two_people_places(TWO_PEOPLE[template], acting) {
             pos.insert(name.to_owned(), writer.place(&clean, index)?);
@@ -55,7 +61,9 @@ fn make(request: &Request, vocabulary: &Vocabulary) -> Result<Task> {
             answers: vec![writer.token(io)?],
             wrong: vec![writer.token(subject)?],
             pos,
-            group: format!("{}-{template}", if acting == 1 { "ABBA" } else { "BABA" }),
+            group: format!("{order}-{template}"),
+            labels: labels([("order", order)]),
+            subject: Some(subject.to_owned()),
         });
     }
     Ok(Task { name: "ioi".into(), examples, bos: writer.bos().is_some(), ..Task::default() })

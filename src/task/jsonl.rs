@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::reader::Reader;
-use super::{Example, Task};
+use super::{Example, Label, Task};
 use crate::error::{Error, Result};
 use crate::vocabulary::{Bos, Vocabulary};
 
@@ -26,7 +26,7 @@ const WRONG: Field = Field {
     names: &["wrong", "wrong_answers", "incorrect", "incorrect_idx", "foil", "patch_answer"],
     what: "the wrong answers",
 };
-/// Fields with one name. Those after `group` are allowed and not used: they describe the example to other tools.
+/// Fields with one name. Those after `label` are allowed and not used: they describe the example to other tools.
 const PLAIN: [&str; 8] = ["id", "pos", "group", "subject", "label", "split", "case", "meta"];
 
 /// How many bad lines one error names.
@@ -36,8 +36,9 @@ const SHOWN: usize = 5;
 /// "wrong": [" John"], "pos": {"S1": 4, "end": -1}, "group": "ABBA"}`.
 ///
 /// Prompts are texts or lists of token ids (to which no BOS is added); answers are texts of one token or ids. Positions
-/// count the tokens of the text without BOS, negative ones from the end; they are moved where BOS is added. Every bad
-/// line is reported, not the first alone.
+/// count the tokens of the text without BOS, negative ones from the end; they are moved where BOS is added. For probes,
+/// `label` is a text, a number, or several by name (`{"city": "Rome"}`), and `subject` what the example is about. Every
+/// bad line is reported, not the first alone.
 pub fn read(name: &str, content: &str, vocabulary: &Vocabulary, bos: Bos) -> Result<Task> {
     let mut reader = Reader::new(vocabulary, bos)?;
     let (mut examples, mut bad, mut texts) = (Vec::new(), Vec::new(), false);
@@ -75,8 +76,10 @@ pub fn read(name: &str, content: &str, vocabulary: &Vocabulary, bos: Bos) -> Res
     }
     let first = vocabulary.bos(bos)?;
     let with_bos = first.is_some() && examples.iter().all(|example| example.clean.first() == first.as_ref());
+    let labels = labels_of(&examples);
     let task = Task {
         name: name.to_owned(),
+        labels,
         examples,
         bos: with_bos,
         notes: reader.notes(texts),
@@ -149,7 +152,36 @@ fn one(line: &str, number: usize, reader: &mut Reader) -> Result<(Example, bool)
     let pos = positions(object.get("pos"), clean.len(), if text { reader.shift() } else { 0 })?;
     let id = word(&object, "id")?.unwrap_or_else(|| number.to_string());
     let group = word(&object, "group")?.unwrap_or_default();
-    Ok((Example { id, clean, corrupt, answers, wrong, pos, group }, text))
+    let (labels, subject) = (labels(object.get("label"))?, word(&object, "subject")?);
+    Ok((Example { id, clean, corrupt, answers, wrong, pos, group, labels, subject }, text))
+}
+
+/// One label, which is then called `label`, or several by name.
+fn labels(value: Option<&Value>) -> Result<BTreeMap<String, String>> {
+    let plain = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        _ => None,
+    };
+    let wrong = |value: &Value| {
+        Error::input(format!("field `label` holds {value}"), "write \"a\", 1, or {\"city\": \"Rome\"}")
+    };
+    match value {
+        None | Some(Value::Null) => Ok(BTreeMap::new()),
+        Some(Value::Object(named)) => {
+            let each = named
+                .iter()
+                .map(|(name, value)| Ok((name.clone(), plain(value).ok_or_else(|| wrong(value))?)));
+            each.collect()
+        }
+        Some(value) => Ok([("label".to_owned(), plain(value).ok_or_else(|| wrong(value))?)].into()),
+    }
+}
+
+/// The labels that any example carries, read where the answer is due unless told otherwise.
+fn labels_of(examples: &[Example]) -> Vec<Label> {
+    let names: BTreeSet<&String> = examples.iter().flat_map(|example| example.labels.keys()).collect();
+    names.into_iter().map(|name| Label { name: name.clone(), at: "end".to_owned() }).collect()
 }
 
 /// The value of a field under whichever of its names stands there; two of them at once are an error. `null` is absent.

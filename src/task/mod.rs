@@ -23,7 +23,7 @@ pub use gains::read_gains;
 pub use jsonl::read as read_jsonl;
 pub use prompt::{Prompt, complete};
 
-pub use generate::{Corruption, GENERATORS, Generator, Request, generate};
+pub use generate::{Corruption, GENERATORS, Generator, LabelKind, Request, generate};
 
 use crate::error::{Error, Result};
 use crate::metric::{Gains, Targets};
@@ -45,6 +45,10 @@ pub struct Example {
     pub pos: BTreeMap<String, usize>,
     /// Template: positions align only within one group.
     pub group: String,
+    /// What a probe may be asked to read, by the label's name: `city` → `Rome`.
+    pub labels: BTreeMap<String, String>,
+    /// What it is about, if that is known: examples of one subject are near duplicates.
+    pub subject: Option<String>,
 }
 
 impl Example {
@@ -67,6 +71,17 @@ pub struct Task {
     pub notes: Vec<String>,
     /// What choices gain and cost, for `expected-gain`.
     pub gains: Option<Gains>,
+    /// The labels that examples carry, the usual one first.
+    pub labels: Vec<Label>,
+}
+
+/// Something true of examples that a probe may be asked to read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Label {
+    /// Its name: `city`.
+    pub name: String,
+    /// The named position where it is first asked for.
+    pub at: String,
 }
 
 /// A column of a layer × position table: one position in every example, known by the same name or place.

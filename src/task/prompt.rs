@@ -87,7 +87,7 @@ impl Prompt {
         let (id, group) = ("prompt".to_owned(), "all".to_owned());
         let mut task = Task {
             name: "prompt".into(),
-            examples: vec![Example { id, clean, corrupt, answers, wrong, pos, group }],
+            examples: vec![Example { id, clean, corrupt, answers, wrong, pos, group, ..Example::default() }],
             bos,
             notes: reader.notes(self.text.is_some()),
             ..Task::default()

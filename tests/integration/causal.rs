@@ -41,7 +41,16 @@ fn pairs() -> Task {
         let pos = BTreeMap::from([("start".to_owned(), 1), ("subject".to_owned(), 3 + (i % 2) as usize)]);
         let (answers, wrong) = (vec![(i + 1) % 24, (i + 9) % 24], vec![(i + 4) % 24]);
         let group = format!("{length}");
-        Example { id: format!("e{i}"), clean, corrupt: Some(corrupt), answers, wrong, pos, group }
+        Example {
+            id: format!("e{i}"),
+            clean,
+            corrupt: Some(corrupt),
+            answers,
+            wrong,
+            pos,
+            group,
+            ..Example::default()
+        }
     };
     Task { name: "test".into(), examples: (0..5).map(example).collect(), ..Task::default() }
 }

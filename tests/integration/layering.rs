@@ -50,6 +50,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "distribution",
             "task",
             "lesion",
+            "recording",
             "sweep",
             "stats",
             "learn",
@@ -58,7 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("table", &["error", "row", "show"]),
-    ("output", &["error", "row", "table"]),
+    ("output", &["error", "lab", "row", "table"]),
     ("figure", &["error", "row"]),
     ("study", &["error", "model", "vocabulary", "checkpoint", "lab", "metric", "task", "analysis"]),
     (

@@ -28,6 +28,7 @@ fn example(id: &str, clean: &[u32], corrupt: &[u32]) -> Example {
         wrong: vec![7],
         pos: BTreeMap::from([("end".into(), clean.len() - 1)]),
         group: "one".into(),
+        ..Example::default()
     }
 }
 
