@@ -11,6 +11,7 @@ mod collect;
 mod measure;
 mod question;
 mod rows;
+mod tables;
 mod using;
 
 use rayon::prelude::*;

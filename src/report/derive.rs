@@ -1,5 +1,7 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
+mod probe;
+
 use std::collections::BTreeMap;
 
 use super::story::{Run, Story, column};
@@ -7,6 +9,8 @@ use crate::error::Result;
 use crate::patterns::patterns;
 use crate::row::{Column, Rows};
 use crate::task::{Example, Task};
+
+pub(super) use probe::probed;
 
 /// Heads whose attention is shown.
 const SHOWN: usize = 6;
@@ -51,6 +55,7 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     if let Some(rows) = found.get("head_scores") {
         made.push((long(rows)?, false));
     }
+    made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
     Ok(made)
 }
 

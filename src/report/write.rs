@@ -79,6 +79,7 @@ fn draw(story: &Story) -> Result<Vec<Drawn>> {
     views.retain(|view| story.table(&view.table).is_some());
     let drawn = views.into_par_iter().map(|mut view| {
         view.caption = filled(&view.caption, story);
+        view.value_label = filled(&view.value_label, story);
         let rows = story.table(&view.table).ok_or_else(|| Error::unknown("table", &view.table, []))?;
         if view.rows(rows).is_err() {
             // A run that asked for one direction has no rows for the other's picture.
@@ -116,6 +117,7 @@ fn filled(caption: &str, story: &Story) -> String {
         )
         .replace("{outlined}", &many("; outlined cells have a 95 % interval that excludes 0".to_owned()))
         .replace("{which}", which)
+        .replace("{probe}", &derive::probed(&story.tables))
         .replace("{model}", &run.lab.about.name)
         .replace("{task}", &run.task.name)
         .replace("{n}", &run.task.examples.len().to_string())

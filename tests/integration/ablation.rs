@@ -47,6 +47,7 @@ fn task() -> Task {
             wrong,
             pos,
             group: format!("{length}"),
+            ..Example::default()
         }
     };
     let gains = Gains { default: Gain { gain: 1.0, cost: 0.5 }, by_token: BTreeMap::new() };

@@ -266,9 +266,19 @@ fn lists_name_what_there_is() {
 fn every_help_has_examples() {
     let bench = Bench::new();
     assert!(bench.ok(&["--help"]).contains("Examples:"));
-    for verb in
-        ["report", "run", "predict", "lens", "attribution", "patch", "heads", "record", "train", "list"]
-    {
+    for verb in [
+        "report",
+        "run",
+        "predict",
+        "lens",
+        "attribution",
+        "patch",
+        "heads",
+        "probe",
+        "record",
+        "train",
+        "list",
+    ] {
         assert!(bench.ok(&[verb, "--help"]).contains("Examples:"), "{verb}");
     }
 }
@@ -278,7 +288,7 @@ fn every_help_has_examples() {
 #[test]
 fn examples_in_help_run() {
     let mut ran = 0;
-    for verb in ["predict", "lens", "attribution", "patch", "heads", "record", "list"] {
+    for verb in ["predict", "lens", "attribution", "patch", "heads", "probe", "record", "list"] {
         let help = Bench::new().ok(&[verb, "--help"]);
         // a long example is wrapped: what does not begin with the program's name belongs to the line before
         let examples =

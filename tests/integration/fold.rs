@@ -182,7 +182,7 @@ fn attribution_of_a_folded_model_sums_to_the_same_logit_difference() {
         answers: vec![i + 1, i + 9],
         wrong: vec![i + 4],
         pos: BTreeMap::new(),
-        group: String::new(),
+        ..Example::default()
     };
     let task = Task { name: "test".into(), examples: (0..3).map(example).collect(), ..Task::default() };
     for (name, model) in models(DType::F64) {

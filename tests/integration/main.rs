@@ -14,6 +14,7 @@ mod ops;
 mod output;
 mod page;
 mod parity;
+mod probing;
 mod promises;
 mod prompts;
 mod readings;

@@ -144,7 +144,7 @@ fn task(corrupt: [u32; 6]) -> Task {
         answers: vec![B],
         wrong: vec![C],
         pos: BTreeMap::new(),
-        group: String::new(),
+        ..Example::default()
     };
     Task { name: "wired".into(), examples: vec![example], ..Task::default() }
 }

@@ -6,6 +6,7 @@ mod components;
 mod direct;
 mod lens;
 mod prediction;
+mod probe;
 mod prompts;
 mod summary;
 mod total;
@@ -24,11 +25,12 @@ const SECTIONS: &[Write] = &[
     direct::section,
     total::section,
     attention::section,
+    probe::section,
     caveats::section,
 ];
 
 /// What stands under the title: a sentence or two from everyone who has a finding to tell, in order.
-const LEADS: &[fn(&Story) -> Option<Words>] = &[summary::lead];
+const LEADS: &[fn(&Story) -> Option<Words>] = &[summary::lead, probe::lead];
 
 /// The page of a run.
 pub(super) fn page(story: &Story) -> Page {
