@@ -89,7 +89,7 @@ mod tests {
         let score = |i: usize| (i * 17 % 13) as f64 + [3.0, 0.0, 0.0][i % 3];
         let y: Vec<usize> = (0..n).map(|i| [1, 0, 0][i * 5 % 3]).collect();
         let folds: Vec<usize> = (0..n).map(|i| i % 2).collect();
-        let weights: Vec<f64> = (0..n).map(|i| (i % 3) as f64).collect();
+        let weights: Vec<f64> = (0..n).map(|i| (i / 2 % 3) as f64).collect();
         let scores = Matrix::of(&(0..n).map(|i| vec![0.0, score(i)]).collect::<Vec<_>>());
         let (mut wins, mut pairs) = (0.0, 0.0);
         for i in (0..n).filter(|&i| y[i] == 1) {
