@@ -7,7 +7,7 @@ use candle_core::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::ops::{Change, Region, splice};
-use crate::site::{Site, Slice};
+use crate::site::{At, Site, Slice};
 
 /// What happens to the activation at a [`Slice`].
 #[derive(Debug, Clone)]
@@ -62,6 +62,23 @@ impl Edits {
     }
 }
 
+impl Edits {
+    /// A reader with an input of its own has a norm of its own: an edit of the shared one would pass it by.
+    fn refuse_norm_beside(&self, site: Site) -> Result<()> {
+        let Site::Block(layer, At::QInput | At::KInput | At::VInput) = site else { return Ok(()) };
+        let shared = [At::Ln1Scale, At::Ln1].map(|at| Site::Block(layer, at));
+        match shared.iter().find(|norm| self.by_site.contains_key(norm)) {
+            None => Ok(()),
+            Some(norm) => Err(Error::usage(
+                format!(
+                    "{site} and {norm} cannot both be changed: a reader with its own input does not read the shared norm"
+                ),
+                "change them in separate passes",
+            )),
+        }
+    }
+}
+
 impl Hook for Edits {
     fn wants(&self, site: Site) -> bool {
         self.by_site.contains_key(&site)
@@ -69,6 +86,7 @@ impl Hook for Edits {
 
     fn visit(&mut self, site: Site, first_pos: usize, x: Tensor) -> Result<Tensor> {
         let Some(edits) = self.by_site.get(&site) else { return Ok(x) };
+        self.refuse_norm_beside(site)?;
         let mut regions = Vec::new();
         for edit in edits {
             let parts = edit.at.resolve(x.dims(), first_pos)?;
@@ -177,6 +195,15 @@ mod tests {
     fn an_edit_that_never_fires_is_an_error() {
         let hook = Edits::new([Edit { at: Slice::whole(Site::Logits), op: Op::Scale(0.) }]);
         assert!(hook.finish().unwrap_err().to_string().contains("logits"));
+    }
+
+    #[test]
+    fn a_readers_own_input_and_the_shared_norm_are_not_changed_together() {
+        let edit = |at| Edit { at: Slice::whole(Site::Block(0, at)), op: Op::Scale(2.0) };
+        let input = Tensor::zeros((1, 2, 1, 2), DType::F32, &Device::Cpu).unwrap();
+        let mut both = Edits::new([edit(At::Ln1), edit(At::QInput)]);
+        let error = both.visit(Site::Block(0, At::QInput), 0, input).unwrap_err().to_string();
+        assert!(error.contains("cannot both be changed"), "{error}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Many interventions, each alone: only what a change can reach is computed, many cells in one batch.
 //!
 //! A cell starts at its own layer, from the base run's residual stream, and at its first changed position; keys and
-//! values to the left come from the base run. Cells that start at the same place run as one batch.
+//! values to the left come from the base run. Cells that start at the same place run as one batch, those that give a
+//! reader an input of its own apart from the others: there the reader no longer reads the shared norm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Tensor};
 
@@ -21,11 +22,12 @@ pub struct Cell {
     pub edits: Vec<Edit>,
 }
 
-/// Where a cell must start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a cell must start, and which readers have an input of their own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Start {
     layer: usize,
     first_pos: usize,
+    split: BTreeSet<Site>,
 }
 
 /// Runs every cell over the base run's rows and reads logits at `read` (one position per row).
@@ -50,7 +52,7 @@ pub fn sweep(
         let together = width(lab, rows, pos - start.first_pos, pos);
         for members in members.chunks(together) {
             lab.check()?;
-            let logits = run(model, base, start, members.iter().map(|&i| &cells[i]), read)?;
+            let logits = run(model, base, &start, members.iter().map(|&i| &cells[i]), read)?;
             let each: Vec<f64> = score(&logits)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
             for (&index, each) in members.iter().zip(each.chunks_exact((each.len() / members.len()).max(1))) {
                 scores[index] = each.to_vec();
@@ -74,7 +76,7 @@ fn width(lab: &Lab, rows: usize, window: usize, keys: usize) -> usize {
 fn run<'a>(
     model: &Transformer,
     base: &Base,
-    start: Start,
+    start: &Start,
     cells: impl ExactSizeIterator<Item = &'a Cell>,
     read: &[usize],
 ) -> Result<Tensor> {
@@ -118,6 +120,7 @@ impl Hook for NoFinal<'_> {
 fn start_of(model: &Transformer, cell: &Cell, read: &[usize]) -> Result<Start> {
     let mut layer = model.config.n_layers;
     let mut first_pos = read.iter().copied().min().unwrap_or(0);
+    let mut split = BTreeSet::new();
     for edit in &cell.edits {
         model.check_site(edit.at.site)?;
         let Some(own) = edit.at.site.layer() else {
@@ -127,6 +130,9 @@ fn start_of(model: &Transformer, cell: &Cell, read: &[usize]) -> Result<Start> {
             });
         };
         layer = layer.min(own);
+        if matches!(edit.at.site, Site::Block(_, at) if at.is_split_input()) {
+            split.insert(edit.at.site);
+        }
         let first = match &edit.at.pos {
             Positions::All => Some(0),
             Positions::At(list) | Positions::PerRow(list) => list.iter().copied().min(),
@@ -136,5 +142,5 @@ fn start_of(model: &Transformer, cell: &Cell, read: &[usize]) -> Result<Start> {
     if !model.config.causal {
         first_pos = 0;
     }
-    Ok(Start { layer: layer.min(model.config.n_layers - 1), first_pos })
+    Ok(Start { layer: layer.min(model.config.n_layers - 1), first_pos, split })
 }
