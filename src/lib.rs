@@ -83,6 +83,9 @@ pub mod show;
 
 pub mod analysis;
 
+// The engine held to its promises on one model's weights.
+pub mod verify;
+
 // Onto paper.
 pub mod table;
 

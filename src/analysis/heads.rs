@@ -264,10 +264,36 @@ fn over(each: &[SequenceScore], layer: usize, head: usize, bootstrap: &Bootstrap
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::About;
+    use crate::model::{Config, Transformer};
+    use crate::vocabulary::Vocabulary;
 
     /// A pattern whose query attends to one key.
     fn one_hot(n: usize, key: impl Fn(usize) -> usize) -> Vec<f64> {
         (0..n * n).map(|i| f64::from(u8::from(i % n == key(i / n)))).collect()
+    }
+
+    #[test]
+    fn a_half_has_fifty_tokens_or_what_the_context_allows() {
+        for (n_ctx, period) in [(5, 2), (6, 2), (7, 3), (32, 15), (100, 49), (101, 50), (102, 50), (1024, 50)]
+        {
+            for bos in [None, Some(0)] {
+                let model = Transformer::random(Config { n_ctx, ..Config::tiny() }, 0, DType::F32).unwrap();
+                let lab = Lab::new(model, Vocabulary::new(None, bos), About::default());
+                let repeated = Heads::default().sequences(&lab).unwrap();
+                assert_eq!(
+                    (repeated.period, repeated.first),
+                    (period, usize::from(bos.is_some())),
+                    "{n_ctx}"
+                );
+                for row in repeated.rows {
+                    let (first, halves) = row.split_at(repeated.first);
+                    assert_eq!((first.to_vec(), halves.len()), (Vec::from_iter(bos), 2 * period));
+                    assert_eq!(halves[..period], halves[period..]);
+                    assert!(row.len() <= n_ctx);
+                }
+            }
+        }
     }
 
     #[test]

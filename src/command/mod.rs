@@ -9,6 +9,7 @@ mod record;
 mod report;
 mod run;
 mod train;
+mod verify;
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
@@ -52,6 +53,7 @@ enum Command {
     Probe(analyse::Probe),
     Record(record::Record),
     Train(train::Train),
+    Verify(verify::Verify),
     List(list::List),
 }
 
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Probe(command) => command.run(),
         Command::Record(command) => command.run(),
         Command::Train(command) => command.run(),
+        Command::Verify(command) => command.run(),
         Command::List(command) => command.run(),
     };
     match result {

@@ -253,7 +253,8 @@ impl Transformer {
         side.batch(rows, self.device())
     }
 
-    fn every_site(&self) -> impl Iterator<Item = Site> + '_ {
+    /// Every site this model has, in execution order, with the copies that exist only when asked for by name.
+    pub fn every_site(&self) -> impl Iterator<Item = Site> + '_ {
         let absent = move |at: At| match at {
             At::RotQ | At::RotK => self.config.positions == PositionKind::Learned,
             At::MlpLinear => !self.config.gated_mlp,

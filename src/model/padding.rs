@@ -25,8 +25,8 @@ impl Pad {
     pub const ID: u32 = u32::MAX;
 
     /// A row filled up to `columns`.
-    fn fill(self, row: &[u32], columns: usize) -> Vec<u32> {
-        let padding = vec![Pad::ID; columns - row.len()];
+    pub fn fill(self, row: &[u32], columns: usize) -> Vec<u32> {
+        let padding = vec![Pad::ID; columns.saturating_sub(row.len())];
         match self {
             Pad::Left => [&padding, row].concat(),
             Pad::Right => [row, &padding].concat(),

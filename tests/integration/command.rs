@@ -277,6 +277,7 @@ fn every_help_has_examples() {
         "probe",
         "record",
         "train",
+        "verify",
         "list",
     ] {
         assert!(bench.ok(&[verb, "--help"]).contains("Examples:"), "{verb}");
@@ -288,7 +289,7 @@ fn every_help_has_examples() {
 #[test]
 fn examples_in_help_run() {
     let mut ran = 0;
-    for verb in ["predict", "lens", "attribution", "patch", "heads", "probe", "record", "list"] {
+    for verb in ["predict", "lens", "attribution", "patch", "heads", "probe", "record", "verify", "list"] {
         let help = Bench::new().ok(&[verb, "--help"]);
         // a long example is wrapped: what does not begin with the program's name belongs to the line before
         let examples =

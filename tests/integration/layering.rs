@@ -58,6 +58,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "patterns",
         ],
     ),
+    (
+        "verify",
+        &[
+            "error", "site", "ops", "hook", "edit", "record", "gradient", "model", "lab", "task", "sweep",
+            "row", "analysis",
+        ],
+    ),
     ("table", &["error", "row", "show"]),
     ("output", &["error", "lab", "row", "table"]),
     ("figure", &["error", "row"]),
@@ -211,7 +218,7 @@ fn no_family_is_named_outside_its_folder() {
         let own = module(&path);
         if !matches!(
             own.as_str(),
-            "model" | "ops" | "sweep" | "hook" | "edit" | "record" | "gradient" | "analysis"
+            "model" | "ops" | "sweep" | "hook" | "edit" | "record" | "gradient" | "analysis" | "verify"
         ) {
             continue;
         }
@@ -235,6 +242,7 @@ fn no_file_is_forgotten() {
         ("family", &["mod"]),
         ("command", &["mod", "flags", "progress"]),
         ("report/sections", &["mod", "summary"]),
+        ("verify", &["mod", "dead", "ledger", "subject"]),
     ] {
         let folder = src().join(folder);
         let registry = fs::read_to_string(folder.join("mod.rs")).unwrap();

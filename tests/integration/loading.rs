@@ -10,9 +10,7 @@ use glassbox::model::{Config, Transformer};
 use glassbox::vocabulary::Bos;
 use serde_json::{Value, json};
 
-pub fn tiny(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny").join(name)
-}
+pub use crate::tiny::checkpoint as tiny;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)

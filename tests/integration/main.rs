@@ -3,6 +3,7 @@
 mod ablation;
 mod causal;
 mod command;
+mod conformance;
 mod figure;
 mod fold;
 mod generators;
@@ -10,6 +11,7 @@ mod killed;
 mod layering;
 mod learn;
 mod loading;
+mod mutation;
 mod ops;
 mod output;
 mod page;

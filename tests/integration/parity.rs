@@ -7,9 +7,10 @@ use candle_core::{DType, Device, Tensor};
 use glassbox::edit::{Edit, Edits, Op};
 use glassbox::gradient::Gradients;
 use glassbox::model::{Pad, Transformer};
+use glassbox::record::Activations;
 use glassbox::site::{At, Positions, Site, Slice};
 
-use crate::tiny::open;
+use crate::tiny::{checkpoint, open};
 
 /// Largest difference allowed at a site, relative to max(1, largest reference value there).
 const TOLERANCE: f64 = 1e-4;
@@ -18,17 +19,13 @@ const GRADIENT_TOLERANCE: f64 = 1e-6;
 
 const MODELS: [&str; 3] = ["gpt2", "llama", "llama-tied"];
 
-fn checkpoint(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny").join(name)
-}
-
-fn values(file: &str) -> HashMap<String, Tensor> {
+pub fn values(file: &str) -> HashMap<String, Tensor> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     candle_core::safetensors::load(folder.join(format!("{file}.safetensors")), &Device::Cpu).unwrap()
 }
 
 /// The named token ids as a batch `[row, pos]`.
-fn tokens(values: &HashMap<String, Tensor>, name: &str) -> Tensor {
+pub fn tokens(values: &HashMap<String, Tensor>, name: &str) -> Tensor {
     let ids = values[name].to_dtype(DType::U32).unwrap();
     if ids.rank() == 1 { ids.unsqueeze(0).unwrap() } else { ids }
 }
@@ -55,6 +52,11 @@ fn difference(ours: &Tensor, reference: &Tensor) -> (f64, f64) {
 /// The worst difference from the reference over these sites, in units of what is allowed, and where it is.
 fn disagreement(model: &Transformer, reference: &HashMap<String, Tensor>, sites: &[Site]) -> (f64, String) {
     let (_, kept) = model.record(&tokens(reference, "tokens"), |site| sites.contains(&site)).unwrap();
+    off(&kept, reference, sites)
+}
+
+/// The same of recorded activations.
+pub fn off(kept: &Activations, reference: &HashMap<String, Tensor>, sites: &[Site]) -> (f64, String) {
     let worst = sites.iter().map(|&site| {
         let (off, size) = difference(kept.get(site).unwrap(), &reference[&site.to_string()]);
         (off / (TOLERANCE * size.max(1.)), site.to_string())

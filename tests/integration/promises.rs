@@ -1,15 +1,17 @@
-//! The promises of the engine, over both styles of model: learned positions with LayerNorm, rotary with grouped queries.
-
-use std::collections::BTreeMap;
+//! The promises of the engine, as `glassbox verify` checks them, over every style of model; and what a misuse is told.
 
 use candle_core::{DType, Device, Tensor};
 use glassbox::Result;
-use glassbox::edit::{Edit, Edits, Op};
-use glassbox::gradient::Gradients;
-use glassbox::hook::{Each, Hook};
-use glassbox::model::{Base, Config, Padding, Stream, Transformer};
-use glassbox::record::Recorder;
-use glassbox::site::{At, Axis, Positions, Site, Slice};
+use glassbox::hook::Each;
+use glassbox::lab::{About, Lab};
+use glassbox::model::{
+    Activation, Base, Config, Pad, Padding, PositionKind, Rotary, RotaryScaling, Stream, Transformer,
+};
+use glassbox::site::{At, Site};
+use glassbox::verify::{PROMISES, Record, verify};
+use glassbox::vocabulary::Vocabulary;
+
+use crate::tiny::checkpoint;
 
 const TOKENS: [[u32; 7]; 2] = [[3, 17, 5, 9, 3, 17, 11], [8, 1, 22, 9, 14, 1, 0]];
 
@@ -18,6 +20,10 @@ fn models(dtype: DType) -> Vec<Transformer> {
         .into_iter()
         .map(|config| Transformer::random(config, 7, dtype).unwrap())
         .collect()
+}
+
+fn lab(model: Transformer) -> Lab {
+    Lab::new(model, Vocabulary::default(), About::default())
 }
 
 fn tokens(model: &Transformer) -> Tensor {
@@ -35,47 +41,104 @@ fn gap(a: &Tensor, b: &Tensor) -> f64 {
     pairs.map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() }).fold(0.0, f64::max)
 }
 
-/// Numbers that look random, the same on every machine, none of them constant along any axis.
-fn noise(shape: &[usize], salt: f64, like: &Tensor) -> Tensor {
-    let count: usize = shape.iter().product();
-    let values: Vec<f64> = (0..count).map(|i| ((i as f64 + salt) * 78.233).sin() * 0.3).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(like.dtype()).unwrap()
-}
-
-/// Every site, the split inputs included.
-fn every_site(model: &Transformer) -> Vec<Site> {
-    let mut sites = model.sites();
-    for layer in 0..model.config.n_layers {
-        sites.extend(At::ALL.iter().filter(|at| at.is_split_input()).map(|&at| Site::Block(layer, at)));
+/// Verifies, and prints what was measured.
+fn kept(lab: &Lab, what: &str) -> Record {
+    let record = verify(lab).unwrap();
+    assert_eq!(record.promises.len(), PROMISES.len());
+    assert_eq!(record.sites.len(), lab.model.every_site().count());
+    for row in &record.promises {
+        println!(
+            "{what}: {} {:?} of {:?} in {} checks",
+            row.promise, row.measured, row.tolerance, row.checks
+        );
     }
-    sites
+    record.check(what).unwrap();
+    record
 }
 
 #[test]
-fn every_site_fires_once_with_the_shape_of_the_table() {
-    for model in models(DType::F32) {
-        let mut seen: BTreeMap<Site, usize> = BTreeMap::new();
-        let mut shapes = BTreeMap::new();
-        let mut order = Vec::new();
-        let mut hook = Each(|site, x: Tensor| {
-            *seen.entry(site).or_default() += 1;
-            shapes.insert(site, x.dims().to_vec());
-            order.push(site);
-            Ok(x)
-        });
-        model.forward(&tokens(&model), &mut hook).unwrap();
-        let expected: BTreeMap<Site, usize> = model.sites().into_iter().map(|site| (site, 1)).collect();
-        assert_eq!(seen, expected);
-        assert!(order.is_sorted(), "sites fire in the order of the table");
-        for (site, shape) in shapes {
-            assert_eq!(shape, model.shape(site, 2, 7), "{site}");
+fn every_promise_holds_on_the_tiny_checkpoints() {
+    for name in ["gpt2", "gpt2-bpe", "llama", "llama-tied"] {
+        for dtype in [DType::F64, DType::F32] {
+            let lab = Lab::open(&checkpoint(name).to_string_lossy(), dtype, &Device::Cpu).unwrap();
+            kept(&lab, name);
         }
-        for site in every_site(&model) {
-            let (_, kept) = model.record(&tokens(&model), |s| s == site).unwrap();
-            assert_eq!(kept.get(site).unwrap().dims(), model.shape(site, 2, 7), "{site}");
-        }
-        assert!(model.check_site(Site::Block(model.config.n_layers, At::Z)).is_err());
     }
+}
+
+#[test]
+fn every_promise_holds_on_random_models_of_every_style() {
+    let rotary = |dims, scaling| PositionKind::Rotary(Rotary { base: 50.0, dims, scaling });
+    let styles = [
+        ("tiny", Config::tiny()),
+        ("rotary", Config::tiny_rotary()),
+        ("one token of context", Config { n_ctx: 1, ..Config::tiny() }),
+        ("two tokens of context", Config { n_ctx: 2, ..Config::tiny_rotary() }),
+        ("two words", Config { d_vocab: 2, ..Config::tiny() }),
+        ("looks both ways", Config { causal: false, ..Config::tiny() }),
+        ("one layer, one head", Config { n_layers: 1, n_heads: 1, n_kv_heads: 1, ..Config::tiny_rotary() }),
+        ("one key-value head", Config { n_kv_heads: 1, ..Config::tiny() }),
+        ("relu", Config { activation: Activation::Relu, ..Config::tiny() }),
+        (
+            "part rotary",
+            Config { positions: rotary(2, RotaryScaling::Linear { factor: 2.0 }), ..Config::tiny_rotary() },
+        ),
+    ];
+    for (what, config) in styles {
+        for seed in 0..if what == "tiny" || what == "rotary" { 3 } else { 1 } {
+            let mut lab = lab(Transformer::random(config.clone(), seed, DType::F64).unwrap());
+            lab.seed = seed;
+            kept(&lab, what);
+        }
+    }
+}
+
+#[test]
+fn a_place_without_effect_is_dead_by_name_of_the_weight() {
+    let zero = |x: &mut Tensor| *x = x.zeros_like().unwrap();
+    type Kill = (&'static str, fn(&mut Transformer, fn(&mut Tensor)), usize);
+    let kills: &[Kill] = &[
+        ("W_out is zero in layer 1", |m, zero| zero(&mut m.blocks[1].mlp.out.w), 5),
+        ("the gain of ln2 is zero in layer 0", |m, zero| zero(&mut m.blocks[0].ln2.gain), 3),
+        ("nothing reads the MLP's input", |m, zero| zero(&mut m.blocks[0].mlp.pre.w), 3),
+        ("W_O is zero in layer 0", |m, zero| zero(&mut m.blocks[0].attention.o.w), 11),
+        ("the gain of ln1 is zero in layer 1", |m, zero| zero(&mut m.blocks[1].ln1.gain), 8),
+        ("W_V is zero", |m, zero| zero(&mut m.blocks[1].attention.v.w), 8),
+        ("W_Q is zero", |m, zero| zero(&mut m.blocks[1].attention.q.w), 1),
+        ("W_K is zero", |m, zero| zero(&mut m.blocks[1].attention.k.w), 3),
+        ("the gain of ln_final is zero", |m, zero| zero(&mut m.ln_final.gain), 48),
+        ("W_U is zero", |m, zero| zero(&mut m.unembed.w), 48),
+    ];
+    for &(why, kill, expected) in kills {
+        let mut model = Transformer::random(Config::tiny(), 7, DType::F64).unwrap();
+        kill(&mut model, zero);
+        let record = verify(&lab(model)).unwrap();
+        let dead: Vec<&str> = record
+            .sites
+            .iter()
+            .filter(|row| row.note.as_deref().is_some_and(|note| note.contains(why)))
+            .map(|row| row.site.as_str())
+            .collect();
+        println!("{why}: {dead:?}");
+        assert_eq!(dead.len(), expected, "{why}: {dead:?}");
+        record.check(why).unwrap();
+    }
+}
+
+#[test]
+fn padding_is_refused_where_it_cannot_be() {
+    let model = &models(DType::F32)[0];
+    let batch = model.padded(&[&[1, 2, 3], &[4]], Pad::Left).unwrap();
+    let stream = model.embed(&batch, &mut ()).unwrap();
+    let error = stream.at(&[2, 1]).unwrap_err().to_string();
+    assert!(error.contains("column 1 of row 1 is padding") && error.contains("2..3"), "{error}");
+    assert_eq!(stream.at(&[0, 2]).unwrap().resid.dims(), [2, 1, 16]);
+    // the context bounds the longest row, not the columns of the batch
+    let wide = Pad::Right.fill(&[5; 32], 40);
+    assert!(model.forward(&model.tokens(&[&wide]).unwrap(), &mut ()).is_ok());
+    let long = Pad::Right.fill(&[5; 33], 40);
+    let error = model.forward(&model.tokens(&[&long]).unwrap(), &mut ()).unwrap_err().to_string();
+    assert!(error.contains("33 tokens"), "{error}");
 }
 
 #[test]
@@ -86,127 +149,9 @@ fn watching_does_not_change_what_is_computed() {
         let (watched, _) =
             model.record(&tokens(&model), |site| model.sites().contains(&site) && !costly(site)).unwrap();
         assert_eq!(numbers(&plain), numbers(&watched), "bit for bit");
-        for site in every_site(&model) {
+        for site in model.every_site().collect::<Vec<_>>() {
             let (watched, _) = model.record(&tokens(&model), |s| s == site).unwrap();
             assert!(gap(&plain, &watched) < 1e-5, "{site}");
-        }
-    }
-}
-
-/// d Σ w·logits / d site, by finite differences along random directions at each site, in f64.
-#[test]
-fn every_site_is_alive_and_its_gradient_is_right() {
-    for model in models(DType::F64) {
-        let tokens = tokens(&model);
-        let weights = noise(&model.shape(Site::Logits, 2, 7), 0.5, &model.embed);
-        let score = |hook: &mut dyn Hook| -> f64 {
-            let logits = model.forward(&tokens, hook).unwrap();
-            (logits * &weights).unwrap().sum_all().unwrap().to_scalar().unwrap()
-        };
-        let plain = score(&mut ());
-        for site in every_site(&model) {
-            let mut gradients = Gradients::new(|s| s == site);
-            let logits = model.forward(&tokens, &mut gradients).unwrap();
-            let grad = gradients.of(&(logits * &weights).unwrap()).unwrap().get(site).unwrap().clone();
-            let direction = noise(grad.dims(), 3.0, &grad);
-            let slope: f64 = numbers(&grad).iter().zip(numbers(&direction)).map(|(g, d)| g * d).sum();
-            let at = |h: f64| {
-                let step = direction.affine(h, 0.0).unwrap();
-                let mut edits = Edits::new([Edit { at: Slice::whole(site), op: Op::Add(step) }]);
-                let score = score(&mut edits);
-                edits.finish().unwrap();
-                score
-            };
-            assert!((at(0.5) - plain).abs() > 1e-6, "{site} is dead: an edit there does not move the logits");
-            let h = 1e-3; // of fourth order, so that neither rounding nor curvature shows
-            let differences = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
-            let error = (slope - differences).abs() / slope.abs().max(differences.abs()).max(1e-3);
-            assert!(error < 1e-6, "{site}: {slope} by backward, {differences} by differences");
-        }
-    }
-}
-
-/// resid_mid = resid_pre + attn_out and resid_post = resid_mid + mlp_out, with a write at any site.
-#[test]
-fn the_stream_adds_up_under_a_write_at_every_site() {
-    for model in models(DType::F64) {
-        for site in every_site(&model) {
-            let shape = model.shape(site, 2, 7);
-            let write = Edit { at: Slice::whole(site), op: Op::Add(noise(&shape, 1.0, &model.embed)) };
-            let mut hook = (Edits::new([write]), Recorder::new(|s| model.sites().contains(&s)));
-            model.forward(&tokens(&model), &mut hook).unwrap();
-            let kept = hook.1.kept;
-            for layer in 0..model.config.n_layers {
-                let sum = |a, b| (kept.block(layer, a).unwrap() + kept.block(layer, b).unwrap()).unwrap();
-                let written = |at| site == Site::Block(layer, at);
-                if !written(At::ResidMid) {
-                    let mid = kept.block(layer, At::ResidMid).unwrap();
-                    assert!(gap(mid, &sum(At::ResidPre, At::AttnOut)) < 1e-12, "{site}");
-                }
-                if !written(At::ResidPost) {
-                    let post = kept.block(layer, At::ResidPost).unwrap();
-                    assert!(gap(post, &sum(At::ResidMid, At::MlpOut)) < 1e-12, "{site}");
-                }
-                if !written(At::AttnOut) {
-                    let heads = kept.block(layer, At::Result).unwrap().sum(2).unwrap();
-                    let out = match &model.blocks[layer].attention.o.b {
-                        Some(b) => heads.broadcast_add(b).unwrap(),
-                        None => heads,
-                    };
-                    assert!(gap(&out, kept.block(layer, At::AttnOut).unwrap()) < 1e-12, "{site}");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn a_resumed_and_windowed_pass_equals_the_whole_pass() {
-    for model in models(DType::F32) {
-        let tokens = tokens(&model);
-        let base = Base::record(&model, &tokens, |_| false).unwrap();
-        let whole = model.forward(&tokens, &mut ()).unwrap();
-        for layer in 0..model.config.n_layers {
-            for first in 0..7 {
-                let from = base.stream(layer, first).unwrap();
-                let stream = model.run(from, Some(&base), model.config.n_layers, &mut ()).unwrap();
-                let logits = model.unembed(&stream, &mut ()).unwrap();
-                let part = whole.narrow(1, first, 7 - first).unwrap();
-                let scale = numbers(&whole).iter().fold(1.0, |m: f64, x| m.max(x.abs()));
-                assert!(gap(&logits, &part) <= 1e-5 * scale, "layer {layer}, position {first}");
-                if first == 0 {
-                    assert_eq!(numbers(&logits), numbers(&part), "resuming is bit-identical");
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn an_edit_in_a_window_equals_the_edit_in_a_whole_pass() {
-    for model in models(DType::F32) {
-        let tokens = tokens(&model);
-        let base = Base::record(&model, &tokens, |_| false).unwrap();
-        for at in At::ALL.iter().filter(|at| at.axes().contains(&Axis::Pos)) {
-            let site = Site::Block(0, *at);
-            if model.check_site(site).is_err() {
-                continue;
-            }
-            let mut shape = model.shape(site, 2, 1);
-            shape[1] = 1;
-            let edit = || Edit {
-                at: Slice::whole(site).pos(Positions::PerRow(vec![4, 5])),
-                op: Op::Add(noise(&shape, 2.0, &model.embed)),
-            };
-            let mut whole = Edits::new([edit()]);
-            let want = model.forward(&tokens, &mut whole).unwrap().narrow(1, 4, 3).unwrap();
-            whole.finish().unwrap();
-            let mut part = Edits::new([edit()]);
-            let from = base.stream(0, 4).unwrap();
-            let stream = model.run(from, Some(&base), model.config.n_layers, &mut part).unwrap();
-            part.finish().unwrap();
-            let got = model.unembed(&stream, &mut ()).unwrap();
-            assert!(gap(&got, &want) <= 1e-5 * 4.0, "{site}: {}", gap(&got, &want));
         }
     }
 }

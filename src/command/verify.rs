@@ -1,0 +1,89 @@
+//! `glassbox verify`: a model held to the promises of the engine.
+
+use clap::Args;
+
+use super::flags::{FormatFlags, ModelFlags};
+use super::print;
+use crate::error::{Error, Result};
+use crate::row::Rows;
+use crate::table::{self, Format, Terminal};
+use crate::verify;
+
+/// Hold a model to the promises of the engine, on its own weights, and print the conformance record
+///
+/// Every place: that it fires once with its shape, that changing it moves the logits (or which weights make it dead),
+/// and its gradient against finite differences. Then identities, resumed passes and windows, padding, determinism. All
+/// in f64, on prompts of random tokens. The exit code is 1 when a promise does not hold.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  glassbox verify
+  glassbox verify --model textbook-wild --table promises
+  glassbox verify --format json > conformance.json
+  glassbox verify --model path/to/gpt2")]
+pub(super) struct Verify {
+    /// A bundled name (textbook, textbook-wild, textbook@step500) or a directory in Hugging Face layout
+    #[arg(long, default_value = "textbook", help_heading = "Model")]
+    model: String,
+    /// Decides the prompts and every random change
+    #[arg(long, default_value_t = 0, help_heading = "Model")]
+    seed: u64,
+    /// Threads to use; by default all cores
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    threads: Option<usize>,
+    /// No progress, no remarks: only results and errors
+    #[arg(long, help_heading = "Model")]
+    quiet: bool,
+    /// Print this table alone: sites or promises
+    #[arg(long, value_name = "NAME", help_heading = "Output")]
+    table: Option<String>,
+    #[command(flatten)]
+    format: FormatFlags,
+}
+
+impl Verify {
+    pub(super) fn run(self) -> Result<()> {
+        let format = self.format.format;
+        if format == Format::Parquet {
+            return Err(Error::usage("parquet is no text to print", "choose csv or json"));
+        }
+        let names = ["sites", "promises"];
+        if let Some(name) = self.table.as_deref().filter(|name| !names.contains(name)) {
+            return Err(Error::unknown("table", name, names));
+        }
+        if self.table.is_none() && matches!(format, Format::Csv | Format::Jsonl) {
+            let message = format!("{format} holds one table, and the record has two");
+            return Err(Error::usage(message, "add `--table promises` or `--table sites`, or choose json"));
+        }
+        let working = ModelFlags::working(self.threads, self.quiet);
+        let flags = ModelFlags { model: self.model, seed: self.seed, dtype: "f64".into(), ..working };
+        let study = flags.study();
+        let lab = flags.open(&study)?;
+        let record = verify::verify(&lab)?;
+        let tables = record.tables();
+        match (tables.iter().find(|table| Some(&table.name) == self.table.as_ref()), format) {
+            (Some(table), Format::Table) => print(everything(table).as_bytes())?,
+            (Some(table), format) => print(&table::write(table, format)?)?,
+            (None, Format::Table) => {
+                let [sites, promises] = tables.each_ref().map(everything);
+                print(format!("{sites}\n{promises}").as_bytes())?;
+            }
+            (None, _) => print(&whole(&lab.about.name, &tables)?)?,
+        }
+        record.check(&lab.about.name)
+    }
+}
+
+/// Every row for the terminal: a record leaves nothing out.
+fn everything(rows: &Rows) -> String {
+    Terminal { max_rows: usize::MAX, ..Terminal::default() }.write(rows)
+}
+
+/// Both tables as one JSON object.
+fn whole(model: &str, tables: &[Rows]) -> Result<Vec<u8>> {
+    let mut text = format!("{{\"model\": {}", serde_json::json!(model));
+    for table in tables {
+        let rows = String::from_utf8_lossy(&table::write(table, Format::Json)?).trim_end().to_owned();
+        text += &format!(",\n\"{}\": {rows}", table.name);
+    }
+    Ok((text + "}\n").into_bytes())
+}
