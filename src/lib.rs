@@ -75,7 +75,11 @@ pub mod stats;
 
 pub mod learn;
 
+pub mod steering;
+
 pub mod row;
+
+pub mod generate;
 
 pub mod patterns;
 

@@ -135,6 +135,7 @@ fn start_of(model: &Transformer, cell: &Cell, read: &[usize]) -> Result<Start> {
         }
         let first = match &edit.at.pos {
             Positions::All => Some(0),
+            Positions::From(pos) => Some(*pos),
             Positions::At(list) | Positions::PerRow(list) => list.iter().copied().min(),
         };
         first_pos = first_pos.min(first.unwrap_or(0));

@@ -118,6 +118,20 @@ impl Vocabulary {
         }
     }
 
+    /// What these tokens add to a text when they follow the prompt: bytes of one character that several tokens share are
+    /// put together.
+    pub fn continuation(&self, prompt: &[u32], ids: &[u32]) -> String {
+        let all = [prompt, ids].concat();
+        if let Some(tokenizer) = self.tokenizer.as_ref().filter(|tokenizer| tokenizer.get_decoder().is_some())
+            && let (Ok(before), Ok(text)) = (tokenizer.decode(prompt, false), tokenizer.decode(&all, false))
+            && let Some(more) = text.strip_prefix(before.as_str())
+        {
+            return more.to_owned();
+        }
+        let (before, text) = (self.text(prompt), self.text(&all));
+        text.strip_prefix(before.as_str()).unwrap_or(&text).to_owned()
+    }
+
     /// Every token of a prompt as it reads.
     pub fn tokens(&self, ids: &[u32]) -> Vec<String> {
         ids.iter().map(|&id| self.token(id)).collect()

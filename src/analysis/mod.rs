@@ -9,6 +9,7 @@ pub mod lens;
 pub mod patch;
 pub mod predict;
 pub mod probe;
+pub mod steer;
 
 use std::collections::BTreeMap;
 
@@ -47,6 +48,8 @@ pub trait Analysis: DeserializeOwned + Default {
     const TAKES_HEADS: bool = false;
     /// Whether it keeps activations in the folder that `--activations` names.
     const TAKES_ACTIVATIONS: bool = false;
+    /// The generator that is asked for prompts when nobody names any.
+    const TASK: &'static str = "ioi";
     /// Runs it.
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings>;
 }
@@ -67,6 +70,8 @@ pub struct Entry {
     pub takes_heads: bool,
     /// Whether it keeps activations between runs.
     pub takes_activations: bool,
+    /// The generator that is asked for prompts when nobody names any.
+    pub task: &'static str,
     /// Reads the parameters (unknown ones are errors) and runs.
     pub run: fn(toml::Table, &Lab, &Task) -> Result<Findings>,
 }
@@ -81,6 +86,7 @@ pub const ANALYSES: &[Entry] = &[
     entry::<heads::Heads>(),
     entry::<ablate::Ablate>(),
     entry::<probe::Probe>(),
+    entry::<steer::Steer>(),
 ];
 
 /// The registry entry of an analysis.
@@ -93,6 +99,7 @@ pub const fn entry<A: Analysis>() -> Entry {
         takes_reference: A::TAKES_REFERENCE,
         takes_heads: A::TAKES_HEADS,
         takes_activations: A::TAKES_ACTIVATIONS,
+        task: A::TASK,
         run: run::<A>,
     }
 }

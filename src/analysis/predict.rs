@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 use serde::Deserialize;
 
 use super::{Analysis, Findings};
-use crate::decide::{Rule, ranked, softmax};
+use crate::decide::{Rule, Sampling, ranked, softmax};
 use crate::distribution::{Summary, summaries};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
@@ -138,10 +138,10 @@ impl Analysis for Predict {
         }
         let mut rules = vec![
             Rule::Greedy,
-            Rule::Temperature(self.temperature),
-            Rule::TopK(self.top_k),
-            Rule::TopP(self.top_p),
-            Rule::MinP(self.min_p),
+            Rule::Sample(Sampling { temperature: self.temperature, ..Sampling::default() }),
+            Rule::Sample(Sampling { top_k: Some(self.top_k), ..Sampling::default() }),
+            Rule::Sample(Sampling { top_p: Some(self.top_p), ..Sampling::default() }),
+            Rule::Sample(Sampling { min_p: Some(self.min_p), ..Sampling::default() }),
         ];
         rules.extend(task.gains.clone().map(Rule::ExpectedGain));
         rules.iter().try_for_each(Rule::check)?;

@@ -46,6 +46,16 @@ impl Tensors {
         self.entries.contains_key(name)
     }
 
+    /// The names of all tensors, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// The shape of the tensor of exactly this name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
     /// A tensor of this shape.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.load(name, shape, None)

@@ -1,9 +1,10 @@
-//! The single methods: `predict`, `lens`, `attribution`, `patch`, `ablate`, `heads`, `probe`.
+//! The single methods: `predict`, `lens`, `attribution`, `patch`, `ablate`, `steer`, `heads`, `probe`.
 
 use clap::Args;
 
 use super::flags::{FolderFlags, FormatFlags, ModelFlags, PromptFlags};
 use super::print;
+use crate::analysis;
 use crate::error::{Error, Result};
 use crate::output::{Folder, Place};
 use crate::report;
@@ -94,6 +95,19 @@ methods! {
   glassbox ablate --prompt 'When Mary and John went to the store , John gave a drink to'")]
     Ablate = "ablate";
 
+    /// What adding a direction to the stream does: dose–response of a steering vector against random directions
+    ///
+    /// The direction is the mean difference between the activations of clean (positive) and corrupt (negative) prompts over
+    /// one half of the pairs, and is tried on the other half. Without prompts: --task agreement. With --out the directions
+    /// are in tensors.safetensors, for `glassbox generate --steer-file`. --reference FILE is the ordinary text on which the
+    /// cost is measured.
+    #[command(after_help = "Examples:
+  glassbox steer
+  glassbox steer --table steer_removed
+  glassbox steer --task capital --n 16 'strengths=[-1,0,1]' --format csv
+  glassbox steer --n 32 'site=\"mlp_out\"' randoms=4 --metric log-prob --out steering")]
+    Steer = "steer";
+
     /// Score every head on repeated random tokens: previous-token, duplicate-token, induction, BOS, entropy
     #[command(after_help = "Examples:
   glassbox heads
@@ -128,6 +142,9 @@ impl Common {
         let threads = self.model.threads()?;
         let mut study = Study { steps: vec![Step::named(analysis)], ..self.model.study() };
         self.prompts.fill(&mut study);
+        if let (None, Some(generator)) = (&self.prompts.task, &mut study.task.generate) {
+            *generator = analysis::find(analysis)?.task.to_owned();
+        }
         for parameter in &self.parameters {
             study = study.set(&format!("{analysis}.{parameter}"))?;
         }

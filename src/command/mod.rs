@@ -3,6 +3,7 @@
 
 mod analyse;
 mod flags;
+mod generate;
 mod list;
 mod progress;
 mod record;
@@ -49,8 +50,10 @@ enum Command {
     Attribution(analyse::Attribution),
     Patch(analyse::Patch),
     Ablate(analyse::Ablate),
+    Steer(analyse::Steer),
     Heads(analyse::Heads),
     Probe(analyse::Probe),
+    Generate(generate::Generate),
     Record(record::Record),
     Train(train::Train),
     Verify(verify::Verify),
@@ -68,8 +71,10 @@ pub fn main() -> ExitCode {
         Command::Attribution(command) => command.run(),
         Command::Patch(command) => command.run(),
         Command::Ablate(command) => command.run(),
+        Command::Steer(command) => command.run(),
         Command::Heads(command) => command.run(),
         Command::Probe(command) => command.run(),
+        Command::Generate(command) => command.run(),
         Command::Record(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Verify(command) => command.run(),

@@ -1,7 +1,13 @@
 //! Round numbers along an axis, and how numbers are written.
 
-/// About `count` round values inside `lo..=hi`.
+/// About `count` round values inside `lo..=hi`; three at least where steps of some size give them, because two do not show
+/// a scale.
 pub fn nice(lo: f64, hi: f64, count: usize) -> Vec<f64> {
+    let enough = (count..count + 3).map(|count| round(lo, hi, count)).find(|values| values.len() >= 3);
+    enough.unwrap_or_else(|| round(lo, hi, count + 3))
+}
+
+fn round(lo: f64, hi: f64, count: usize) -> Vec<f64> {
     let step = step(lo, hi, count);
     if !(step > 0.0 && step.is_finite()) {
         return vec![lo];
@@ -19,7 +25,7 @@ pub fn labels(values: &[f64]) -> Vec<String> {
     if largest != 0.0 && !(1e-4..1e6).contains(&largest) {
         return values.iter().map(|v| minus(short(*v))).collect();
     }
-    let decimals = (0..8).find(|d| is_whole(unit * 10f64.powi(*d))).unwrap_or(8) as usize;
+    let decimals = (0..8).find(|d| unit == 0.0 || is_whole(unit * 10f64.powi(*d))).unwrap_or(8) as usize;
     values.iter().map(|v| minus(format!("{:.decimals$}", v + 0.0))).collect()
 }
 
@@ -99,6 +105,8 @@ mod tests {
         assert_eq!(labels(&nice(0.0, 0.97, 5)), ["0.0", "0.2", "0.4", "0.6", "0.8"]);
         assert_eq!(labels(&nice(-12.0, 3.0, 4)), ["−10", "−5", "0"].map(String::from));
         assert_eq!(nice(2.0, 2.0, 4), [2.0]);
+        assert_eq!(nice(-19.0, 17.0, 3), [-10.0, 0.0, 10.0], "not 0 alone");
+        assert_eq!(labels(&[0.0]), ["0"]);
         assert_eq!(labels(&[0.0, 2.5, 5.0]), ["0.0", "2.5", "5.0"]);
         assert!(labels(&nice(0.0, 1e-9, 3)).iter().any(|l| l.contains('e')));
     }

@@ -6,6 +6,7 @@
 
 mod attention;
 mod block;
+mod cache;
 mod fold;
 mod linear;
 mod mlp;
@@ -19,14 +20,15 @@ use candle_core::{DType, Device, Tensor};
 
 pub use attention::Attention;
 pub use block::Block;
+pub use cache::Cache;
 pub use fold::{Fold, Folding};
 pub use linear::Linear;
 pub use mlp::{Activation, Mlp};
 pub use norm::{Norm, NormKind};
 pub use padding::{Pad, Padding};
 pub use position::{PositionKind, Rotary, RotaryScaling};
-pub(crate) use window::Prefix;
 pub use window::{Base, Stream};
+pub(crate) use window::{Left, Prefix};
 
 use crate::error::{Error, Result};
 use crate::hook::Hook;
@@ -128,25 +130,35 @@ impl Transformer {
 
     /// tokens `[batch, pos]` → the stream that enters layer 0.
     pub fn embed(&self, tokens: &Tensor, hook: &mut dyn Hook) -> Result<Stream> {
+        self.embed_from(tokens, 0, Padding::of(tokens)?, hook)
+    }
+
+    /// As [`Transformer::embed`], for tokens in columns `first_pos ..` of a batch with this padding.
+    fn embed_from(
+        &self,
+        tokens: &Tensor,
+        first_pos: usize,
+        padding: Padding,
+        hook: &mut dyn Hook,
+    ) -> Result<Stream> {
         let (batch, pos) = tokens.dims2()?;
-        let padding = Padding::of(tokens)?;
-        let tokens = padding.filled(tokens)?;
-        self.check_tokens(&tokens, padding.longest(pos))?;
-        let mut tap = Tap { hook, layer: 0, first_pos: 0, padding: &padding };
+        let tokens = if first_pos == 0 { padding.filled(tokens)? } else { tokens.clone() };
+        self.check_tokens(&tokens, padding.longest(first_pos + pos))?;
+        let mut tap = Tap { hook, layer: 0, first_pos, padding: &padding };
         let d_model = self.config.d_model;
         let tokens = self.embed.index_select(&tokens.flatten_all()?, 0)?.reshape((batch, pos, d_model))?;
         let tokens = tap.site(Site::Embed, tokens)?; // [batch, pos, d_model]
         let resid = match &self.pos_embed {
             None => tokens,
             Some(table) => {
-                let positions = padding.positions(batch, 0, pos, self.device())?; // [pos] or [batch, pos]
+                let positions = padding.positions(batch, first_pos, pos, self.device())?; // [pos] or [batch, pos]
                 let learned =
                     table.index_select(&positions.flatten_all()?, 0)?.reshape(((), pos, d_model))?;
                 let learned = learned.broadcast_as(tokens.shape())?.contiguous()?;
                 (tokens + tap.site(Site::PosEmbed, learned)?)?
             }
         };
-        Ok(Stream { layer: 0, first_pos: 0, padding, resid })
+        Ok(Stream { layer: 0, first_pos, padding, resid })
     }
 
     /// Runs blocks `from.layer .. until`. A stream that does not begin at position 0 needs the base run that holds the
@@ -158,6 +170,10 @@ impl Transformer {
         until: usize,
         hook: &mut dyn Hook,
     ) -> Result<Stream> {
+        self.blocks(from, &mut Left::Base(base), until, hook)
+    }
+
+    fn blocks(&self, from: Stream, left: &mut Left, until: usize, hook: &mut dyn Hook) -> Result<Stream> {
         let Stream { layer, first_pos, padding, mut resid } = from;
         if until > self.config.n_layers {
             let (index, size) = (until, self.config.n_layers);
@@ -169,7 +185,7 @@ impl Transformer {
             ));
         }
         for layer in layer..until {
-            let prefix = Prefix::of(self, base, layer, first_pos, resid.dim(0)?)?;
+            let prefix = left.of(self, layer, first_pos, resid.dim(0)?)?;
             let mut tap = Tap { hook: &mut *hook, layer, first_pos, padding: &padding };
             resid = self.blocks[layer].forward(resid, prefix, &mut tap)?;
         }
@@ -271,13 +287,13 @@ impl Transformer {
         ])
     }
 
-    fn check_tokens(&self, tokens: &Tensor, pos: usize) -> Result<()> {
-        if pos == 0 {
+    fn check_tokens(&self, tokens: &Tensor, length: usize) -> Result<()> {
+        if tokens.elem_count() == 0 {
             return Err(Error::input("the prompt is empty", "give at least one token"));
         }
-        if pos > self.config.n_ctx {
+        if length > self.config.n_ctx {
             return Err(Error::input(
-                format!("the prompt has {pos} tokens, but the model's context is {}", self.config.n_ctx),
+                format!("the prompt has {length} tokens, but the model's context is {}", self.config.n_ctx),
                 "shorten the prompt",
             ));
         }

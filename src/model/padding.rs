@@ -88,6 +88,11 @@ impl Padding {
         }
     }
 
+    /// Whether every row goes on with the columns that come later: none is filled up on the right.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.iter().flat_map(|own| own.iter()).all(|own| own.end == usize::MAX)
+    }
+
     /// The ranges, for the attention mask; `None` where every column is a row's own.
     pub(super) fn ranges(&self) -> Option<Arc<[Range<usize>]>> {
         self.0.clone()

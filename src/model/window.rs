@@ -2,7 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::{Padding, PositionKind, Transformer};
+use super::cache::KeysValues;
+use super::{Cache, Padding, PositionKind, Transformer};
 use crate::error::{Error, Result};
 use crate::record::{Activations, Recorder, at_positions};
 use crate::site::{At, Site};
@@ -108,27 +109,41 @@ impl Transformer {
     }
 }
 
-/// Keys and values to the left of a window in one layer.
-pub(crate) struct Prefix(Option<(Tensor, Tensor)>);
+/// Where keys and values left of a window come from.
+pub(crate) enum Left<'a> {
+    /// A recorded run.
+    Base(Option<&'a Base>),
+    /// A sequence that grows, and that takes up the window's own.
+    Cache(&'a mut Cache),
+}
 
-impl Prefix {
-    /// The base's keys and values of `layer` at positions `.. first_pos`, repeated when the batch holds several copies
-    /// of the base's rows (copy-major: row = copy · base rows + base row).
+/// Keys and values to the left of a window in one layer.
+pub(crate) enum Prefix<'a> {
+    /// The window begins at position 0.
+    Nothing,
+    /// Recorded ones.
+    Recorded(Tensor, Tensor),
+    /// Those of a growing sequence, of this many positions.
+    Growing(&'a mut KeysValues, usize),
+}
+
+impl Left<'_> {
+    /// What lies left of `first_pos` in a layer. A base's rows are repeated when the batch holds several copies of them
+    /// (copy-major: row = copy · base rows + base row).
     pub(super) fn of(
+        &mut self,
         model: &Transformer,
-        base: Option<&Base>,
         layer: usize,
         first_pos: usize,
         batch: usize,
-    ) -> Result<Prefix> {
-        if first_pos == 0 {
-            return Ok(Prefix(None));
-        }
-        let Some(base) = base else {
-            return Err(Error::NotRecorded {
+    ) -> Result<Prefix<'_>> {
+        let base = match self {
+            Left::Cache(cache) => return Ok(Prefix::Growing(cache.layer(layer)?, first_pos)),
+            Left::Base(_) if first_pos == 0 => return Ok(Prefix::Nothing),
+            Left::Base(base) => base.ok_or_else(|| Error::NotRecorded {
                 site: format!("the keys and values left of position {first_pos}"),
                 kept: "no base".into(),
-            });
+            })?,
         };
         let rotated = matches!(model.config.positions, PositionKind::Rotary(_));
         let k = base.kept.block(layer, if rotated { At::RotK } else { At::K })?;
@@ -145,14 +160,19 @@ impl Prefix {
             }
             Ok(x.repeat((batch / rows, 1, 1, 1))?)
         };
-        Ok(Prefix(Some((left(k)?, left(v)?))))
+        Ok(Prefix::Recorded(left(k)?, left(v)?))
     }
+}
 
-    /// All keys and values: the base's to the left, then the window's own.
+impl Prefix<'_> {
+    /// All keys and values: those to the left, then the window's own.
     pub(super) fn extend(self, k: Tensor, v: Tensor) -> Result<(Tensor, Tensor)> {
-        Ok(match self.0 {
-            None => (k, v),
-            Some((left_k, left_v)) => (Tensor::cat(&[left_k, k], 1)?, Tensor::cat(&[left_v, v], 1)?),
+        Ok(match self {
+            Prefix::Nothing => (k, v),
+            Prefix::Recorded(left_k, left_v) => {
+                (Tensor::cat(&[left_k, k], 1)?, Tensor::cat(&[left_v, v], 1)?)
+            }
+            Prefix::Growing(layer, pos) => layer.extend(pos, &k, &v)?,
         })
     }
 }

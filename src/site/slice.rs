@@ -15,6 +15,8 @@ pub enum Positions {
     At(Vec<usize>),
     /// One position per row of the batch: a named position, such as the second subject.
     PerRow(Vec<usize>),
+    /// This position and all after it, also those that a growing sequence has yet to get.
+    From(usize),
 }
 
 /// Part of one activation, narrowed by the names of its axes.
@@ -121,6 +123,10 @@ impl Slice {
     fn positions(&self, wanted: &Positions, row: usize, first: usize, size: usize) -> Result<Vec<usize>> {
         let absolute = match wanted {
             Positions::All => return Ok((0..size).collect()),
+            Positions::From(pos) if *pos >= first + size => {
+                return Err(self.outside("position", *pos, first + size));
+            }
+            Positions::From(pos) => return Ok((pos.saturating_sub(first)..size).collect()),
             Positions::At(list) => list.clone(),
             Positions::PerRow(list) => match list.get(row) {
                 Some(&pos) => vec![pos],
@@ -174,6 +180,10 @@ mod tests {
         assert_eq!(parts, [vec![vec![0], vec![1], vec![1], vec![0, 1]]]);
         assert!(slice.resolve(&[1, 3, 2, 2], 6).is_err(), "left of the window");
         assert!(slice.resolve(&[1, 3, 1, 2], 4).is_err(), "head out of range");
+        let from = |pos| Slice::whole(Site::Embed).pos(Positions::From(pos)).resolve(&[1, 3, 1], 4);
+        assert_eq!(from(2).unwrap()[0][1], [0, 1, 2]);
+        assert_eq!(from(5).unwrap()[0][1], [1, 2]);
+        assert!(from(7).is_err(), "nothing is there");
         assert!(Slice::whole(Site::Embed).head(0).resolve(&[1, 3, 2], 0).is_err());
     }
 }

@@ -3,6 +3,11 @@
 use crate::error::{Error, Result};
 use crate::vocabulary::{Bos, Vocabulary};
 
+/// The tokens of a prompt, with BOS before them under the rule.
+pub fn read_prompt(text: &str, vocabulary: &Vocabulary, rule: Bos) -> Result<Vec<u32>> {
+    Reader::new(vocabulary, rule)?.prompt(text)
+}
+
 /// Reads texts under one BOS rule and gathers what a reader must know.
 pub(super) struct Reader<'a> {
     vocabulary: &'a Vocabulary,

@@ -273,8 +273,10 @@ fn every_help_has_examples() {
         "lens",
         "attribution",
         "patch",
+        "steer",
         "heads",
         "probe",
+        "generate",
         "record",
         "train",
         "verify",
@@ -289,7 +291,20 @@ fn every_help_has_examples() {
 #[test]
 fn examples_in_help_run() {
     let mut ran = 0;
-    for verb in ["predict", "lens", "attribution", "patch", "heads", "probe", "record", "verify", "list"] {
+    for verb in [
+        "predict",
+        "lens",
+        "attribution",
+        "patch",
+        "ablate",
+        "steer",
+        "heads",
+        "probe",
+        "generate",
+        "record",
+        "verify",
+        "list",
+    ] {
         let help = Bench::new().ok(&[verb, "--help"]);
         // a long example is wrapped: what does not begin with the program's name belongs to the line before
         let examples =

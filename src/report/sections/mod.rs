@@ -8,6 +8,7 @@ mod lens;
 mod prediction;
 mod probe;
 mod prompts;
+mod stimulation;
 mod summary;
 mod total;
 
@@ -26,11 +27,12 @@ const SECTIONS: &[Write] = &[
     total::section,
     attention::section,
     probe::section,
+    stimulation::section,
     caveats::section,
 ];
 
 /// What stands under the title: a sentence or two from everyone who has a finding to tell, in order.
-const LEADS: &[fn(&Story) -> Option<Words>] = &[summary::lead, probe::lead];
+const LEADS: &[fn(&Story) -> Option<Words>] = &[summary::lead, probe::lead, stimulation::lead];
 
 /// The page of a run.
 pub(super) fn page(story: &Story) -> Page {

@@ -1,0 +1,155 @@
+//! Every dose on every prompt.
+
+use candle_core::{Device, Tensor};
+
+use super::Place;
+use crate::edit::{Edit, Op};
+use crate::error::{Error, Result};
+use crate::lab::Lab;
+use crate::metric::Metric;
+use crate::model::{Base, Transformer};
+use crate::ops;
+use crate::record::at_positions;
+use crate::site::{At, Positions, Site, Slice};
+use crate::sweep::{Cell, sweep};
+use crate::task::{Side, Task};
+
+/// Strengths, lowest first.
+pub(super) struct Doses(pub(super) Vec<f64>);
+
+impl Doses {
+    pub(super) fn new(strengths: &[f64]) -> Result<Doses> {
+        let mut doses = strengths.to_vec();
+        if doses.is_empty() || doses.iter().any(|dose| !dose.is_finite()) {
+            return Err(Error::usage(
+                "the strengths are not numbers",
+                "write `strengths = [-1.0, 0.0, 1.0]`",
+            ));
+        }
+        // −0 and 0 are one dose
+        doses.iter_mut().for_each(|dose| *dose += 0.0);
+        doses.sort_by(f64::total_cmp);
+        doses.dedup();
+        Ok(Doses(doses))
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What one prompt says under one change.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Said {
+    /// The metric.
+    pub(super) value: f64,
+    /// Probability of the answers.
+    pub(super) prob: f64,
+    /// KL(unsteered ‖ steered).
+    pub(super) kl: f64,
+}
+
+/// What prompts say at one place.
+pub(super) struct AtPlace {
+    /// Untouched: `[example]`.
+    pub(super) plain: Vec<Said>,
+    /// `[direction][dose][example]`; direction 0 is the one found, the others are random.
+    pub(super) doses: Vec<Vec<Vec<Said>>>,
+    /// With the direction removed from the stream everywhere: `[direction][example]`.
+    pub(super) removed: Vec<Vec<Said>>,
+}
+
+/// Everything measured, by place.
+pub(super) struct Measured {
+    pub(super) positive: Vec<AtPlace>,
+    pub(super) negative: Vec<AtPlace>,
+    pub(super) ordinary: Option<Vec<AtPlace>>,
+}
+
+/// Runs the examples `which`, steered at position `at[example]`.
+#[expect(clippy::too_many_arguments, reason = "the two tasks differ in all of them")]
+pub(super) fn measure(
+    lab: &Lab,
+    task: &Task,
+    side: Side,
+    at: &[usize],
+    which: &[usize],
+    places: &[Place],
+    doses: &Doses,
+    metric: Metric,
+) -> Result<Vec<AtPlace>> {
+    let model = &lab.model;
+    let empty = |place: &Place| {
+        let none = vec![Said::default(); which.len()];
+        let directions = if place.norm > 0.0 { 1 + place.randoms.len() } else { 0 };
+        AtPlace {
+            plain: none.clone(),
+            doses: vec![vec![none.clone(); doses.count()]; directions],
+            removed: vec![none; directions],
+        }
+    };
+    let mut all: Vec<AtPlace> = places.iter().map(empty).collect();
+    let longest = which.iter().map(|&i| task.examples[i].clean.len()).max().unwrap_or(1);
+    let each = 4 * model.recorded_bytes(longest, |site| Base::needs(model, site) || site == Site::Logits);
+    let most = (lab.memory / 2 / each.max(1)).clamp(1, 1 << 16) as usize;
+    let chosen = Task { examples: which.iter().map(|&i| task.examples[i].clone()).collect(), ..task.clone() };
+    for batch in chosen.batches(most) {
+        let read = chosen.ends(&batch);
+        let here: Vec<usize> = batch.iter().map(|&i| at[which[i]]).collect();
+        let base = Base::record(model, &chosen.tokens(model, &batch, side)?, |_| false)?;
+        let unsteered = ops::log_softmax(&at_positions(&base.logits, &read)?)?;
+        for (place, all) in places.iter().zip(&mut all) {
+            let pushed = |direction: &Tensor, dose: f64| -> Result<Cell> {
+                let op = Op::Add(direction.affine(dose, 0.0)?);
+                let at = Slice::whole(place.site).pos(Positions::PerRow(here.clone()));
+                Ok(Cell { edits: vec![Edit { at, op }] })
+            };
+            let run = |cells: &[Cell], unsteered: &Tensor| -> Result<Vec<Vec<Said>>> {
+                let targets = chosen.targets(&batch, Some(unsteered.clone()));
+                let score = |logits: &Tensor| {
+                    let targets = targets.repeat(logits.dim(0)? / batch.len())?;
+                    let each = [metric, Metric::Prob, Metric::Kl].map(|m| m.score(logits, &targets));
+                    let [value, prob, kl] = each;
+                    Ok(Tensor::stack(&[value?, prob?, kl?], 1)?) // [row, 3]
+                };
+                let said = |three: &[f64]| Said { value: three[0], prob: three[1], kl: three[2].max(0.0) };
+                let scores = sweep(lab, &base, cells, &read, &score)?;
+                Ok(scores.iter().map(|scores| scores.chunks_exact(3).map(said).collect()).collect())
+            };
+            // adding nothing at the same place: the same computation as every dose, so that no dose is no change, exactly
+            let nothing = [pushed(&place.direction, 0.0)?];
+            let plain = sweep(lab, &base, &nothing, &read, &|logits| Ok(logits.clone()))?.concat();
+            let plain = Tensor::from_vec(plain, (batch.len(), ()), &Device::Cpu)?.to_dtype(model.dtype())?;
+            let plain = ops::log_softmax(&plain)?;
+            put(&mut all.plain, &batch, &run(&nothing, &plain)?.concat());
+            let directions = || std::iter::once(&place.direction).chain(&place.randoms);
+            for (direction, all) in directions().zip(&mut all.doses) {
+                let cells =
+                    doses.0.iter().map(|&dose| pushed(direction, dose)).collect::<Result<Vec<_>>>()?;
+                for (said, all) in run(&cells, &plain)?.iter().zip(all) {
+                    put(all, &batch, said);
+                }
+            }
+            let cells: Vec<Cell> = directions().map(|direction| removal(model, direction)).collect();
+            for (said, all) in run(&cells[..all.removed.len()], &unsteered)?.iter().zip(&mut all.removed) {
+                put(all, &batch, said);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// x ← x − r̂ r̂ᵀx wherever the stream can be read, at every layer and position.
+fn removal(model: &Transformer, direction: &Tensor) -> Cell {
+    let layers = 0..model.config.n_layers;
+    let mut sites: Vec<Site> = layers
+        .flat_map(|layer| [Site::Block(layer, At::ResidPre), Site::Block(layer, At::ResidMid)])
+        .collect();
+    sites.push(Site::Block(model.config.n_layers - 1, At::ResidPost));
+    let edit = |site| Edit { at: Slice::whole(site), op: Op::Project(direction.clone()) };
+    Cell { edits: sites.into_iter().map(edit).collect() }
+}
+
+fn put(all: &mut [Said], examples: &[usize], said: &[Said]) {
+    examples.iter().zip(said).for_each(|(&example, &said)| all[example] = said);
+}

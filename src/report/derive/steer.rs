@@ -1,0 +1,42 @@
+//! Forms of the steering tables that pictures need: places by name, and the place with the strongest direction alone.
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+use crate::report::story::column;
+use crate::row::Rows;
+
+/// `steer_places` and `steer_best`.
+pub(super) fn tables(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
+    let (Some(rows), Some(curves)) = (found.get("steer"), found.get("steer_curve")) else {
+        return Ok(Vec::new());
+    };
+    let mut made = vec![places(rows)?];
+    made.extend(strongest(rows, curves)?);
+    Ok(made)
+}
+
+/// The doses with a column `at`: how a place is written in a legend.
+fn places(rows: &Rows) -> Result<Rows> {
+    let layers = rows.texts("layer")?.into_iter().zip(rows.texts("site")?);
+    let at: Vec<String> = layers
+        .map(|(layer, site)| format!("layer {layer}, {}", site.rsplit("hook_").next().unwrap_or_default()))
+        .collect();
+    let mut rows = Rows { name: "steer_places".to_owned(), ..rows.clone() };
+    rows.columns.push(column("at", "How the place is written.", &at));
+    Ok(rows)
+}
+
+/// The curves of the place whose direction moves the metric furthest.
+fn strongest(rows: &Rows, curves: &Rows) -> Result<Option<Rows>> {
+    let (sites, effects) = (rows.texts("site")?, rows.numbers("effect")?);
+    let mut ranges: BTreeMap<&str, [f64; 2]> = BTreeMap::new();
+    for (site, effect) in sites.iter().zip(effects) {
+        let range = ranges.entry(site).or_insert([f64::INFINITY, f64::NEG_INFINITY]);
+        let effect = effect.unwrap_or(f64::NAN);
+        *range = [range[0].min(effect), range[1].max(effect)];
+    }
+    let widest = ranges.iter().max_by(|(_, a), (_, b)| (a[1] - a[0]).total_cmp(&(b[1] - b[0])));
+    let Some((site, _)) = widest else { return Ok(None) };
+    Ok(Some(Rows { name: "steer_best".to_owned(), ..curves.only("site", site)? }))
+}
