@@ -34,6 +34,18 @@ impl Column {
         self.len() == 0
     }
 
+    /// Adds another column's cells; false if they are of another kind.
+    fn append(&mut self, other: Column) -> bool {
+        match (self, other) {
+            (Column::Int(own), Column::Int(more)) => own.extend(more),
+            (Column::Num(own), Column::Num(more)) => own.extend(more),
+            (Column::Text(own), Column::Text(more)) => own.extend(more),
+            (Column::Bool(own), Column::Bool(more)) => own.extend(more),
+            _ => return false,
+        }
+        true
+    }
+
     /// The cells at `keep`, in that order. Indices outside the column are left out.
     pub fn take(&self, keep: &[usize]) -> Column {
         fn pick<T: Clone>(v: &[Option<T>], keep: &[usize]) -> Vec<Option<T>> {
@@ -61,6 +73,28 @@ impl Rows {
     /// A table of typed rows.
     pub fn of<R: Row>(name: impl Into<String>, rows: &[R]) -> Rows {
         Rows { name: name.into(), columns: R::columns(rows) }
+    }
+
+    /// Adds another table's rows below. Its columns must be the same, in any order.
+    pub fn append(&mut self, other: Rows) -> Result<()> {
+        let differ = |name: &str| {
+            Error::input(
+                format!("two tables `{}` cannot be joined: their columns `{name}` differ", other.name),
+                "only tables of one kind can stand below each other",
+            )
+        };
+        let mut more: Vec<(String, Column)> =
+            other.columns.iter().map(|(n, _, c)| (n.clone(), c.clone())).collect();
+        if let Some((name, _)) = more.iter().find(|(name, _)| self.column(name).is_err()) {
+            return Err(differ(name));
+        }
+        for (name, _, column) in &mut self.columns {
+            let place = more.iter().position(|(known, _)| known == name).ok_or_else(|| differ(name))?;
+            if !column.append(more.swap_remove(place).1) {
+                return Err(differ(name));
+            }
+        }
+        Ok(())
     }
 
     /// How many rows.

@@ -1,5 +1,7 @@
 //! A study: a question put to a model, written down as data, so that it can be read, shared and rerun.
 
+mod series;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use crate::model::Folding;
 use crate::task::{self, Corruption, Prompt, Request, Task};
 use crate::vocabulary::Bos;
 
+pub use series::{Checkpoints, Stage};
+
 /// What is asked of which model, with which prompts and methods.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -22,6 +26,12 @@ pub struct Study {
     pub title: Option<String>,
     /// A bundled model's name or a directory in Hugging Face layout.
     pub model: String,
+    /// Put the same questions to the model at these steps of its training too: `"all"`, or a list of steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoints: Option<Checkpoints>,
+    /// Put the same questions to these models too, whose vocabulary must be the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub compare: Vec<String>,
     /// `f32` or `f64`.
     pub dtype: String,
     /// `auto` or `cpu`.
@@ -118,6 +128,8 @@ impl Default for Study {
         Study {
             title: None,
             model: "textbook".to_owned(),
+            checkpoints: None,
+            compare: Vec::new(),
             dtype: "f32".to_owned(),
             device: "auto".to_owned(),
             fold: None,
@@ -145,7 +157,7 @@ impl Step {
 }
 
 /// What one step found, or why it was left out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// The step's analysis.
     pub name: String,
@@ -248,7 +260,15 @@ impl Study {
     /// Opens the model.
     pub fn lab(&self) -> Result<Lab> {
         self.check()?;
-        let mut lab = Lab::open(&self.model, lab::dtype(&self.dtype)?, &lab::device(&self.device)?)?;
+        if self.is_series() {
+            self.stages()?;
+        }
+        self.open(&self.model)
+    }
+
+    /// Opens a model as the study wants it.
+    fn open(&self, model: &str) -> Result<Lab> {
+        let mut lab = Lab::open(model, lab::dtype(&self.dtype)?, &lab::device(&self.device)?)?;
         if let Some(folding) = &self.fold {
             lab = lab.folded(folding)?;
         }
@@ -286,8 +306,13 @@ impl Study {
         self.steps.iter().map(|step| self.step(step, lab, task)).collect()
     }
 
-    /// Runs one step.
+    /// Runs one step: on every stage, if several are asked for, and then joined.
     pub fn step(&self, step: &Step, lab: &Lab, task: &Task) -> Result<Outcome> {
+        if self.is_series() { self.over_stages(step, lab, task) } else { self.on(step, lab, task) }
+    }
+
+    /// Runs one step on one model.
+    fn on(&self, step: &Step, lab: &Lab, task: &Task) -> Result<Outcome> {
         let entry = analysis::find(&step.name)?;
         let mut outcome = Outcome { name: step.name.clone(), findings: Findings::default(), skipped: None };
         if entry.needs_pairs && !task.is_paired() {
@@ -323,7 +348,9 @@ impl Study {
             Ok(findings) => outcome.findings = findings,
             // A model that does not tell the two prompts apart has no effects to show; what else it does is still worth
             // a page. A study of this one method has nothing else, and fails.
-            Err(Error::Input { message, hint }) if entry.needs_pairs && self.steps.len() > 1 => {
+            Err(Error::Input { message, hint })
+                if entry.needs_pairs && (self.steps.len() > 1 || self.is_series()) =>
+            {
                 outcome.skipped = Some(format!("{message}; {hint}"));
             }
             Err(error) => return Err(error),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Directory;
+use super::{Directory, read_text};
 use crate::error::{Error, Result};
 
 /// A model that comes with glassbox.
@@ -87,6 +87,31 @@ fn whole(model: &str) -> Result<Option<Directory>> {
         return Directory::open(bundled.path).map(Some);
     }
     if !model.is_empty() && Path::new(model).is_dir() { Directory::open(model).map(Some) } else { Ok(None) }
+}
+
+impl Directory {
+    /// The steps of training of which a checkpoint was kept, in order. A checkpoint itself has none.
+    pub fn steps(&self) -> Vec<u64> {
+        if self.weights.is_some() { Vec::new() } else { steps(&self.path) }
+    }
+
+    /// The step of training at which the directory's own weights are, if its recipe says so.
+    pub fn last_step(&self) -> Result<Option<u64>> {
+        let path = self.path.join("recipe.toml");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let recipe: toml::Table = toml::from_str(&read_text(&path)?).map_err(|e| {
+            Error::file(
+                "parse",
+                &path,
+                e.message(),
+                "it is the recipe that `glassbox train` wrote beside the weights",
+            )
+        })?;
+        let steps = recipe.get("training").and_then(|training| training.get("steps")?.as_integer());
+        Ok(steps.and_then(|steps| u64::try_from(steps).ok()))
+    }
 }
 
 /// The steps of training of which a checkpoint was kept, in order.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::flags::{FolderFlags, FormatFlags, ModelFlags, PromptFlags};
+use super::flags::{FolderFlags, FormatFlags, ModelFlags, PromptFlags, SeriesFlags};
 use super::print;
 use crate::analysis;
 use crate::error::{Error, Result};
@@ -17,6 +17,8 @@ use crate::task::Task;
 struct Common {
     #[command(flatten)]
     model: ModelFlags,
+    #[command(flatten)]
+    series: SeriesFlags,
     #[command(flatten)]
     prompts: PromptFlags,
     #[command(flatten)]
@@ -55,6 +57,7 @@ methods! {
     #[command(after_help = "Examples:
   glassbox predict --prompt 'When Mary and John went to the store , John gave a drink to'
   glassbox predict --task ioi --n 8 --table decisions
+  glassbox predict --task induction --checkpoints --table behaviour
   glassbox predict --task capital --n 4 --gains gains.json --format json")]
     Predict = "predict";
 
@@ -112,6 +115,7 @@ methods! {
     #[command(after_help = "Examples:
   glassbox heads
   glassbox heads --heads 2.0,L1H1 --prompt 'When Mary and John went to the store , John gave a drink to'
+  glassbox heads --checkpoints=100,700 --compare textbook-wild --format csv
   glassbox heads --model path/to/gpt2 --format csv")]
     Heads = "heads";
 
@@ -145,6 +149,7 @@ impl Common {
         if let (None, Some(generator)) = (&self.prompts.task, &mut study.task.generate) {
             *generator = analysis::find(analysis)?.task.to_owned();
         }
+        self.series.fill(&mut study);
         for parameter in &self.parameters {
             study = study.set(&format!("{analysis}.{parameter}"))?;
         }

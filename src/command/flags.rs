@@ -13,7 +13,7 @@ use crate::metric::Metric;
 use crate::model::Folding;
 use crate::output::Activations;
 use crate::show;
-use crate::study::{Prompts, Study};
+use crate::study::{Checkpoints, Prompts, Study};
 use crate::table::Format;
 
 /// Which model, and how to work.
@@ -102,6 +102,27 @@ pub(super) struct PromptFlags {
     /// A folder where `probe` keeps recorded activations, and finds them again
     #[arg(long, value_name = "DIR")]
     pub activations: Option<PathBuf>,
+}
+
+/// What else the same questions are put to.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Model")]
+pub(super) struct SeriesFlags {
+    /// Also ask the model at the steps of its training that were kept: all, or these (`--checkpoints=100,700`). Tables get
+    /// a column `step`
+    #[arg(long, value_name = "STEPS", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub checkpoints: Option<Checkpoints>,
+    /// Also ask another model, of the same vocabulary; repeatable. Tables get a column `model`
+    #[arg(long, value_name = "MODEL")]
+    pub compare: Vec<String>,
+}
+
+impl SeriesFlags {
+    /// Writes them into a study.
+    pub(super) fn fill(&self, study: &mut Study) {
+        study.checkpoints.clone_from(&self.checkpoints);
+        study.compare.clone_from(&self.compare);
+    }
 }
 
 /// Where results go.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::flags::{FolderFlags, ModelFlags, PromptFlags};
+use super::flags::{FolderFlags, ModelFlags, PromptFlags, SeriesFlags};
 use super::print;
 use crate::error::Result;
 use crate::output::{Folder, Place};
@@ -18,11 +18,14 @@ use crate::study::Study;
 #[command(after_help = "Examples:
   glassbox report
   glassbox report --task facts --n 32 --out my-report
+  glassbox report --task facts --n 16 --checkpoints      how it came to be, beside what it is
   glassbox report --prompt 'When Mary and John went to the store , John gave a drink to' --answer Mary --wrong John
   glassbox report --model path/to/gpt2 --prompts pairs.jsonl --metric prob-diff")]
 pub(super) struct Report {
     #[command(flatten)]
     model: ModelFlags,
+    #[command(flatten)]
+    series: SeriesFlags,
     #[command(flatten)]
     prompts: PromptFlags,
     #[command(flatten)]
@@ -44,6 +47,7 @@ impl Report {
         if !self.prompts.is_default() {
             self.prompts.fill(&mut study);
         }
+        self.series.fill(&mut study);
         work("report", &study, &self.model, &self.folder)
     }
 }

@@ -1,6 +1,8 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
+mod ablation;
 mod probe;
+mod series;
 mod steer;
 
 use std::collections::BTreeMap;
@@ -15,15 +17,18 @@ pub(super) use probe::probed;
 
 /// Heads whose attention is shown.
 const SHOWN: usize = 6;
+/// The same on a page that is about more than the finished model.
+const SHOWN_BESIDE: usize = 2;
 
 /// The tables, each with whether it is a result (written to the folder) or only the form a picture needs.
 pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(Rows, bool)>> {
     let story = Story { run: *run, tables: found.clone(), pictures: BTreeMap::new() };
     let mut made = Vec::new();
     let heads = story.heads();
+    let most = if run.study.is_series() { SHOWN_BESIDE } else { SHOWN };
     let floor = 0.02 * heads.first().map_or(0.0, |c| c.total.abs());
     let matter = heads.iter().filter(|c| c.total.abs() >= floor);
-    let top: Vec<(usize, usize)> = matter.filter_map(|c| c.head()).take(SHOWN).collect();
+    let top: Vec<(usize, usize)> = matter.filter_map(|c| c.head()).take(most).collect();
     let attention = match (found.get("attention"), top.as_slice()) {
         (Some(chosen), _) => Some((chosen.clone(), false)),
         (None, []) => None,
@@ -56,9 +61,17 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     if let Some(rows) = found.get("head_scores") {
         made.push((long(rows)?, false));
     }
+    if let (Some(effects), Some(summary)) = (found.get("ablate_effect"), found.get("ablate")) {
+        made.extend(ablation::tables(effects, summary)?.into_iter().map(|rows| (rows, false)));
+    }
     made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));
     Ok(made)
+}
+
+/// Curves over training, from the tables of all stages.
+pub(super) fn training(joined: &[Rows]) -> Result<Vec<Rows>> {
+    series::tables(joined)
 }
 
 /// A copy with a column `at`: how a position is written under a picture. Its name where prompts of several templates

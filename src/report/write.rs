@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::figure::{self, PRINT, View};
 use crate::lab::Lab;
 use crate::output::{Folder, Manifest, ModelFacts};
-use crate::study::Study;
+use crate::row::Rows;
+use crate::study::{Stage, Study};
 use crate::task::Task;
 
 /// The pictures a report draws when their table is there.
@@ -35,11 +36,20 @@ pub fn write(run: &Run, folder: &mut Folder) -> Result<()> {
 }
 
 fn all(run: &Run, folder: &mut Folder) -> Result<()> {
+    // the page tells of the study's own model, finished; what the other stages found is told beside it
+    let own = run.outcomes.iter().map(|outcome| run.study.own(outcome)).collect::<Result<Vec<_>>>()?;
+    let joined = run.outcomes.iter().filter(|_| run.study.is_series());
+    let joined: Vec<Rows> = joined.flat_map(|outcome| &outcome.findings.tables).cloned().collect();
+    let run = &Run { outcomes: &own, ..*run };
     let mut tables = BTreeMap::new();
     for outcome in run.outcomes {
         for rows in &outcome.findings.tables {
             tables.insert(rows.name.clone(), rows.clone());
         }
+    }
+    for rows in derive::training(&joined)? {
+        folder.table(&rows)?;
+        tables.insert(rows.name.clone(), rows);
     }
     let made = derive::tables(run, &tables)?;
     for (rows, is_result) in made {
@@ -85,11 +95,22 @@ fn draw(story: &Story) -> Result<Vec<Drawn>> {
             // A run that asked for one direction has no rows for the other's picture.
             return Ok(None);
         }
+        view.log_x |= decades(rows, &view)?;
         story.run.lab.check()?;
         let scene = figure::draw(rows, &view)?;
         Ok(Some((view.name, view.caption, scene.to_svg(), scene.to_png(PRINT)?)))
     });
     drawn.filter_map(Result::transpose).collect()
+}
+
+/// Whether a picture along training spans so many steps that only a logarithmic axis shows the early ones.
+fn decades(rows: &Rows, view: &View) -> Result<bool> {
+    if view.x.as_deref() != Some("step") {
+        return Ok(false);
+    }
+    let steps: Vec<f64> = rows.numbers("step")?.into_iter().flatten().collect();
+    let (least, most) = steps.iter().fold((f64::INFINITY, 0.0f64), |(a, b), &x| (a.min(x), b.max(x)));
+    Ok(least > 0.0 && most >= 10.0 * least)
 }
 
 /// A caption with its placeholders filled from the run.
@@ -130,6 +151,7 @@ fn rerun(run: &Run, folder: &mut Folder) -> Result<()> {
     let mut own = run.study.clone();
     own.model = checkpoint::absolute(&own.model);
     own.activations = None; // of use to this machine only; without, they are recorded anew
+    own.compare.iter_mut().for_each(|model| *model = checkpoint::absolute(model));
     own.task.name = own.task.file.is_some().then(|| run.task.name.clone());
     let files = [
         (&mut own.task.file, "prompts.jsonl"),
@@ -145,6 +167,18 @@ fn rerun(run: &Run, folder: &mut Folder) -> Result<()> {
     folder.write("study.toml", own.text()?.as_bytes())
 }
 
+/// The other models a study was put to, with the hashes of their weights.
+fn stages(study: &Study) -> Result<Vec<serde_json::Value>> {
+    if !study.is_series() {
+        return Ok(Vec::new());
+    }
+    let fact = |stage: &Stage| {
+        let hash = checkpoint::locate(&stage.word)?.weights_hash()?;
+        Ok(serde_json::json!({ "name": stage.word, "step": stage.step, "sha256": hash }))
+    };
+    study.stages()?.iter().map(fact).collect()
+}
+
 /// What the manifest says about a run.
 pub fn manifest(study: &Study, lab: &Lab, task: &Task, threads: usize) -> Manifest {
     let sizes = BTreeMap::from([
@@ -155,6 +189,7 @@ pub fn manifest(study: &Study, lab: &Lab, task: &Task, threads: usize) -> Manife
         ("bos".to_owned(), task.bos.into()),
         ("notes".to_owned(), task.notes.clone().into()),
         ("caveats".to_owned(), lab.about.caveats.clone().into()),
+        ("stages".to_owned(), stages(study).unwrap_or_default().into()),
         ("folded".to_owned(), lab.about.folded.iter().map(|step| step.name()).collect()),
     ]);
     Manifest {

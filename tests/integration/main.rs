@@ -22,6 +22,7 @@ mod promises;
 mod prompts;
 mod readings;
 mod refusals;
+mod series;
 mod speaking;
 mod steering;
 mod textbook;

@@ -43,6 +43,11 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         has("patch_head"),
         "Effects belong to this corruption: what stays the same in both prompts cannot show.",
     );
+    point(
+        has("ablate"),
+        "An ablation shows what the model does without a part, not what the part computes: others may stand in for it, and \
+         what all reference prompts share at a position, resampling and means by position leave in place.",
+    );
     point(has("attention"), "Attention weights show where a head looks, not what it takes from there.");
     (!points.is_empty()).then(|| Section {
         id: "caveats".to_owned(),

@@ -1,5 +1,6 @@
 //! The argument of a report, one file per step. A section without its tables is left out.
 
+mod ablation;
 mod attention;
 mod caveats;
 mod components;
@@ -11,6 +12,7 @@ mod prompts;
 mod stimulation;
 mod summary;
 mod total;
+mod training;
 
 use super::page::{Inline, Page, Section, Words};
 use super::story::Story;
@@ -21,10 +23,12 @@ type Write = fn(&Story) -> Option<Section>;
 const SECTIONS: &[Write] = &[
     prompts::section,
     prediction::section,
+    training::section,
     components::section,
     lens::section,
     direct::section,
     total::section,
+    ablation::section,
     attention::section,
     probe::section,
     stimulation::section,
@@ -32,7 +36,8 @@ const SECTIONS: &[Write] = &[
 ];
 
 /// What stands under the title: a sentence or two from everyone who has a finding to tell, in order.
-const LEADS: &[fn(&Story) -> Option<Words>] = &[summary::lead, probe::lead, stimulation::lead];
+const LEADS: &[fn(&Story) -> Option<Words>] =
+    &[summary::lead, training::lead, probe::lead, stimulation::lead];
 
 /// The page of a run.
 pub(super) fn page(story: &Story) -> Page {
