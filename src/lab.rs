@@ -129,6 +129,14 @@ impl Lab {
         }
     }
 
+    /// The same lab under another's working conditions.
+    #[must_use]
+    pub fn beside(self, other: &Lab) -> Lab {
+        let Lab { seed, memory, progress, stop, store, .. } = other;
+        let (progress, stop, store) = (Arc::clone(progress), Arc::clone(stop), store.clone());
+        Lab { seed: *seed, memory: *memory, progress, stop, store, ..self }
+    }
+
     /// The same lab with the model's weights folded.
     pub fn folded(mut self, folding: &Folding) -> Result<Lab> {
         let (model, steps) = self.model.folded(folding)?;

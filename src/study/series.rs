@@ -2,7 +2,6 @@
 //! tables joined under the columns `model` and `step`. The analyses know nothing of it.
 
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -196,7 +195,7 @@ impl Study {
 
     /// Another stage's lab, which works as this one does and reads the same tokens.
     fn sibling(&self, word: &str, lab: &Lab) -> Result<Lab> {
-        let mut other = self.open(word)?;
+        let other = self.open(word)?.beside(lab);
         if other.about.tokenizer_hash != lab.about.tokenizer_hash
             || other.model.config.d_vocab != lab.model.config.d_vocab
         {
@@ -205,8 +204,6 @@ impl Study {
                 "the same prompts can be put only to models that read the same tokens",
             ));
         }
-        other.memory = lab.memory;
-        (other.progress, other.stop) = (Arc::clone(&lab.progress), Arc::clone(&lab.stop));
         Ok(other)
     }
 

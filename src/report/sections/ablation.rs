@@ -15,8 +15,8 @@ pub(super) fn section(story: &Story) -> Option<Section> {
          as the part. **Zeros** are a place the model has never been: everything that leans on the part's mere presence \
          breaks too. Its **mean** keeps what it always writes, its **mean at each position** also what that position \
          always brings. **Resampling** puts another prompt's value there, which the model could have met. Where the four \
-         agree, the part carries something about this prompt; where only zeros hurt, it is the model's ordinary running \
-         that was broken.",
+         agree, the part carries something about this very prompt. Where only zeros and the plain mean hurt, either the \
+         model's ordinary running was broken, or the part carries what all the reference prompts have in common.",
         [],
     )];
     blocks.extend(story.figure("ablate_kinds", "ablate"));
@@ -25,7 +25,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     blocks.extend(story.figure("ablate_attention", "ablate_position"));
     blocks.extend(story.figure("ablate_mlp", "ablate_position"));
     blocks.extend(sets(story, &metric));
-    blocks.extend(every_metric(story, summary));
+    blocks.extend(every_metric(story, &metric));
     blocks.extend(neurons(summary));
     blocks.extend(story.notes("ablate"));
     Some(Section {
@@ -90,16 +90,26 @@ fn sets(story: &Story, metric: &str) -> Vec<Block> {
     vec![text, table(rows, &columns, 16, "Sets taken out as wholes.")]
 }
 
-/// The part with the largest change, in every metric, by the last of the kinds.
-fn every_metric(story: &Story, summary: &Rows) -> Option<Block> {
-    let (part, grain) = (summary.texts("part").ok()?, summary.texts("grain").ok()?);
-    let first = grain.iter().position(|grain| grain != "set")?;
+/// The part with the largest change by the last of the kinds, in every metric.
+fn every_metric(story: &Story, metric: &str) -> Option<Block> {
     let effects = story.table("ablate_effect")?;
-    let rows = effects.only("part", &part[first]).ok()?.only("grain", &grain[first]).ok()?;
-    let kind = rows.texts("kind").ok()?.last()?.clone();
-    let rows = rows.only("kind", &kind).ok()?;
+    let kind = effects.texts("kind").ok()?.last()?.clone();
+    let rows = effects.only("kind", &kind).ok()?;
+    let (parts, grains) = (rows.texts("part").ok()?, rows.texts("grain").ok()?);
+    let (metrics, changes) = (rows.texts("metric").ok()?, rows.numbers("change").ok()?);
+    let single =
+        |i: &usize| metrics[*i] == metric && matches!(grains[*i].as_str(), "layer" | "head" | "neuron");
+    let size = |i: usize| changes[i].map_or(0.0, f64::abs);
+    let largest =
+        (0..rows.len()).filter(single).max_by(|&a, &b| size(a).total_cmp(&size(b)).then(b.cmp(&a)))?;
+    let rows = rows.filter(|i| parts[i] == parts[largest] && grains[i] == grains[largest]);
     let columns = ["part", "kind", "reference", "metric", "value", "change", "ci_lo", "ci_hi", "n"];
-    Some(table(rows, &columns, 12, "The part with the largest change, in every metric."))
+    Some(table(
+        rows,
+        &columns,
+        12,
+        "The part with the largest change by this kind of ablation, in every metric.",
+    ))
 }
 
 fn neurons(summary: &Rows) -> Option<Block> {
