@@ -273,6 +273,7 @@ fn every_help_has_examples() {
         "lens",
         "attribution",
         "patch",
+        "ablate",
         "steer",
         "heads",
         "probe",
