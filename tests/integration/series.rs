@@ -171,6 +171,28 @@ fn the_study_of_training_shows_induction_come() {
     }
 }
 
+#[test]
+fn models_stand_beside_each_other_without_steps_of_training() {
+    let bench = Bench::new();
+    let ask =
+        ["predict", "--task", "facts", "--n", "4", "--compare", "textbook-wild", "--out", "c", "--quiet"];
+    bench.ok(&ask);
+    let table =
+        |name: &str| glassbox::output::read_table(&bench.path(&format!("c/tables/{name}.csv"))).unwrap();
+    let (compared, behaviour) = (table("compared"), table("behaviour"));
+    for model in ["textbook", "textbook-wild"] {
+        let of = |rows: &Rows, column: &str, cell: &str, value: &str| {
+            let rows = rows.only("model", model).unwrap().only(column, cell).unwrap();
+            assert_eq!(rows.len(), 1);
+            rows.numbers(value).unwrap()[0].unwrap()
+        };
+        let told = of(&compared, "quantity", "logit difference", "value");
+        assert_eq!(told, of(&behaviour, "metric", "logit-diff", "value"));
+    }
+    let page = fs::read_to_string(bench.path("c/report.md")).unwrap();
+    assert!(page.contains("## Beside other models") && !page.contains("How it came to be"), "{page}");
+}
+
 /// Asking for the finished model alone is no series, and tables have no new columns.
 #[test]
 fn a_study_of_one_model_is_as_it_was() {

@@ -1,5 +1,5 @@
-//! Curves over training from tables of all stages: behaviour, the heads with the clearest habits, the heads with the largest
-//! effects, and between which stages each of them came.
+//! What is followed through the tables of all stages: behaviour, the heads with the clearest habits, the heads with the
+//! largest effects; along training as curves, with the stages between which each of them came.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ const FOLLOWED: usize = 3;
 const HABIT: f64 = 0.3;
 
 row! {
-    /// One quantity at one step of training.
+    /// One quantity of one stage.
     pub struct Point {
-        /// Updates done.
-        pub step: i64,
+        /// Updates done, where steps of training were asked for.
+        pub step: Option<i64>,
         /// The model, where several are compared.
         pub model: Option<String>,
         /// What is followed: `logit difference`, `induction`, `total effect`, ….
@@ -102,10 +102,10 @@ const fn score(quantity: &'static str, value: &'static str, interval: [&'static 
 const BEHAVIOUR: [(&str, &str); 3] =
     [("logit-diff", "logit difference"), ("accuracy", "accuracy"), ("prob", "probability")];
 
-/// `training` (a point for each quantity and stage) and `training_onset`, from the tables of all stages; nothing where steps
-/// were not asked for.
+/// A point for each quantity and stage: `training` with `training_onset` where steps of training were asked for, `compared`
+/// where only models were.
 pub(super) fn tables(joined: &[Rows]) -> Result<Vec<Rows>> {
-    let find = |name: &str| joined.iter().find(|rows| rows.name == name && rows.column("step").is_ok());
+    let find = |name: &str| joined.iter().find(|rows| rows.name == name);
     let mut points = Vec::new();
     if let Some(rows) = find("behaviour") {
         points.extend(behaviour(rows)?);
@@ -118,6 +118,9 @@ pub(super) fn tables(joined: &[Rows]) -> Result<Vec<Rows>> {
     }
     if points.is_empty() {
         return Ok(Vec::new());
+    }
+    if points.iter().all(|point| point.step.is_none()) {
+        return Ok(vec![Rows::of("compared", &points)]);
     }
     Ok(vec![Rows::of("training", &points), Rows::of("training_onset", &onsets(&points))])
 }
@@ -132,12 +135,16 @@ fn told(name: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-fn whole(x: Option<f64>) -> i64 {
-    x.map_or(0, |x| x as i64)
+/// The updates done at each row; none where steps were not asked for.
+fn steps(rows: &Rows) -> Result<Vec<Option<i64>>> {
+    match rows.column("step") {
+        Ok(_) => Ok(rows.numbers("step")?.into_iter().map(|step| step.map(|step| step as i64)).collect()),
+        Err(_) => Ok(vec![None; rows.len()]),
+    }
 }
 
 fn behaviour(rows: &Rows) -> Result<Vec<Point>> {
-    let (models, metrics, steps) = (models(rows)?, rows.texts("metric")?, rows.numbers("step")?);
+    let (models, metrics, steps) = (models(rows)?, rows.texts("metric")?, steps(rows)?);
     let (values, n) = (rows.numbers("value")?, rows.numbers("n")?);
     let (lo, hi) = (rows.numbers("ci_lo")?, rows.numbers("ci_hi")?);
     let mut points = Vec::new();
@@ -145,7 +152,7 @@ fn behaviour(rows: &Rows) -> Result<Vec<Point>> {
         for i in (0..rows.len()).filter(|&i| metrics[i] == metric) {
             let name = if models[i].is_empty() { quantity } else { &models[i] };
             points.push(Point {
-                step: whole(steps[i]),
+                step: steps[i],
                 model: told(&models[i]),
                 quantity: quantity.to_owned(),
                 part: None,
@@ -169,7 +176,7 @@ fn heads(rows: &Rows, followed: &Followed) -> Result<Vec<Point>> {
             heads.map(|(layer, head)| format!("a{layer}.h{head}")).collect()
         }
     };
-    let (models, steps) = (models(rows)?, rows.numbers("step")?);
+    let (models, steps) = (models(rows)?, steps(rows)?);
     let (values, n) = (rows.numbers(followed.value)?, rows.numbers("n")?);
     let [lo, hi] = followed.interval;
     let (lo, hi) = (rows.numbers(lo)?, rows.numbers(hi)?);
@@ -184,8 +191,8 @@ fn heads(rows: &Rows, followed: &Followed) -> Result<Vec<Point>> {
     for model in order {
         let of = |i: &usize| models[*i] == *model && names[*i].contains(".h");
         let own: Vec<usize> = (0..rows.len()).filter(of).collect();
-        let last = own.iter().map(|&i| whole(steps[i])).max().unwrap_or(0);
-        let mut finished: Vec<usize> = own.iter().copied().filter(|&i| whole(steps[i]) == last).collect();
+        let last = own.iter().map(|&i| steps[i]).max().flatten();
+        let mut finished: Vec<usize> = own.iter().copied().filter(|&i| steps[i] == last).collect();
         finished.sort_by(|&a, &b| size(b).total_cmp(&size(a)).then_with(|| names[a].cmp(&names[b])));
         let floor = if followed.is_score { HABIT } else { 0.1 * finished.first().map_or(0.0, |&i| size(i)) };
         // where no head has the habit, the nearest to it shows that none has
@@ -195,7 +202,7 @@ fn heads(rows: &Rows, followed: &Followed) -> Result<Vec<Point>> {
         for name in chosen {
             for &i in own.iter().filter(|&&i| names[i] == name) {
                 points.push(Point {
-                    step: whole(steps[i]),
+                    step: steps[i],
                     model: told(model),
                     quantity: followed.quantity.to_owned(),
                     part: Some(name.clone()),
@@ -222,7 +229,7 @@ fn onsets(points: &[Point]) -> Vec<Onset> {
         if !order.contains(&key) {
             order.push(key);
         }
-        lines.entry(key).or_default().extend(point.value.map(|value| (point.step, value)));
+        lines.entry(key).or_default().extend(point.step.zip(point.value));
     }
     let onset = |key: &Key| {
         let line = lines.get(key)?;
@@ -247,7 +254,8 @@ mod tests {
     fn point(step: i64, value: f64) -> Point {
         let text = |t: &str| t.to_owned();
         let (model, quantity, part, line) = (Some(text("m")), text("q"), None, text("m"));
-        Point { step, model, quantity, part, line, value: Some(value), ci_lo: None, ci_hi: None, n: None }
+        let (step, value) = (Some(step), Some(value));
+        Point { step, model, quantity, part, line, value, ci_lo: None, ci_hi: None, n: None }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How the model came to be: the same questions along its training.
+//! How the model came to be, or how it differs: the same questions along its training, or to other models.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,9 @@ use crate::report::story::{Story, listed, number, paragraph, plain};
 use crate::row::Rows;
 
 pub(super) fn section(story: &Story) -> Option<Section> {
+    if let Some(rows) = story.table("compared") {
+        return Some(compared(rows));
+    }
     story.table("training")?;
     let stages = story.run.study.stages().ok()?;
     let mut by_model: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -62,6 +65,25 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     }
     blocks.extend(supervised(story, by_model.keys().copied()));
     Some(Section { id: "training".to_owned(), title: "How it came to be".to_owned(), blocks })
+}
+
+/// Models beside each other, none of them along its training.
+fn compared(rows: &Rows) -> Section {
+    let columns = ["quantity", "model", "part", "value", "ci_lo", "ci_hi", "n"];
+    let table = Table {
+        rows: rows.clone(),
+        columns: columns.map(str::to_owned).to_vec(),
+        max_rows: Some(40),
+        bars: Vec::new(),
+        caption: say(
+            "The models beside each other: behaviour, and of each up to three heads that stand out.",
+            [],
+        ),
+    };
+    let text = "The same questions were put to other models too; the rest of this page tells of the first. A head of one model \
+                has nothing to do with the head of the same name in another.";
+    let blocks = vec![paragraph(text, []), Block::Table(table)];
+    Section { id: "compared".to_owned(), title: "Beside other models".to_owned(), blocks }
 }
 
 fn onset_table(onsets: &Rows) -> Table {
