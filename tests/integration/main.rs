@@ -7,6 +7,7 @@ mod conformance;
 mod figure;
 mod fold;
 mod generation;
+mod gallery;
 mod generators;
 mod killed;
 mod layering;

@@ -1,0 +1,130 @@
+//! The gallery: every study under `probes/` with its report under `reports/`, run again and compared.
+//!
+//! Tables must agree to 1e-4 (of the larger of 1 and the value); pictures and page, drawn again from the committed
+//! tables, byte for byte.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use glassbox::output::{Folder, Place, read_table};
+use glassbox::report;
+use glassbox::row::{Column, Rows};
+use glassbox::study::{Outcome, Study};
+
+/// One test per study, so that they run side by side, and one that none is missing.
+macro_rules! studies {
+    ($($name:ident),*) => {
+        $(#[test] fn $name() { rerun(stringify!($name)); })*
+
+        #[test]
+        fn every_study_is_in_the_gallery() {
+            let stems = |folder: &str| -> Vec<String> {
+                let entries = fs::read_dir(root().join(folder)).unwrap();
+                let mut stems: Vec<String> = entries
+                    .map(|entry| entry.unwrap().path())
+                    .filter(|path| path.is_dir() || path.extension().is_some_and(|e| e == "toml"))
+                    .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+                    .collect();
+                stems.sort();
+                stems
+            };
+            let mut tested = vec![$(stringify!($name)),*];
+            tested.sort_unstable();
+            assert_eq!(stems("probes"), tested);
+            assert_eq!(stems("reports"), tested);
+        }
+    };
+}
+
+studies!(facts, greater_than, induction, ioi);
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+}
+
+/// The committed tables of a study, by name.
+fn committed(study: &str) -> BTreeMap<String, Rows> {
+    let folder = root().join("reports").join(study).join("tables");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.extension().is_some_and(|e| e == "parquet"))
+        .map(|path| read_table(&path).unwrap())
+        .map(|rows| (rows.name.clone(), rows))
+        .collect()
+}
+
+fn rerun(name: &str) {
+    let study = Study::read(&root().join("probes").join(name).with_extension("toml")).unwrap();
+    let lab = study.lab().unwrap();
+    let task = study.task(&lab).unwrap();
+    let outcomes = study.run(&lab, &task).unwrap();
+    let mut tables = committed(name);
+    for outcome in &outcomes {
+        for rows in &outcome.findings.tables {
+            let before = tables.get(&rows.name).unwrap_or_else(|| panic!("{name} lacks {}", rows.name));
+            agree(before, rows);
+        }
+    }
+
+    // what was committed, in place of what was just computed
+    let again = outcomes.iter().map(|outcome| {
+        let mut outcome = outcome.clone();
+        for rows in &mut outcome.findings.tables {
+            *rows = tables.remove(&rows.name).unwrap();
+        }
+        outcome
+    });
+    let mut again: Vec<Outcome> = again.collect();
+    again[0].findings.tables.extend(tables.into_values());
+    let scratch = tempfile::tempdir().unwrap();
+    let out = scratch.path().join(name);
+    let place = Place { out: Some(&out), verb: "run", model: &study.model, ..Place::default() };
+    let mut folder = Folder::create(&place).unwrap();
+    let run = report::Run { study: &study, lab: &lab, task: &task, outcomes: &again, threads: 1 };
+    report::write(&run, &mut folder).unwrap();
+    let drawn = folder.finish(&report::manifest(&study, &lab, &task, 1)).unwrap();
+    let before = root().join("reports").join(name);
+    for file in files(&before) {
+        let is_drawn = file.starts_with("figures") || file.ends_with("index.html") || file.ends_with("report.md");
+        if is_drawn {
+            let same = fs::read(before.join(&file)).unwrap() == fs::read(drawn.join(&file)).unwrap();
+            assert!(same, "{} differs when it is drawn again", file.display());
+        }
+    }
+}
+
+/// Every file below a folder, relative to it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let name = PathBuf::from(entry.unwrap().file_name());
+        match folder.join(&name) {
+            path if path.is_dir() => found.extend(files(&path).into_iter().map(|file| name.join(file))),
+            _ => found.push(name),
+        }
+    }
+    found
+}
+
+fn agree(before: &Rows, now: &Rows) {
+    let names = |rows: &Rows| rows.columns.iter().map(|(name, _, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(before), names(now), "{}", now.name);
+    assert_eq!(before.len(), now.len(), "{}", now.name);
+    for ((name, _, before), (_, _, after)) in before.columns.iter().zip(&now.columns) {
+        let place = format!("{} of {}", name, now.name);
+        let (Column::Num(before), Column::Num(after)) = (before, after) else {
+            assert_eq!(before, after, "{place}");
+            continue;
+        };
+        for (row, pair) in before.iter().zip(after).enumerate() {
+            match pair {
+                (Some(a), Some(b)) if a.is_finite() && b.is_finite() => {
+                    let gap = (a - b).abs() / a.abs().max(1.0);
+                    assert!(gap <= 1e-4, "{place}, row {row}: {a} was committed, now it is {b}");
+                }
+                (a, b) => assert_eq!(a.map(f64::to_bits), b.map(f64::to_bits), "{place}, row {row}"),
+            }
+        }
+    }
+}
