@@ -37,7 +37,7 @@ macro_rules! studies {
     };
 }
 
-studies!(facts, greater_than, induction, ioi);
+studies!(facts, greater_than, induction, ioi, linear_probes, training);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
