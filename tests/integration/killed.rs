@@ -82,7 +82,7 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     for done in 1..=5 {
         attempt(&|| steps(&bench) >= done);
     }
-    attempt(&|| there("tables/examples_patch_head.csv"));
+    attempt(&|| there("tables/examples_patch_head.parquet"));
     attempt(&|| steps(&bench) >= 6); // while the pictures are drawn
     attempt(&|| there("figures/components.svg"));
     attempt(&|| there("index.html"));
