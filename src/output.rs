@@ -110,8 +110,11 @@ impl Folder {
     /// `tables/<name>.csv` and `tables/<name>.parquet`. Tables of every example (`examples_…`) are for programs and go out as
     /// Parquet alone: as text they would be most of the folder.
     pub fn table(&mut self, rows: &Rows) -> Result<()> {
-        let formats: &[Format] =
-            if rows.name.starts_with("examples_") { &[Format::Parquet] } else { &[Format::Csv, Format::Parquet] };
+        let formats: &[Format] = if rows.name.starts_with("examples_") {
+            &[Format::Parquet]
+        } else {
+            &[Format::Csv, Format::Parquet]
+        };
         for &format in formats {
             self.write(&format!("tables/{}.{format}", rows.name), &table::write(rows, format)?)?;
         }

@@ -37,7 +37,7 @@ macro_rules! studies {
     };
 }
 
-studies!(facts, greater_than, induction, ioi, linear_probes, training);
+studies!(facts, greater_than, induction, ioi, linear_probes, steering, training);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
@@ -86,7 +86,8 @@ fn rerun(name: &str) {
     let drawn = folder.finish(&report::manifest(&study, &lab, &task, 1)).unwrap();
     let before = root().join("reports").join(name);
     for file in files(&before) {
-        let is_drawn = file.starts_with("figures") || file.ends_with("index.html") || file.ends_with("report.md");
+        let is_drawn =
+            file.starts_with("figures") || file.ends_with("index.html") || file.ends_with("report.md");
         if is_drawn {
             let same = fs::read(before.join(&file)).unwrap() == fs::read(drawn.join(&file)).unwrap();
             assert!(same, "{} differs when it is drawn again", file.display());
