@@ -14,7 +14,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
 pub use means::Sums;
-pub use random::random_prompts;
+pub use random::{check_count, random_prompts};
 
 use crate::component::Component;
 use crate::edit::{Edit, Op};

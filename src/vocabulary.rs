@@ -1,5 +1,7 @@
 //! Text in, tokens out. Tokens are shown as they are: spaces kept, lone bytes named.
 
+pub(crate) mod guard;
+
 use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
@@ -71,10 +73,7 @@ impl Vocabulary {
     /// The token that the tokenizer itself puts before a text.
     fn added_by_tokenizer(&self) -> Result<Option<u32>> {
         let Some(tokenizer) = &self.tokenizer else { return Ok(None) };
-        let ids = |special| -> Result<Vec<u32>> {
-            let encoded = tokenizer.encode("a", special).map_err(|e| unreadable("a", &e))?;
-            Ok(encoded.get_ids().to_vec())
-        };
+        let ids = |special| guard::encode(tokenizer, "a", special).map_err(|e| unreadable("a", &e));
         // a token that is put behind the text is no BOS
         let (plain, dressed) = (ids(false)?, ids(true)?);
         let before = dressed
@@ -87,8 +86,7 @@ impl Vocabulary {
     /// text → token ids, without any special token.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let tokenizer = self.tokenizer()?;
-        let encoded = tokenizer.encode(text, false).map_err(|e| unknown_word(tokenizer, text, &e))?;
-        Ok(encoded.get_ids().to_vec())
+        guard::encode(tokenizer, text, false).map_err(|e| unknown_word(tokenizer, text, &e))
     }
 
     /// How a token reads: its text with its spaces, a lone byte as `<0xE2>`, an id as `#17` without a tokenizer.
@@ -99,8 +97,8 @@ impl Vocabulary {
             return raw;
         }
         // Decoders may strip the first space of a text: decode after an anchor, and take the anchor off again.
-        let anchor = tokenizer.decode(&[id, id], false).unwrap_or_default();
-        let alone = tokenizer.decode(&[id], false).unwrap_or_default();
+        let anchor = guard::decode(tokenizer, &[id, id]).unwrap_or_default();
+        let alone = guard::decode(tokenizer, &[id]).unwrap_or_default();
         let text = anchor.strip_prefix(alone.as_str()).unwrap_or(&alone);
         match text {
             "" => raw,
@@ -181,8 +179,9 @@ impl Vocabulary {
 }
 
 /// A closed vocabulary meets a word it does not have: which, and what is near.
-fn unknown_word(tokenizer: &Tokenizer, text: &str, cause: &tokenizers::Error) -> Error {
-    let Some(word) = text.split_whitespace().find(|word| tokenizer.encode(*word, false).is_err()) else {
+fn unknown_word(tokenizer: &Tokenizer, text: &str, cause: &str) -> Error {
+    let Some(word) = text.split_whitespace().find(|word| guard::encode(tokenizer, word, false).is_err())
+    else {
         return unreadable(text, cause);
     };
     let words = tokenizer.get_vocab(false);
@@ -206,7 +205,7 @@ fn unknown_word(tokenizer: &Tokenizer, text: &str, cause: &tokenizers::Error) ->
     )
 }
 
-fn unreadable(text: &str, cause: &tokenizers::Error) -> Error {
+fn unreadable(text: &str, cause: &str) -> Error {
     Error::input(
         format!("the tokenizer cannot read {text:?}: {cause}"),
         "check the tokenizer file and the text",

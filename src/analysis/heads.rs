@@ -10,6 +10,7 @@ use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::lab::Lab;
+use crate::lesion;
 use crate::patterns;
 use crate::row;
 use crate::row::Rows;
@@ -171,9 +172,7 @@ impl Heads {
                 format!("choose a `length` from 2 to {most}"),
             ));
         }
-        if self.sequences == 0 {
-            return Err(Error::usage("`sequences` is 0: nothing would be read", "write `sequences = 16`"));
-        }
+        lesion::check_count(self.sequences)?;
         let ids = lab.vocabulary.ordinary(c.d_vocab);
         if ids.is_empty() {
             return Err(Error::input(

@@ -7,7 +7,7 @@ use tokenizers::Tokenizer;
 
 use super::{AGAIN, object, read_text};
 use crate::error::{Error, Result};
-use crate::vocabulary::Vocabulary;
+use crate::vocabulary::{Vocabulary, guard};
 
 const WHOLE: &str = "tokenizer.json";
 const PAIR: [&str; 2] = ["vocab.json", "merges.txt"];
@@ -33,7 +33,7 @@ pub(super) fn vocabulary(folder: &Path, config: &Map<String, Value>) -> Result<V
         [vocab, merges, ..] => two_files(vocab, merges)?,
     };
     let named = |word: &str| tokenizer.token_to_id(word);
-    let first = tokenizer.encode("", true).ok().and_then(|encoded| encoded.get_ids().first().copied());
+    let first = guard::encode(&tokenizer, "", true).ok().and_then(|ids| ids.first().copied());
     let bos = match first {
         Some(id) => Some(id),
         None => bos_word(folder)?.and_then(|word| named(&word)).or_else(|| {
@@ -45,7 +45,7 @@ pub(super) fn vocabulary(folder: &Path, config: &Map<String, Value>) -> Result<V
 }
 
 fn read(path: &Path, bytes: &[u8]) -> Result<Tokenizer> {
-    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| Error::file("parse", path, e, AGAIN))?;
+    let mut tokenizer = guard::parse(bytes).map_err(|e| Error::file("parse", path, e, AGAIN))?;
     // A saved file may say to cut or fill up texts, which would change prompts without a word.
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|e| Error::file("use", path, e, AGAIN))?;

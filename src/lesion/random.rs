@@ -9,10 +9,11 @@ use crate::lab::Lab;
 /// `count` sequences of `length` tokens drawn evenly from the vocabulary without its special tokens, behind `bos` if there
 /// is one; the same for the same seed.
 pub fn random_prompts(lab: &Lab, bos: Option<u32>, length: usize, count: usize) -> Result<Vec<Vec<u32>>> {
-    if count == 0 || length == 0 {
+    check_count(count)?;
+    if length == 0 {
         return Err(Error::usage(
-            format!("{count} random sequences of {length} tokens are no reference"),
-            "set `sequences` to 1 or more",
+            "random sequences of no tokens are no reference",
+            "give a prompt of 1 or more",
         ));
     }
     let mut rng = ChaCha8Rng::seed_from_u64(lab.seed ^ 0x5E9E_4CE5);
@@ -29,4 +30,17 @@ pub fn random_prompts(lab: &Lab, bos: Option<u32>, length: usize, count: usize) 
         tokens
     };
     Ok((0..count).map(|_| one()).collect())
+}
+
+/// Refuses a number of random sequences that says nothing or that no run can hold.
+pub fn check_count(sequences: usize) -> Result<()> {
+    const MOST: usize = 100_000;
+    match sequences {
+        0 => Err(Error::usage("`sequences` is 0: nothing would be read", "write `sequences = 16`")),
+        1..=MOST => Ok(()),
+        _ => Err(Error::usage(
+            format!("`sequences` is {sequences}: more than a run can hold"),
+            format!("ask for {MOST} at most"),
+        )),
+    }
 }

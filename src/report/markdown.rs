@@ -111,12 +111,12 @@ fn link(name: &str) -> String {
 /// Text with everything that Markdown or HTML would read as markup escaped.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in show::inert(text).chars() {
         match c {
+            '\n' => out.push('↵'),
             '&' => out += "&amp;",
             '<' => out += "&lt;",
             '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '$' | '!' => out.extend(['\\', c]),
-            c if c.is_control() => out += &show::visible(&c.to_string()),
             c => out.push(c),
         }
     }
@@ -140,5 +140,6 @@ mod tests {
         assert_eq!(code("a`b``"), "``` a`b`` ```");
         assert_eq!(link("patch_head (1)"), "patch_head%20%281%29");
         assert_eq!(plain("<img> [x](y) a|b *c*\n"), "&lt;img> \\[x\\](y) a\\|b \\*c\\*↵");
+        assert_eq!(plain("\u{1b}[2J \u{202e}x"), "&lt;0x1B>\\[2J &lt;U+202E>x");
     }
 }

@@ -9,6 +9,7 @@ mod fold;
 mod gallery;
 mod generation;
 mod generators;
+mod hostile;
 mod killed;
 mod layering;
 mod learn;
