@@ -61,10 +61,10 @@ impl Verify {
         let record = verify::verify(&lab)?;
         let tables = record.tables();
         match (tables.iter().find(|table| Some(&table.name) == self.table.as_ref()), format) {
-            (Some(table), Format::Table) => print(everything(table).as_bytes())?,
+            (Some(table), Format::Table) => print(readable(table).as_bytes())?,
             (Some(table), format) => print(&table::write(table, format)?)?,
             (None, Format::Table) => {
-                let [sites, promises] = tables.each_ref().map(everything);
+                let [sites, promises] = tables.each_ref().map(readable);
                 print(format!("{sites}\n{promises}").as_bytes())?;
             }
             (None, _) => print(&whole(&lab.about.name, &tables)?)?,
@@ -73,9 +73,18 @@ impl Verify {
     }
 }
 
-/// Every row for the terminal: a record leaves nothing out.
-fn everything(rows: &Rows) -> String {
-    Terminal { max_rows: usize::MAX, ..Terminal::default() }.write(rows)
+/// Every row for the terminal, as wide as a terminal is: slopes are left to the other formats, notes on promises follow.
+fn readable(rows: &Rows) -> String {
+    let mut shown = rows.clone();
+    let promises = rows.name == "promises";
+    let left_out = if promises { &["note"][..] } else { &["gradient", "differences"] };
+    shown.columns.retain(|(name, _, _)| !left_out.contains(&name.as_str()));
+    let mut text = Terminal { max_rows: usize::MAX, ..Terminal::default() }.write(&shown);
+    if let (true, Ok(names), Ok(notes)) = (promises, rows.texts("promise"), rows.texts("note")) {
+        let noted = names.iter().zip(&notes).filter(|(_, note)| !note.is_empty());
+        text.extend(noted.map(|(name, note)| format!(" {name}: {note}\n")));
+    }
+    text
 }
 
 /// Both tables as one JSON object.

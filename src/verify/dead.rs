@@ -17,8 +17,7 @@ pub fn dead(model: &Transformer, site: Site, positions: usize) -> Result<Option<
     }
     let Site::Block(layer, at) = site else { return Ok(None) };
     let Some(block) = model.blocks.get(layer) else { return Ok(None) };
-    let why = if in_mlp(at) { of_mlp(block, at)? } else { of_attention(block, at, positions)? };
-    Ok(why.map(|why| format!("{why} in layer {layer}")))
+    if in_mlp(at) { of_mlp(block, at) } else { of_attention(block, at, positions) }
 }
 
 /// Places whose only way on is W_out.

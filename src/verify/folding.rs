@@ -9,7 +9,7 @@ use crate::ops;
 
 pub(super) const PROMISE: Promise = Promise {
     name: "folding",
-    about: "folded weights give the same log-probabilities; steps that would not are refused",
+    about: "folded weights give the same log-probabilities",
     within: Within::ROUNDING,
     run,
 };

@@ -10,7 +10,7 @@ use crate::site::{At, Site, Slice};
 
 pub(super) const PROMISE: Promise = Promise {
     name: "grouped-queries",
-    about: "a key-value head replaced = its copies in the model with full heads",
+    about: "a key-value head = its copies in the model with full heads",
     within: Within::ROUNDING,
     run,
 };

@@ -8,7 +8,7 @@ use crate::site::{At, Site, Slice};
 
 pub(super) const PROMISE: Promise = Promise {
     name: "heads",
-    about: "a head writes z through its own rows of W_O; all z replaced = attn_out replaced",
+    about: "a head writes z through its rows of W_O; all z = attn_out",
     within: Within::ROUNDING,
     run,
 };

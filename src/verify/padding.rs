@@ -11,7 +11,7 @@ use crate::site::{At, Axis, Positions, Site, Slice};
 
 pub(super) const PROMISE: Promise = Promise {
     name: "padding",
-    about: "a padded row (left, right) = the row alone, values and gradients",
+    about: "a padded row (left, right) = the row alone, gradients too",
     within: Within::ROUNDING,
     run,
 };

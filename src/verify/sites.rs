@@ -15,7 +15,7 @@ use crate::site::{At, Site, Slice};
 
 pub(super) const PROMISE: Promise = Promise {
     name: "sites",
-    about: "every place fires once, moves the logits unless dead, and has the right gradient",
+    about: "places fire once, move the logits or are dead, have the right gradient",
     within: Within { double: 1e-6, single: 0.0 },
     run,
 };

@@ -11,7 +11,7 @@ use crate::site::{At, Site, Slice};
 
 pub(super) const PROMISE: Promise = Promise {
     name: "stream",
-    about: "the stream is the sum of what is written, also under a write at every place",
+    about: "the stream is the sum of what is written, under any write",
     within: Within::ROUNDING,
     run,
 };

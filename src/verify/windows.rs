@@ -21,14 +21,14 @@ fn run(subject: &Subject, ledger: &mut Ledger) -> Result<()> {
     let positions = subject.positions();
     let tokens = subject.tokens()?;
     let base = subject.base(&tokens)?;
-    let whole = subject.forward(&tokens, &mut ())?;
+    let unedited = subject.forward(&tokens, &mut ())?;
     let (_, kept) = subject.record(&tokens, |_| true)?;
     let causal = subject.model().config.causal;
     let firsts = if causal { positions } else { 1 };
     for layer in subject.layers(firsts, 0) {
         for first in 0..firsts {
             let logits = subject.finish(base.stream(layer, first)?, Some(&base), &mut ())?;
-            let part = whole.narrow(1, first, positions - first)?;
+            let part = unedited.narrow(1, first, positions - first)?;
             let what = format_args!("a pass from layer {layer} and position {first} on").to_string();
             if first == 0 {
                 ledger
@@ -43,23 +43,34 @@ fn run(subject: &Subject, ledger: &mut Ledger) -> Result<()> {
     // one position of each row, the second row's a step further
     let first = if causal { (positions / 2).min(positions.saturating_sub(2)) } else { 0 };
     let at = Positions::PerRow(vec![first, (first + 1).min(positions - 1)]);
-    for (layer, edit) in edits(subject, &kept, &at)? {
-        let want = subject.edited(&tokens, [edit.clone()])?.narrow(1, first, positions - first)?;
-        let site = edit.at.site;
-        let mut hook = Edits::new([edit]);
-        let got = subject.finish(base.stream(layer, first)?, Some(&base), &mut hook)?;
+    let edits = noise(subject, &kept, &at)?;
+    let whole = edits.iter().map(|(_, edit)| subject.edited(&tokens, [edit.clone()]));
+    let whole: Vec<Tensor> = whole.collect::<Result<_>>()?;
+    for ((layer, edit), whole) in edits.iter().zip(&whole) {
+        let mut hook = Edits::new([edit.clone()]);
+        let got = subject.finish(base.stream(*layer, first)?, Some(&base), &mut hook)?;
         hook.finish()?;
-        ledger.equal(format_args!("an edit of {site} in a window"), &got, &want)?;
+        let want = whole.narrow(1, first, positions - first)?;
+        ledger.equal(format_args!("an edit of {} in a window", edit.at.site), &got, &want)?;
     }
-    sweeps(subject, &kept, &at, ledger)
+    // the same edits as cells of one sweep, read at the last position
+    let score = |logits: &Tensor| -> Result<Tensor> { Ok(logits.narrow(1, 0, 1)?.squeeze(1)?) };
+    let cells: Vec<Cell> = edits.iter().map(|(_, edit)| Cell { edits: vec![edit.clone()] }).collect();
+    let swept = sweep(subject.lab, &base, &cells, &[positions - 1; 2], &score)?;
+    for (((_, edit), whole), swept) in edits.iter().zip(&whole).zip(swept) {
+        let want = score(&whole.narrow(1, positions - 1, 1)?.squeeze(1)?)?;
+        let got = Tensor::new(swept, want.device())?;
+        ledger.equal(format_args!("the sweep of an edit of {}", edit.at.site), &got, &want)?;
+    }
+    Ok(())
 }
 
 /// Additions of noise at these positions, at every place that has positions, with the layer they are in.
-fn edits(subject: &Subject, kept: &Activations, at: &Positions) -> Result<Vec<(usize, Edit)>> {
+fn noise(subject: &Subject, kept: &Activations, at: &Positions) -> Result<Vec<(usize, Edit)>> {
     let mut found = Vec::new();
     for site in subject.model().every_site() {
         let Site::Block(layer, place) = site else { continue };
-        let sampled = subject.layers(3 * At::ALL.len(), place as usize);
+        let sampled = subject.layers(2 * At::ALL.len(), place as usize);
         if !sampled.contains(&layer) || site.axis(Axis::Pos).is_none() {
             continue;
         }
@@ -68,23 +79,4 @@ fn edits(subject: &Subject, kept: &Activations, at: &Positions) -> Result<Vec<(u
         found.push((layer, Edit { at: slice, op: Op::Add(values) }));
     }
     Ok(found)
-}
-
-/// Every such edit as a cell of one sweep, against as many whole passes.
-fn sweeps(subject: &Subject, kept: &Activations, at: &Positions, ledger: &mut Ledger) -> Result<()> {
-    let tokens = subject.tokens()?;
-    let base = subject.base(&tokens)?;
-    let read = [subject.positions() - 1; 2];
-    let score = |logits: &Tensor| -> Result<Tensor> { Ok(logits.narrow(1, 0, 1)?.squeeze(1)?) };
-    let edits: Vec<Edit> = edits(subject, kept, at)?.into_iter().map(|(_, edit)| edit).collect();
-    let cells: Vec<Cell> = edits.iter().map(|edit| Cell { edits: vec![edit.clone()] }).collect();
-    let swept = sweep(subject.lab, &base, &cells, &read, &score)?;
-    for (edit, swept) in edits.into_iter().zip(swept) {
-        let site = edit.at.site;
-        let logits = subject.edited(&tokens, [edit])?;
-        let naive = score(&logits.narrow(1, subject.positions() - 1, 1)?.squeeze(1)?)?;
-        let swept = Tensor::new(swept, naive.device())?;
-        ledger.equal(format_args!("the sweep of an edit of {site}"), &swept, &naive)?;
-    }
-    Ok(())
 }

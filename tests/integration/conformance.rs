@@ -38,7 +38,7 @@ fn the_bundled_model_keeps_every_promise_and_its_dead_places_are_named() {
         let dead = mlp.iter().any(|place| name == format!("blocks.2.{place}"));
         assert_eq!(site["fired"], 1, "{site}");
         assert_eq!(site["moved"].as_f64().unwrap() == 0.0, dead, "{site}");
-        assert_eq!(site["note"], if dead { "dead: W_out is zero in layer 2".into() } else { Value::Null });
+        assert_eq!(site["note"], if dead { "dead: W_out is zero".into() } else { Value::Null });
         assert!(site["error"].as_f64().unwrap() < 1e-6, "{site}");
     }
 }

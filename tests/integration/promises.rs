@@ -98,11 +98,11 @@ fn a_place_without_effect_is_dead_by_name_of_the_weight() {
     let zero = |x: &mut Tensor| *x = x.zeros_like().unwrap();
     type Kill = (&'static str, fn(&mut Transformer, fn(&mut Tensor)), usize);
     let kills: &[Kill] = &[
-        ("W_out is zero in layer 1", |m, zero| zero(&mut m.blocks[1].mlp.out.w), 5),
-        ("the gain of ln2 is zero in layer 0", |m, zero| zero(&mut m.blocks[0].ln2.gain), 3),
+        ("W_out is zero", |m, zero| zero(&mut m.blocks[1].mlp.out.w), 5),
+        ("the gain of ln2 is zero", |m, zero| zero(&mut m.blocks[0].ln2.gain), 3),
         ("nothing reads the MLP's input", |m, zero| zero(&mut m.blocks[0].mlp.pre.w), 3),
-        ("W_O is zero in layer 0", |m, zero| zero(&mut m.blocks[0].attention.o.w), 11),
-        ("the gain of ln1 is zero in layer 1", |m, zero| zero(&mut m.blocks[1].ln1.gain), 8),
+        ("W_O is zero", |m, zero| zero(&mut m.blocks[0].attention.o.w), 11),
+        ("the gain of ln1 is zero", |m, zero| zero(&mut m.blocks[1].ln1.gain), 8),
         ("W_V is zero", |m, zero| zero(&mut m.blocks[1].attention.v.w), 8),
         ("W_Q is zero", |m, zero| zero(&mut m.blocks[1].attention.q.w), 1),
         ("W_K is zero", |m, zero| zero(&mut m.blocks[1].attention.k.w), 3),
