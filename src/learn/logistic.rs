@@ -6,26 +6,33 @@ use super::{Linear, Optimum, minimise, softmax};
 /// C·Σ loss + ½‖w‖² over one training set; intercepts are not penalised. The objective and C are scikit-learn's; inside,
 /// it is divided by C·n, so that tolerances do not depend on either.
 ///
-/// Two classes have one row of weights, more have one each (softmax). Classes without an example are left out of the fit.
+/// Two classes have one row of weights, more have one each (softmax). Classes without an example are left out of the fit, and
+/// examples that are equal in everything are counted rather than repeated: activations of equal beginnings of prompts are.
 #[derive(Debug)]
-pub struct Logistic<'a> {
-    x: &'a Matrix,
-    /// Each example's class among those present.
+pub struct Logistic {
+    /// The distinct examples.
+    x: Matrix,
+    /// Each one's class among those present.
     y: Vec<usize>,
+    /// How often each occurs, and their sum.
+    counts: Vec<f64>,
+    n: f64,
     present: Vec<usize>,
     classes: usize,
 }
 
-impl<'a> Logistic<'a> {
+impl Logistic {
     /// The problem of telling `classes` classes apart.
-    pub fn new(x: &'a Matrix, y: &[usize], classes: usize) -> Logistic<'a> {
+    pub fn new(x: &Matrix, y: &[usize], classes: usize) -> Logistic {
         let mut place = vec![usize::MAX; classes];
         let mut present = Vec::new();
         for class in (0..classes).filter(|class| y.contains(class)) {
             place[class] = present.len();
             present.push(class);
         }
-        Logistic { x, y: y.iter().map(|&class| place[class]).collect(), present, classes }
+        let (rows, counts) = distinct(x, y);
+        let y = rows.iter().map(|&i| place[y[i]]).collect();
+        Logistic { x: x.take(&rows), y, counts, n: x.rows as f64, present, classes }
     }
 
     /// Rows of weights that are fitted: 1 for two classes, else one per class.
@@ -45,12 +52,12 @@ impl<'a> Logistic<'a> {
 
     /// The objective C·Σ loss + ½‖w‖² at parameters `[row, feature]` followed by intercepts.
     pub fn objective(&self, c: f64, at: &[f64]) -> f64 {
-        self.mean_loss(c, at, &mut vec![0.0; at.len()]) * c * self.x.rows as f64
+        self.mean_loss(c, at, &mut vec![0.0; at.len()]) * c * self.n
     }
 
     /// (Σ loss)/n + ½‖w‖²/(C·n) and its gradient.
     fn mean_loss(&self, c: f64, at: &[f64], gradient: &mut [f64]) -> f64 {
-        let (rows, width, n) = (self.rows(), self.x.cols, self.x.rows as f64);
+        let (rows, width, n) = (self.rows(), self.x.cols, self.n);
         let (w, b) = at.split_at(rows * width);
         let (into_w, into_b) = gradient.split_at_mut(rows * width);
         let ridge = 1.0 / (c * n);
@@ -59,7 +66,7 @@ impl<'a> Logistic<'a> {
         let mut loss = 0.0;
         let mut scores = vec![0.0; rows];
         for i in 0..self.x.rows {
-            let (x, y) = (self.x.row(i), self.y[i]);
+            let (x, y, count) = (self.x.row(i), self.y[i], self.counts[i]);
             for (k, score) in scores.iter_mut().enumerate() {
                 *score = b[k] + dot(&w[k * width..(k + 1) * width], x);
             }
@@ -67,19 +74,21 @@ impl<'a> Logistic<'a> {
                 // −log σ(±s), without overflow
                 let sign = if y == 1 { 1.0 } else { -1.0 };
                 let margin = sign * scores[0];
-                loss += if margin > 0.0 { (-margin).exp().ln_1p() } else { margin.exp().ln_1p() - margin };
+                let price =
+                    if margin > 0.0 { (-margin).exp().ln_1p() } else { margin.exp().ln_1p() - margin };
+                loss += count * price;
                 scores[0] = -sign / (1.0 + margin.exp());
             } else {
                 let own = scores[y];
                 let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let total: f64 = scores.iter().map(|score| (score - top).exp()).sum();
-                loss += top + total.ln() - own;
+                loss += count * (top + total.ln() - own);
                 softmax(&mut scores);
                 scores[y] -= 1.0;
             }
             for (k, slope) in scores.iter().enumerate() {
-                add(&mut into_w[k * width..(k + 1) * width], slope / n, x);
-                into_b[k] += slope / n;
+                add(&mut into_w[k * width..(k + 1) * width], count * slope / n, x);
+                into_b[k] += count * slope / n;
             }
         }
         loss / n + 0.5 * ridge * dot(w, w)
@@ -100,6 +109,21 @@ impl<'a> Logistic<'a> {
         }
         linear
     }
+}
+
+/// One of each kind of examples that are equal in features and class, in order of first appearance, and how many there are.
+fn distinct(x: &Matrix, y: &[usize]) -> (Vec<usize>, Vec<f64>) {
+    let order = |&a: &usize, &b: &usize| {
+        let pairs = x.row(a).iter().zip(x.row(b));
+        let features = pairs.map(|(a, b)| a.total_cmp(b)).find(|order| order.is_ne());
+        y[a].cmp(&y[b]).then(features.unwrap_or(std::cmp::Ordering::Equal))
+    };
+    let mut sorted: Vec<usize> = (0..x.rows).collect();
+    sorted.sort_by(order); // stable: of equals, the first stays first
+    let runs = sorted.chunk_by(|a, b| order(a, b).is_eq());
+    let mut kinds: Vec<(usize, f64)> = runs.map(|run| (run[0], run.len() as f64)).collect();
+    kinds.sort_by_key(|(first, _)| *first);
+    kinds.into_iter().unzip()
 }
 
 #[cfg(test)]
@@ -139,5 +163,12 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|i| super::super::best(scores.row(i))), [0, 0, 2, 2]);
         let one = Logistic::new(&x, &[1; 4], 3);
         assert_eq!(super::super::best(one.linear(&one.fit(1.0, &[], 1e-8, 9).x).scores(&x).row(0)), 1);
+    }
+
+    #[test]
+    fn equal_examples_are_counted() {
+        let x =
+            Matrix::of(&[vec![1.0, 2.0], vec![0.0, 1.0], vec![1.0, 2.0], vec![1.0, 2.0], vec![0.0, -1.0]]);
+        assert_eq!(distinct(&x, &[0, 0, 1, 0, 1]), (vec![0, 1, 2, 4], vec![2.0, 1.0, 1.0, 1.0]));
     }
 }
