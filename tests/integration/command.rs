@@ -369,6 +369,7 @@ fn flags_that_would_be_ignored_are_refused() {
         vec!["predict", "--prompt", PROMPT, "--corruption", "abc"],
         vec!["predict", "--prompt", PROMPT, "--heads", "1.1"],
         vec!["predict", "--prompt", PROMPT, "--reference", "missing.jsonl"],
+        vec!["predict", "--task", "ioi", "--activations", "acts"],
         vec!["predict", "--tokens", "0,8", "--bos", "yes"],
         vec!["predict", "--task", "ioi", "--n", "100000000"],
         vec!["predict", "--threads", "100000"],
