@@ -11,8 +11,9 @@ use rand::Rng;
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::model::Transformer;
 use crate::record::{Activations, at_positions};
-use crate::site::{Axis, Site};
+use crate::site::{At, Axis, Site};
 
 /// A prompt, and the position that is read.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,16 @@ pub fn check_site(site: Site) -> Result<()> {
         format!("{site} has no single vector at each position: its axes are {}", site.shape_words()),
         "steer at hook_resid_pre, hook_resid_mid, hook_resid_post, hook_attn_out or hook_mlp_out",
     ))
+}
+
+/// Every place where the stream itself stands: a direction that is projected out at all of them is out of everything
+/// that reads the stream.
+pub fn stream(model: &Transformer) -> Vec<Site> {
+    let layers = model.config.n_layers;
+    let mut sites: Vec<Site> =
+        (0..layers).flat_map(|layer| [At::ResidPre, At::ResidMid].map(|at| Site::Block(layer, at))).collect();
+    sites.push(Site::Block(layers - 1, At::ResidPost));
+    sites
 }
 
 /// The mean over these readings of the vector at each site `[width]`, in f64.
@@ -102,7 +113,6 @@ pub fn random_like(vector: &Tensor, rng: &mut impl Rng) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::site::At;
     use rand::SeedableRng;
 
     #[test]

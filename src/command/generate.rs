@@ -35,6 +35,7 @@ use crate::vocabulary::Bos;
   glassbox generate --prompt 'When Mary and John went to the store , John gave a drink to' --ablate a2.h0,a2.h1
   glassbox generate --prompt 'The capital of France is' --patch m0@end --from 'The capital of Italy is' --max-tokens 2
   glassbox generate --prompt 'The key beside the table' --steer 'The lamp => The lamps' --position 2 --max-tokens 4
+  glassbox generate --prompt 'The keys beside the table' --steer 'The lamp => The lamps' --remove --max-tokens 1
   glassbox generate --prompt 'Yesterday' --temperature 0.8 --top-p 0.9 --samples 3 --seed 1
   glassbox generate --task facts --n 4 --stop . --format csv")]
 pub(super) struct Generate {
@@ -103,7 +104,7 @@ struct ChoiceArgs {
     /// Choose by expected gain: JSON {"default": {"gain": 1, "cost": 0}, " Mary": …}
     #[arg(long, value_name = "FILE")]
     gains: Option<PathBuf>,
-    /// End after this token; repeatable
+    /// End after this token, given as text or as #ID; repeatable
     #[arg(long, value_name = "TOKEN")]
     stop: Vec<String>,
     /// Continuations of each prompt, each with draws of its own
@@ -149,12 +150,15 @@ struct EditArgs {
     /// Place of the direction: resid_pre, resid_mid, resid_post, attn_out, mlp_out
     #[arg(long, default_value = "resid_pre")]
     site: String,
-    /// The direction is multiplied by this
-    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_name = "ALPHA")]
-    strength: f64,
-    /// Where the direction is added
-    #[arg(long, default_value = "new", value_name = "WHERE")]
-    position: When,
+    /// The direction is multiplied by this (1)
+    #[arg(long, allow_negative_numbers = true, value_name = "ALPHA", conflicts_with = "remove")]
+    strength: Option<f64>,
+    /// Take the direction out of the stream in every layer, instead of adding it
+    #[arg(long)]
+    remove: bool,
+    /// Where the direction is added (by default `new`) or taken out (`all`)
+    #[arg(long, value_name = "WHERE")]
+    position: Option<When>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -227,11 +231,12 @@ impl Generate {
         let steered = !self.edits.steer.is_empty() || self.edits.steer_file.is_some();
         let defaults = self.edits.layer.is_none()
             && self.edits.site == "resid_pre"
-            && self.edits.strength == 1.0
-            && self.edits.position == When::New;
+            && self.edits.strength.is_none()
+            && !self.edits.remove
+            && self.edits.position.is_none();
         if !steered && !defaults {
             return Err(Error::usage(
-                "`--layer`, `--site`, `--strength` and `--position` belong to a direction, and there is none",
+                "`--layer`, `--site`, `--strength`, `--remove` and `--position` belong to a direction, and there is none",
                 "give one with `--steer 'FROM => TO'` or `--steer-file`; --ablate and --patch take @WHERE",
             ));
         }
@@ -358,7 +363,11 @@ impl ChoiceArgs {
             _ => Rule::Greedy,
         };
         rule.check()?;
-        let stop = self.stop.iter().map(|text| Ok(lab.vocabulary.single(text)?.0));
+        let token = |text: &String| match text.strip_prefix('#').and_then(|id| id.parse().ok()) {
+            Some(id) => Ok(id),
+            None => Ok(lab.vocabulary.single(text)?.0),
+        };
+        let stop = self.stop.iter().map(token);
         Ok(Settings { rule, max_tokens: self.max_tokens, stop: stop.collect::<Result<_>>()? })
     }
 }
@@ -389,18 +398,24 @@ impl EditArgs {
             None => Some(request::contrast(lab, &self.steer, bos, &self.site, self.layer)?),
         };
         if let Some((site, direction)) = found {
-            let (strength, when) = (self.strength, self.position);
-            if !strength.is_finite() {
-                return Err(Error::usage("the strength is no number", "write `--strength 1`"));
-            }
             let norm = steering::norm(&direction)?;
-            model.say(&format!("adding {strength} × a direction of norm {norm:.3} at {site}, {when}"));
             if norm == 0.0 {
                 return Err(Error::usage(
                     format!("the two texts do not differ at {site}: there is no direction"),
                     "they end in the same token and nothing has been read from the others yet: choose a later `--layer`",
                 ));
             }
+            let (strength, when, what) = if self.remove {
+                let when = self.position.unwrap_or(When::All);
+                (None, when, format!("taking out of every layer, {when},"))
+            } else {
+                let (strength, when) = (self.strength.unwrap_or(1.0), self.position.unwrap_or(When::New));
+                if !strength.is_finite() {
+                    return Err(Error::usage("the strength is no number", "write `--strength 1`"));
+                }
+                (Some(strength), when, format!("adding, at {when}, {strength} times"))
+            };
+            model.say(&format!("{what} a direction of norm {norm:.3} found at {site}"));
             request.pushes.push(Push { site, direction, strength, when });
         }
         Ok(request)

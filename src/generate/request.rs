@@ -136,16 +136,16 @@ impl FromStr for Graft {
     }
 }
 
-/// A direction that is added.
+/// A direction that is added, or taken out.
 #[derive(Debug, Clone)]
 pub struct Push {
-    /// Where the direction lives.
+    /// Where it is added.
     pub site: Site,
     /// It, as it was found.
     pub direction: Tensor,
-    /// By what it is multiplied.
-    pub strength: f64,
-    /// Where in the text it is added.
+    /// By what it is multiplied before it is added; none: it is projected out of the stream in every layer instead.
+    pub strength: Option<f64>,
+    /// Where in the text.
     pub when: When,
 }
 
@@ -219,8 +219,18 @@ impl Request {
             edits.push(Edit { at: graft.what.clone().pos(to), op: Op::Set(values) });
         }
         for push in &self.pushes {
-            let at = Slice::whole(push.site).pos(push.when.positions(prompt));
-            edits.push(Edit { at, op: Op::Add(push.direction.affine(push.strength, 0.0)?) });
+            let at = |site| Slice::whole(site).pos(push.when.positions(prompt));
+            match push.strength {
+                Some(strength) => {
+                    let op = Op::Add(push.direction.affine(strength, 0.0)?);
+                    edits.push(Edit { at: at(push.site), op });
+                }
+                None => edits.extend(
+                    steering::stream(&lab.model)
+                        .into_iter()
+                        .map(|site| Edit { at: at(site), op: Op::Project(push.direction.clone()) }),
+                ),
+            }
         }
         Ok(edits)
     }

@@ -73,8 +73,8 @@ pub const PROMISES: &[Promise] = &[
     attribution::PROMISE,
     folding::PROMISE,
     windows::PROMISE,
-    padding::PROMISE,
     generation::PROMISE,
+    padding::PROMISE,
     determinism::PROMISE,
 ];
 

@@ -90,14 +90,13 @@ fn edits_at(lab: &Lab, site: Site) -> Vec<Vec<Edit>> {
 fn compare(lab: &Lab, edits: &[Edit], tolerance: f64, what: &str) {
     let mut growing = Growing::new(lab, &PROMPT, edits).unwrap();
     let mut moved = false;
-    for step in 0..6u32 {
+    for step in 0..5u32 {
         let (got, want) = (growing.logits().to_vec(), anew(lab, growing.tokens(), edits));
         let scale = want.iter().fold(1.0, |most: f64, x| most.max(x.abs()));
         for (got, want) in got.iter().zip(&want) {
             assert!((got - want).abs() <= tolerance * scale, "{what}, step {step}: {got} and {want}");
         }
-        let plain = anew(lab, growing.tokens(), &[]);
-        moved |= plain != want;
+        moved = moved || anew(lab, growing.tokens(), &[]) != want;
         growing.push((7 * step + 2) % 24).unwrap();
     }
     // a change at a position that no later one is read from need not be seen

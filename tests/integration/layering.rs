@@ -28,7 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sweep", &["error", "site", "hook", "edit", "model", "lab"]),
     ("stats", &[]),
     ("learn", &["error"]),
-    ("steering", &["error", "site", "record", "lab"]),
+    ("steering", &["error", "site", "record", "model", "lab"]),
     ("row", &["error"]),
     (
         "generate",

@@ -34,7 +34,7 @@ fn a_prompt_is_continued_and_every_token_accounted_for() {
         assert!(number(row, "entropy") >= 0.0 && row["picked"] == 1.0);
     }
     assert_eq!(tokens[0]["pos"], 15);
-    let stopped = rows(&bench, &["--prompt", PROMPT, "--stop", ".", "--table", "texts"]);
+    let stopped = rows(&bench, &["--prompt", PROMPT, "--stop", ".", "--stop", "#700", "--table", "texts"]);
     assert_eq!((&stopped[0]["text"], &stopped[0]["stopped"]), (&" Mary .".into(), &"stop".into()));
     let full = rows(&bench, &["--prompt", PROMPT, "--max-tokens", "500", "--table", "texts"]);
     assert_eq!((&full[0]["tokens"], &full[0]["stopped"]), (&(48 - 15).into(), &"context".into()));
@@ -101,6 +101,12 @@ fn a_direction_is_found_added_written_and_used_again() {
     assert_eq!(steer(&contrast), [" is", " are"]);
     assert_eq!(steer(&[&contrast[..], &["--strength", "0"]].concat()), [" is", " is"]);
     assert_eq!(steer(&[&contrast[..], &["--strength", "-1"]].concat()), [" is", " is"]);
+    // taken out everywhere, it is missed
+    let without = |prompt: &str| {
+        let all = ["--prompt", prompt, "--remove", "--no-compare", "--max-tokens", "1"];
+        rows(&bench, &[&all[..], &contrast].concat())[0]["prob"].as_f64().unwrap()
+    };
+    assert!(without("The keys beside the table") < 0.9);
 
     bench.ok(&["steer", "--n", "32", "randoms=2", "strengths=[0,1]", "--quiet", "--out", "run"]);
     let file = bench.path("run/tensors.safetensors").display().to_string();
@@ -129,6 +135,8 @@ fn what_makes_no_sense_is_refused_with_a_way_out() {
     refused(1, &["--steer", "The key => The keys", "--layer", "7"], "layers 0 to 2");
     refused(2, &["--steer", "The key => the key", "--layer", "0"], "no direction");
     refused(2, &["--strength", "2"], "belong to a direction");
+    refused(2, &["--remove"], "belong to a direction");
+    refused(2, &["--steer", "The key => The keys", "--remove", "--strength", "2"], "--remove");
     refused(2, &["--temperature", "0", "--top-k", "3"], "temperature 0");
     refused(2, &["--samples", "3"], "all samples are the same");
     refused(2, &["--rule", "expected-gain"], "belong together");

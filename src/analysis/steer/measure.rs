@@ -10,7 +10,8 @@ use crate::metric::Metric;
 use crate::model::{Base, Transformer};
 use crate::ops;
 use crate::record::at_positions;
-use crate::site::{At, Positions, Site, Slice};
+use crate::site::{Positions, Site, Slice};
+use crate::steering::stream;
 use crate::sweep::{Cell, sweep};
 use crate::task::{Side, Task};
 
@@ -141,13 +142,8 @@ pub(super) fn measure(
 
 /// x ← x − r̂ r̂ᵀx wherever the stream can be read, at every layer and position.
 fn removal(model: &Transformer, direction: &Tensor) -> Cell {
-    let layers = 0..model.config.n_layers;
-    let mut sites: Vec<Site> = layers
-        .flat_map(|layer| [Site::Block(layer, At::ResidPre), Site::Block(layer, At::ResidMid)])
-        .collect();
-    sites.push(Site::Block(model.config.n_layers - 1, At::ResidPost));
     let edit = |site| Edit { at: Slice::whole(site), op: Op::Project(direction.clone()) };
-    Cell { edits: sites.into_iter().map(edit).collect() }
+    Cell { edits: stream(model).into_iter().map(edit).collect() }
 }
 
 fn put(all: &mut [Said], examples: &[usize], said: &[Said]) {
