@@ -1,8 +1,8 @@
 //! Ablation: what the model still does when a part of it is taken out, on the clean prompts.
 //!
 //! Four things can stand in a part's place, and they answer different questions: zeros (a place the model has never been,
-//! so that effects are overstated), the part's mean over reference prompts, its mean at each position, and its value on
-//! another prompt (Chan et al. 2022; Zhang & Nanda 2024). Everything after the part is recomputed, norms included. The
+//! so that effects are often far too large), the part's mean over reference prompts, its mean at each position, and its
+//! value on another prompt (Chan et al. 2022; Zhang & Nanda 2024). Everything after the part is recomputed, norms included. The
 //! change of every metric is reported, because one number hides what another shows (Heimersheim & Nanda 2024).
 
 mod measure;

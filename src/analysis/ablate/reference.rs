@@ -220,7 +220,7 @@ impl Reference {
         };
         let sentence = |kind: &Kind| match kind {
             Kind::Zero => {
-                "zero: the part writes zeros, a place the model has never been: effects are overstated"
+                "zero: the part writes zeros, where the model has never been: effects are often far too large"
                     .to_owned()
             }
             Kind::Mean => format!("mean: the part's mean over all positions of {who}"),
