@@ -111,7 +111,8 @@ fn report_writes_a_whole_folder_and_says_where() {
     starts("lens", "site layer pos token top prob rank logit_diff entropy kl");
     starts("head_scores", "layer head previous duplicate induction bos entropy");
     for name in ["components", "patch_head", "resid_by_pos", "attribution", "lens", "head_scores"] {
-        assert!(out.join(format!("tables/examples_{name}.csv")).is_file(), "examples_{name}");
+        assert!(out.join(format!("tables/examples_{name}.parquet")).is_file(), "examples_{name}");
+        assert!(!out.join(format!("tables/examples_{name}.csv")).exists(), "examples_{name}");
     }
 
     let page = fs::read_to_string(out.join("index.html")).unwrap();

@@ -76,7 +76,10 @@ fn rerun(name: &str) {
         outcome
     });
     let mut again: Vec<Outcome> = again.collect();
-    again[0].findings.tables.extend(tables.into_values());
+    // tables that the report made from others; those of a series belong to one of its models and are made again
+    if !study.is_series() {
+        again[0].findings.tables.extend(tables.into_values());
+    }
     let scratch = tempfile::tempdir().unwrap();
     let out = scratch.path().join(name);
     let place = Place { out: Some(&out), verb: "run", model: &study.model, ..Place::default() };
