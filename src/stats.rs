@@ -1,5 +1,7 @@
 //! Intervals over examples.
 
+use std::collections::BTreeMap;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -32,10 +34,25 @@ impl Bootstrap {
 
     /// Resamples of `n` examples.
     pub fn new(n: usize, seed: u64) -> Bootstrap {
+        Bootstrap::grouped(&(0..n).collect::<Vec<_>>(), seed)
+    }
+
+    /// Resamples of examples of which those with one number belong together and are drawn together: copies of a prompt are no
+    /// further evidence. With less than two groups there is no interval.
+    pub fn grouped(group: &[usize], seed: u64) -> Bootstrap {
+        let mut members: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        for (i, &g) in group.iter().enumerate() {
+            members.entry(g).or_default().push(i as u32);
+        }
+        let groups: Vec<Vec<u32>> = members.into_values().collect();
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0xB007_57A9);
-        let one = |rng: &mut ChaCha8Rng| (0..n).map(|_| rng.random_range(0..n as u32)).collect();
-        let draws = if n < 2 { Vec::new() } else { (0..Self::DRAWS).map(|_| one(&mut rng)).collect() };
-        Bootstrap { n, draws }
+        let one = |rng: &mut ChaCha8Rng| {
+            let drawn = (0..groups.len()).map(|_| rng.random_range(0..groups.len() as u32));
+            drawn.flat_map(|g| groups[g as usize].iter().copied()).collect()
+        };
+        let draws =
+            if groups.len() < 2 { Vec::new() } else { (0..Self::DRAWS).map(|_| one(&mut rng)).collect() };
+        Bootstrap { n: group.len(), draws }
     }
 
     /// The mean of per-example values. An empty list gives NaN.
@@ -111,5 +128,15 @@ mod tests {
     fn a_ratio_is_of_means_not_a_mean_of_ratios() {
         let estimate = Bootstrap::new(2, 1).ratio(&[1.0, 3.0], Some(&[2.0, 2.0]));
         assert_eq!(estimate.value, 1.0);
+    }
+
+    #[test]
+    fn copies_are_no_further_evidence() {
+        let once: Vec<f64> = (0..50).map(|i| f64::from(i * 37 % 50)).collect();
+        let four: Vec<f64> = once.iter().flat_map(|&x| [x; 4]).collect();
+        let groups: Vec<usize> = (0..200).map(|i| i / 4).collect();
+        let (once, four) = (Bootstrap::new(50, 3).mean(&once), Bootstrap::grouped(&groups, 3).mean(&four));
+        assert_eq!((once.lo, once.hi, four.n), (four.lo, four.hi, 200));
+        assert!(Bootstrap::grouped(&[7; 9], 3).mean(&[1.0; 9]).lo.is_none());
     }
 }

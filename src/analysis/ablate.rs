@@ -218,11 +218,13 @@ impl Ablate {
                     for draw in 0..draws {
                         let values = match kind {
                             Kind::Zero => None,
-                            Kind::Mean => {
-                                pooled.as_ref().map(|p| reference.mean(p, &base.kept)).transpose()?
-                            }
+                            Kind::Mean => pooled
+                                .as_ref()
+                                .map(|p| reference.mean(p, task, batch, &base.kept))
+                                .transpose()?,
                             Kind::MeanByPosition => {
-                                by_position.as_ref().map(|p| reference.mean(p, &base.kept)).transpose()?
+                                let sums = by_position.as_ref();
+                                sums.map(|p| reference.mean(p, task, batch, &base.kept)).transpose()?
                             }
                             Kind::Resample => {
                                 let others = reference.drawn(task, lab.seed, batch, draw, draws)?;

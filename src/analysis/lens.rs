@@ -128,7 +128,7 @@ impl Analysis for Lens {
         }
         lab.progress.end();
 
-        let bootstrap = Bootstrap::new(task.examples.len(), lab.seed);
+        let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
         let (mut rows, mut each) = (Vec::new(), Vec::new());
         for layer in 0..layers {
             // what a block receives is what the one before it left

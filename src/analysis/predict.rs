@@ -171,7 +171,7 @@ impl Analysis for Predict {
             decisions.extend(found.decisions);
             predictions.push(found.prediction);
         }
-        let behaviour = behaviour(&predictions, lab.seed);
+        let behaviour = behaviour(&predictions, &task.units(), lab.seed);
         let tables = vec![
             Rows::of("predict", &likely),
             Rows::of("decisions", &decisions),
@@ -262,7 +262,7 @@ fn correct(example: &Example, top: u32) -> Option<bool> {
 }
 
 /// Means over the examples for which a number exists.
-fn behaviour(predictions: &[Prediction], seed: u64) -> Vec<Behaviour> {
+fn behaviour(predictions: &[Prediction], units: &[usize], seed: u64) -> Vec<Behaviour> {
     type Reading = fn(&Prediction) -> Option<f64>;
     let measures: [(&str, Reading); 8] = [
         ("accuracy", |p| p.logit_diff.map(|ld| f64::from(u8::from(ld > 0.0)))),
@@ -276,11 +276,12 @@ fn behaviour(predictions: &[Prediction], seed: u64) -> Vec<Behaviour> {
     ];
     let mut rows = Vec::new();
     for (metric, reading) in measures {
-        let values: Vec<f64> = predictions.iter().filter_map(reading).collect();
+        let there = predictions.iter().zip(units).filter_map(|(p, &unit)| Some((reading(p)?, unit)));
+        let (values, units): (Vec<f64>, Vec<usize>) = there.unzip();
         if values.is_empty() {
             continue;
         }
-        let estimate = Bootstrap::new(values.len(), seed).mean(&values);
+        let estimate = Bootstrap::grouped(&units, seed).mean(&values);
         let (value, ci_lo, ci_hi, n) = (estimate.value, estimate.lo, estimate.hi, estimate.n);
         rows.push(Behaviour { metric: metric.into(), value, ci_lo, ci_hi, n });
     }

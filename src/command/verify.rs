@@ -13,7 +13,9 @@ use crate::verify;
 ///
 /// Every place: that it fires once with its shape, that changing it moves the logits (or which weights make it dead),
 /// and its gradient against finite differences. Then identities, resumed passes and windows, padding, determinism. All
-/// in f64, on prompts of random tokens. The exit code is 1 when a promise does not hold.
+/// in f64, on prompts of random tokens. The exit code is 1 when a promise does not hold. The engine is held against
+/// itself and against arithmetic: that a family is read rightly (which activation, which ε, which bias) is for comparison
+/// with another implementation, which the tests do for each family.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   glassbox verify

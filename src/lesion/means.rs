@@ -86,9 +86,9 @@ impl Sums {
         Ok(Activations(means))
     }
 
-    /// For each row of a run whose prompts are among those summed, the mean over the others, in the run's own shape
-    /// `[batch, pos, …]`. There must be another prompt.
-    pub fn without(&self, own: &Activations) -> Result<Activations> {
+    /// For each row of a run whose prompts are among those summed, each as often as `copies` says, the mean over the others, in
+    /// the run's own shape `[batch, pos, …]`. There must be another prompt.
+    pub fn without(&self, own: &Activations, copies: &[usize]) -> Result<Activations> {
         let mut means = BTreeMap::new();
         for (&site, sum) in &self.by_site {
             let x = own.get(site)?;
@@ -97,13 +97,21 @@ impl Sums {
                 Some(_) => (mine, 1),
                 None => (mine.sum_keepdim(1)?, x.dim(1)?),
             };
-            let Some(left) = self.count.checked_sub(taken).filter(|&left| left > 0) else {
+            let left = |&copies: &usize| self.count.checked_sub(copies * taken).filter(|&left| left > 0);
+            let Some(left) = copies.iter().map(left).collect::<Option<Vec<usize>>>() else {
                 return Err(Error::input(
                     "there is no other prompt to take a mean over",
                     "give more prompts, or `--reference FILE`",
                 ));
             };
-            let mean = sum.broadcast_sub(&mine)?.affine(1.0 / left as f64, 0.0)?.to_dtype(self.dtype)?;
+            let mut by_row = vec![1; x.rank()];
+            by_row[0] = copies.len();
+            let per_row = |numbers: Vec<f64>| -> Result<Tensor> {
+                Ok(Tensor::new(numbers, x.device())?.reshape(by_row.as_slice())?)
+            };
+            let mine = mine.broadcast_mul(&per_row(copies.iter().map(|&n| n as f64).collect())?)?;
+            let share = per_row(left.iter().map(|&n| 1.0 / n as f64).collect())?;
+            let mean = sum.broadcast_sub(&mine)?.broadcast_mul(&share)?.to_dtype(self.dtype)?;
             means.insert(site, mean.broadcast_as(x.shape())?.contiguous()?);
         }
         Ok(Activations(means))

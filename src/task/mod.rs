@@ -144,6 +144,12 @@ impl Task {
         !self.examples.is_empty() && self.examples.iter().all(|example| example.corrupt.is_some())
     }
 
+    /// For each example the first that has the same clean prompt: the units that intervals are taken over.
+    pub fn units(&self) -> Vec<usize> {
+        let mut first: BTreeMap<&[u32], usize> = BTreeMap::new();
+        self.examples.iter().enumerate().map(|(i, e)| *first.entry(&e.clean).or_insert(i)).collect()
+    }
+
     /// Examples that can share a batch: lists of indices of equal prompt length, at most `most` each, in order.
     pub fn batches(&self, most: usize) -> Vec<Vec<usize>> {
         let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();

@@ -158,9 +158,23 @@ impl Reference {
         Sums::over(lab, &prompts, Some(length), wanted)
     }
 
-    /// What stands for a run's activations by these sums: of the task itself, the mean over the other prompts.
-    pub(super) fn mean(&self, sums: &Sums, own: &Activations) -> Result<Activations> {
-        if self.source == Source::Task { sums.without(own) } else { sums.mean() }
+    /// What stands for these examples' activations by these sums: of the task itself, the mean over the other prompts, copies of
+    /// the example's own left out with it.
+    pub(super) fn mean(
+        &self,
+        sums: &Sums,
+        task: &Task,
+        examples: &[usize],
+        own: &Activations,
+    ) -> Result<Activations> {
+        if self.source != Source::Task {
+            return sums.mean();
+        }
+        let same = |i: usize, sample: &Sample| {
+            task.examples.get(i).is_some_and(|e| sample.tokens == e.clean && sample.group == e.group)
+        };
+        let copies = |&i: &usize| self.samples.iter().filter(|&sample| same(i, sample)).count();
+        sums.without(own, &examples.iter().map(copies).collect::<Vec<_>>())
     }
 
     /// How many draws `wanted` make: a corrupt partner is only one.
@@ -213,8 +227,11 @@ impl Reference {
                 "compared position by position from the first token".to_owned()
             }
             _ => {
-                let least = (0..task.examples.len()).map(|i| self.aligned(task, i).len()).min().unwrap_or(0);
-                let others = least - usize::from(self.source == Source::Task).min(least);
+                let others = |i| match self.source {
+                    Source::Task => self.others(task, i).len(),
+                    _ => self.aligned(task, i).len(),
+                };
+                let others = (0..task.examples.len()).map(others).min().unwrap_or(0);
                 format!("of the prompt's own template and length (at least {others} for each prompt)")
             }
         };
@@ -234,7 +251,7 @@ impl Reference {
             }
             Kind::Resample => format!(
                 "resample: the part's value on another prompt, drawn from {who}, {how}; metrics are averaged over {draws} \
-                 draws"
+                 draws, which are of fewer prompts where there are fewer"
             ),
         };
         kinds.iter().map(sentence).collect()

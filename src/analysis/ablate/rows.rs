@@ -22,6 +22,8 @@ crate::row! {
         pub role: Option<String>,
         /// The metric.
         pub metric: String,
+        /// Where replacements other than zeros come from: `task`, `corrupt`, `random` or `given`.
+        pub reference: Option<String>,
         /// Change of the metric, lesioned minus whole, when the part writes zeros.
         pub zero: Option<f64>,
         /// The same when it writes its mean over all positions of the reference.
@@ -143,7 +145,7 @@ pub(super) struct Results<'a> {
 impl Results<'_> {
     /// Tables and notes.
     pub(super) fn findings(&self) -> Findings {
-        let bootstrap = Bootstrap::new(self.task.examples.len(), self.lab.seed);
+        let bootstrap = Bootstrap::grouped(&self.task.units(), self.lab.seed);
         let changes = self.changes(&bootstrap);
         let mut tables = vec![
             Rows::of("ablate", &self.summary(&changes)),
@@ -195,6 +197,7 @@ impl Results<'_> {
                 grain: lesion.grain.map_or("", By::name).to_owned(),
                 role: Some(self.role(lesion)).filter(|role| !role.is_empty()),
                 metric: self.setting.measures.names()[first].to_owned(),
+                reference: Some(self.setting.reference.name().to_owned()),
                 zero: of(i, Kind::Zero),
                 mean: of(i, Kind::Mean),
                 mean_by_position: of(i, Kind::MeanByPosition),

@@ -131,7 +131,7 @@ pub(super) fn findings(
     columns: &Columns,
     measured: Measured,
 ) -> Result<Findings> {
-    let bootstrap = Bootstrap::new(task.examples.len(), lab.seed);
+    let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
     let named: Vec<(String, Option<usize>, Option<usize>)> = components
         .iter()
         .map(|c| (c.to_string(), c.layer(), c.head()))

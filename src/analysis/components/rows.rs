@@ -57,7 +57,7 @@ crate::row! {
 
 /// Tables and notes from what was measured.
 pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measured: &Measured) -> Findings {
-    let bootstrap = Bootstrap::new(task.examples.len(), lab.seed);
+    let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
     let effects = |values: &[Vec<f64>]| -> Vec<Estimate> {
         values.iter().map(|values| bootstrap.mean(values)).collect()
     };

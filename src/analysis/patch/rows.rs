@@ -151,7 +151,7 @@ pub(super) fn findings(
     measured: &Measured,
 ) -> Findings {
     let n = task.examples.len();
-    let bootstrap = Bootstrap::new(n, lab.seed);
+    let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
     let gap: Vec<f64> = measured.clean.iter().zip(&measured.corrupt).map(|(a, b)| a - b).collect();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / n as f64;
     let estimate = |(swap, patched, direction): &(Swap, &'_ Vec<f64>, Direction)| {

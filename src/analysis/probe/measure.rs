@@ -165,7 +165,7 @@ fn shuffle(y: &[usize], groups: &[usize], seed: u64) -> Vec<usize> {
 }
 
 /// The probe on the task and on labels that mean nothing but belong to types, where types recur. The penalties are those chosen
-/// for the task, the strongest that any fold chose: the control is asked of the very same kind of probe.
+/// for the task, the middle of those that the folds chose: the control is asked of the very same kind of probe.
 fn control(
     probe: &Probe,
     lab: &Lab,

@@ -195,10 +195,7 @@ fn uses(question: &Question, measured: &[Measured], used: &Used) -> Vec<Use> {
                 specific: specific.value,
                 specific_ci_lo: specific.lo,
                 specific_ci_hi: specific.hi,
-                used: specific.lo.zip(specific.hi).map(|(lo, hi)| {
-                    // rounding alone moves the metric a little, and always alike
-                    (lo > 0.0 || hi < 0.0) && specific.value.abs() >= 0.01 * before.abs()
-                }),
+                used: is_used(before, &change, &random, &specific).filter(|_| reads(one)),
                 accuracy_before: over(&|row| used.before[row][1]).value,
                 accuracy_after: over(&|row| used.after[row][1]).value,
                 accuracy_random: over(&|row| used.random[row][1]).value,
@@ -208,6 +205,23 @@ fn uses(question: &Question, measured: &[Measured], used: &Used) -> Vec<Use> {
             }
         })
         .collect()
+}
+
+/// Whether taking out what a probe reads does more than random changes: it moves the metric, further than they do and the same
+/// way or against them, and the difference is clear.
+fn is_used(before: f64, change: &Estimate, random: &Estimate, specific: &Estimate) -> Option<bool> {
+    let clear = |one: &Estimate| Some(one.lo? > 0.0 || one.hi? < 0.0);
+    let further = change.value.abs() > random.value.abs();
+    // rounding alone moves the metric a little, and always alike
+    let matters = specific.value.abs() >= 0.01 * before.abs();
+    Some(clear(change)? && clear(specific)? && further && matters)
+}
+
+/// Whether the probe reads anything: where it does no better than the most frequent class or shuffled labels, its direction
+/// means nothing, and taking it out says nothing about the label.
+fn reads(one: &Measured) -> bool {
+    let most = one.shuffled.iter().copied().fold(one.majority, f64::max);
+    one.accuracy.lo.is_some_and(|lo| lo > most)
 }
 
 fn said(question: &Question, one: &Measured) -> Vec<Said> {
@@ -277,7 +291,9 @@ fn notes(probe: &Probe, question: &Question, measured: &[Measured]) -> Vec<Strin
     if probe.intervene {
         notes.push(
             "Interventions take out the subspace that a probe reads, about the mean activation, with the probe of the fold \
-             that did not see the prompt; random changes are as long, prompt by prompt."
+             that did not see the prompt; random changes are as long, prompt by prompt, in subspaces drawn evenly over all \
+             directions. What a probe reads lies where activations vary, so that a part of the difference may be no more than \
+             that; where a probe reads nothing, `used` stays empty."
                 .to_owned(),
         );
     }

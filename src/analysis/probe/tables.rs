@@ -33,7 +33,7 @@ row! {
         pub selectivity: Option<f64>,
         /// How many times shorter the labels are with the probe's help: see `probe_code`.
         pub compression: Option<f64>,
-        /// Whether the model uses what the probe reads: see `probe_use`.
+        /// Whether the model uses what the probe reads; empty where it reads nothing: see `probe_use`.
         pub used: Option<bool>,
         /// The baselines that the probe does not beat: by the interval, or by that of the difference on the same examples.
         pub not_above: Option<String>,
@@ -176,8 +176,9 @@ row! {
         pub specific_ci_lo: Option<f64>,
         /// Upper end.
         pub specific_ci_hi: Option<f64>,
-        /// Whether that interval excludes 0 and the difference is a hundredth of the metric or more: the model uses what the probe
-        /// reads.
+        /// Whether the model uses what the probe reads: the change and its difference from random changes have intervals that
+        /// exclude 0, it is the larger of the two, and the difference is a hundredth of the metric or more. Empty where the probe
+        /// reads nothing: not above the most frequent class and every shuffle.
         pub used: Option<bool>,
         /// Share of prompts with the answer ahead of the wrong answer, in the model as it is.
         pub accuracy_before: f64,
