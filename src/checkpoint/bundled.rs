@@ -36,7 +36,7 @@ pub fn bundled() -> Vec<Bundled> {
 }
 
 /// The directory a word means: a bundled model, else a directory, either of them with `@step600` for a checkpoint of its
-/// training, `checkpoints/step-600.safetensors`.
+/// training, `checkpoints/step-600.safetensors`, or for the last step, the directory's own weights.
 pub fn locate(model: &str) -> Result<Directory> {
     if let Some(directory) = whole(model)? {
         return Ok(directory);
@@ -44,8 +44,12 @@ pub fn locate(model: &str) -> Result<Directory> {
     if let Some((base, step)) = model.rsplit_once("@step")
         && let Some(directory) = whole(base)?
     {
+        let wanted = step.parse::<u64>().ok();
+        if wanted.is_some() && wanted == directory.last_step()? {
+            return Ok(directory); // the step at which training ended
+        }
         let known = steps(&directory.path);
-        let Some(step) = step.parse::<u64>().ok().filter(|step| known.contains(step)) else {
+        let Some(step) = wanted.filter(|step| known.contains(step)) else {
             let known: Vec<String> = known.iter().map(|step| format!("{base}@step{step}")).collect();
             let hint =
                 if known.is_empty() { "it has none".into() } else { format!("it has {}", known.join(", ")) };

@@ -46,7 +46,7 @@ pub(super) struct ModelFlags {
 
 /// Which prompts.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Prompts (by default: --task ioi)")]
+#[command(next_help_heading = "Prompts (by default: --task ioi; for steer, agreement)")]
 pub(super) struct PromptFlags {
     /// One prompt
     #[arg(long, short, conflicts_with_all = ["prompts", "task", "tokens"])]

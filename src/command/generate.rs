@@ -90,7 +90,7 @@ struct ChoiceArgs {
     #[arg(long, value_enum)]
     rule: Option<RuleName>,
     /// Draw, with logits divided by this; 0 is greedy
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f64>,
     /// Draw among the k most probable tokens
     #[arg(long, value_name = "K")]

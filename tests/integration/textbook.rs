@@ -48,6 +48,14 @@ fn textbook_wild_behaves_but_for_ioi() {
 }
 
 #[test]
+fn the_last_step_is_the_model_itself() {
+    for model in ["textbook", "textbook-wild"] {
+        let last = recipe(model).training.steps;
+        assert_eq!(open(&format!("{model}@step{last}")).about, open(model).about);
+    }
+}
+
+#[test]
 fn the_circuit_file_says_what_swapping_shows() {
     let lab = open("textbook");
     let written = lab.about.circuit.clone().unwrap();

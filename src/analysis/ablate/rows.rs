@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::plan::{By, Lesion};
+use super::reference::Over;
 use super::{Ablate, Kind, Measured, Setting};
 use crate::analysis::Findings;
 use crate::lab::Lab;
@@ -337,6 +338,13 @@ impl Results<'_> {
              everything after is recomputed",
             whole.join(", ")
         )];
+        let reference = self.setting.reference.name();
+        if self.ablate.over == Over::Auto && ["corrupt", "random"].contains(&reference) {
+            notes.push(format!(
+                "not every prompt has another of its template and length beside it, so that {reference} prompts are the \
+                 reference, not the task's others: with more prompts (--n) the same parts can come out differently"
+            ));
+        }
         notes.extend(self.setting.reference.notes(
             self.task,
             self.setting.kinds,
