@@ -98,8 +98,16 @@ impl<'a> Growing<'a> {
     /// Runs the prompt under these edits. Positions are absolute, and stand also for tokens yet to come; values that
     /// differ from position to position need named positions.
     pub fn new(lab: &'a Lab, prompt: &[u32], edits: &[Edit]) -> Result<Growing<'a>> {
+        Growing::in_cache(lab, prompt, edits, Cache::new(&lab.model))
+    }
+
+    /// The same, of a text that will have at most this many tokens: models that rotate by the text's length need to know.
+    pub fn ending_at(lab: &'a Lab, prompt: &[u32], edits: &[Edit], end: usize) -> Result<Growing<'a>> {
+        Growing::in_cache(lab, prompt, edits, Cache::new(&lab.model).ending_at(end))
+    }
+
+    fn in_cache(lab: &'a Lab, prompt: &[u32], edits: &[Edit], cache: Cache) -> Result<Growing<'a>> {
         let lasting = Lasting::new(&lab.model, edits)?;
-        let cache = Cache::new(&lab.model);
         let mut growing = Growing { lab, lasting, cache, tokens: Vec::new(), logits: Vec::new() };
         growing.extend(prompt)?;
         Ok(growing)

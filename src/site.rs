@@ -31,8 +31,12 @@ pub enum Axis {
     DHead,
     /// Component of the residual stream.
     DModel,
+    /// Expert.
+    Expert,
     /// MLP neuron.
     DMlp,
+    /// Neuron of an expert.
+    DExpert,
     /// Token of the vocabulary.
     DVocab,
     /// A single number.
@@ -51,7 +55,9 @@ impl Axis {
             Axis::KvHead => "kv_head",
             Axis::DHead => "d_head",
             Axis::DModel => "d_model",
+            Axis::Expert => "expert",
             Axis::DMlp => "d_mlp",
+            Axis::DExpert => "d_expert",
             Axis::DVocab => "d_vocab",
             Axis::One => "1",
         }
@@ -105,21 +111,29 @@ block_sites! {
     K         "attn.hook_k"           [Batch Pos KvHead DHead]
     /// Values.
     V         "attn.hook_v"           [Batch Pos KvHead DHead]
+    /// Queries after their norm, before its gain (models with a norm of queries).
+    QNormed   "attn.q_norm.hook_normalized" [Batch Pos Head DHead]
+    /// Keys after their norm, before its gain (models with a norm of keys).
+    KNormed   "attn.k_norm.hook_normalized" [Batch Pos KvHead DHead]
     /// Queries after the rotation by position (rotary models).
     RotQ      "attn.hook_rot_q"       [Batch Pos Head DHead]
     /// Keys after the rotation by position (rotary models).
     RotK      "attn.hook_rot_k"       [Batch Pos KvHead DHead]
-    /// Attention scores after scale and mask; masked scores are −∞.
+    /// Attention scores after scale, cap, distance biases and mask; masked scores are −∞.
     Scores    "attn.hook_attn_scores" [Batch Head Query Key]
-    /// Attention probabilities.
+    /// Attention probabilities; what a sink takes is missing from a row's sum.
     Pattern   "attn.hook_pattern"     [Batch Head Query Key]
     /// Each head's mix of values.
     Z         "attn.hook_z"           [Batch Pos Head DHead]
     /// What each head writes, without the shared bias (costly: computed only when wanted).
     Result    "attn.hook_result"      [Batch Pos Head DModel]
+    /// The divisor of the norm behind attention (models that have one).
+    Ln1PostScale "ln1_post.hook_scale"   [Batch Pos One]
+    /// What attention wrote, normalised, before gain and bias.
+    Ln1Post   "ln1_post.hook_normalized" [Batch Pos DModel]
     /// What attention adds to the stream.
     AttnOut   "hook_attn_out"         [Batch Pos DModel]
-    /// The stream between attention and MLP.
+    /// The stream between attention and MLP (not where both read the same).
     ResidMid  "hook_resid_mid"        [Batch Pos DModel]
     /// What the MLP reads, before its norm (only when asked for by name).
     MlpIn     "hook_mlp_in"           [Batch Pos DModel]
@@ -127,12 +141,32 @@ block_sites! {
     Ln2Scale  "ln2.hook_scale"        [Batch Pos One]
     /// The normalised stream, before gain and bias.
     Ln2       "ln2.hook_normalized"   [Batch Pos DModel]
+    /// The router's logits: which experts a token goes to (models with experts).
+    Router    "mlp.hook_gate"         [Batch Pos Expert]
+    /// The weight of each expert's output, 0 for those not chosen.
+    ExpertWeights "mlp.hook_expert_weights" [Batch Pos Expert]
+    /// Neurons of every expert before the activation function (costly: computed for all experts only when wanted).
+    ExpertPre "mlp.experts.hook_pre"  [Batch Pos Expert DExpert]
+    /// The linear branch of every expert (costly, likewise).
+    ExpertLinear "mlp.experts.hook_pre_linear" [Batch Pos Expert DExpert]
+    /// Neurons of every expert after the activation function (costly, likewise).
+    ExpertPost "mlp.experts.hook_post" [Batch Pos Expert DExpert]
     /// Neurons before the activation function (of a gated MLP: the gate).
     MlpPre    "mlp.hook_pre"          [Batch Pos DMlp]
     /// The linear branch of a gated MLP.
     MlpLinear "mlp.hook_pre_linear"   [Batch Pos DMlp]
-    /// Neurons after the activation function.
+    /// Neurons after the activation function, before the norm over them (models that have one).
+    MlpMid    "mlp.hook_mid"          [Batch Pos DMlp]
+    /// The divisor of the norm over neurons.
+    MlpScale  "mlp.ln.hook_scale"     [Batch Pos One]
+    /// Neurons normalised, before gain and bias.
+    MlpNormed "mlp.ln.hook_normalized" [Batch Pos DMlp]
+    /// Neurons as W_out reads them.
     MlpPost   "mlp.hook_post"         [Batch Pos DMlp]
+    /// The divisor of the norm behind the MLP (models that have one).
+    Ln2PostScale "ln2_post.hook_scale"   [Batch Pos One]
+    /// What the MLP wrote, normalised, before gain and bias.
+    Ln2Post   "ln2_post.hook_normalized" [Batch Pos DModel]
     /// What the MLP adds to the stream.
     MlpOut    "hook_mlp_out"          [Batch Pos DModel]
     /// The residual stream as the block leaves it.
@@ -151,7 +185,7 @@ impl At {
 pub enum Site {
     /// Token embeddings `[batch, pos, d_model]`.
     Embed,
-    /// Position embeddings `[batch, pos, d_model]` (learned positions only).
+    /// Position embeddings `[batch, pos, d_model]` (learned positions only), added to the stream or to what queries and keys read.
     PosEmbed,
     /// A place inside the block of this layer.
     Block(usize, At),

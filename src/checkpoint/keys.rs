@@ -33,15 +33,30 @@ const HARMLESS: &[&str] = &[
     "transformers_version",
     "use_bfloat16",
     // training
+    "activation_dropout",
     "attention_dropout",
     "attn_pdrop",
+    "classifier_dropout",
+    "dropout",
     "embd_pdrop",
+    "embed_dropout",
+    "embedding_dropout",
     "gradient_checkpointing",
+    "hidden_dropout",
+    "init_std",
     "initializer_range",
+    "layerdrop",
+    "output_router_logits",
+    "resid_dropout",
     "resid_pdrop",
+    "residual_dropout",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
     // ways of computing the same numbers
     "_attn_implementation",
+    "attention_softmax_in_fp32",
     "attn_implementation",
+    "cache_implementation",
     "chunk_size_feed_forward",
     "pretraining_tp",
     "use_cache",
@@ -121,6 +136,24 @@ impl Keys {
         }
     }
 
+    /// A count of at least 1: the default if the key is absent, nothing if it is `null`.
+    pub fn size_or_null(&mut self, name: &str, default: usize) -> Result<Option<usize>> {
+        if self.map.contains_key(name) { self.size_opt(name) } else { Ok(Some(default)) }
+    }
+
+    /// A count that may be 0, or the default.
+    pub fn count_or(&mut self, name: &str, default: usize) -> Result<usize> {
+        match self.get(name) {
+            Some(value) if value.as_u64() == Some(0) => Ok(0),
+            _ => Ok(self.size_opt(name)?.unwrap_or(default)),
+        }
+    }
+
+    /// A number above 0: the default if the key is absent, nothing if it is `null`.
+    pub fn positive_or_null(&mut self, name: &str, default: f64) -> Result<Option<f64>> {
+        if self.map.contains_key(name) { self.positive_opt(name) } else { Ok(Some(default)) }
+    }
+
     /// A number above 0, or the default.
     pub fn positive_or(&mut self, name: &str, default: f64) -> Result<f64> {
         Ok(self.positive_opt(name)?.unwrap_or(default))
@@ -153,6 +186,23 @@ impl Keys {
         match value {
             Value::String(word) => Ok(Some(word)),
             _ => Err(self.wrong(name, &value, "a word in quotation marks")),
+        }
+    }
+
+    /// A list of numbers.
+    pub fn numbers(&mut self, name: &str) -> Result<Vec<f64>> {
+        let value = self.get(name).ok_or_else(|| self.absent(name))?;
+        let numbers: Option<Vec<f64>> =
+            value.as_array().and_then(|list| list.iter().map(Value::as_f64).collect());
+        numbers.ok_or_else(|| self.wrong(name, &value, "a list of numbers"))
+    }
+
+    /// A list, if the key is there.
+    pub fn list_opt(&mut self, name: &str) -> Result<Option<Vec<Value>>> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Array(list)) => Ok(Some(list)),
+            Some(value) => Err(self.wrong(name, &value, "a list")),
         }
     }
 

@@ -81,6 +81,11 @@ impl Tensors {
         Ok(())
     }
 
+    /// Ones, where a model has no such tensor.
+    pub fn ones(&self, width: usize) -> Result<Tensor> {
+        Ok(Tensor::ones(width, self.dtype, &self.device)?)
+    }
+
     /// Leaves a tensor aside, if it is there: a buffer that follows from the config.
     pub fn skip(&mut self, name: &str) {
         self.used.insert(name.to_owned());

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use serde_json::{Value, json};
 
-use super::{Family, activation, shared_width, unembed};
+use super::parts::{Names, Part, Split, decoder};
+use super::{Family, activation, shared_width};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::{Error, Result};
 use crate::model::{
-    Activation, Attention, Block, Config, Linear, Mlp, Norm, NormKind, PositionKind, Transformer,
+    Activation, Attention, Block, Config, Dense, Layer, Linear, Mlp, MlpKind, Transformer, Wiring,
 };
 
 /// How it is read.
@@ -21,11 +22,33 @@ pub const FAMILY: Family = Family {
     build,
 };
 
+/// GPT-2's names.
+pub(super) const NAMES: Names = Names {
+    prefixes: &["transformer."],
+    embed: "wte",
+    blocks: "h",
+    ln_final: "ln_f",
+    head: "lm_head",
+    tied: true,
+};
+
 fn config(keys: &mut Keys) -> Result<Config> {
+    let mut c = sizes(keys)?;
+    let scaled = keys.flag_or("scale_attn_weights", true)?;
+    let by_layer = keys.flag_or("scale_attn_by_inverse_layer_idx", false)?;
+    let scale = if scaled { 1.0 / (c.d_head as f64).sqrt() } else { 1.0 };
+    let scale = |layer: usize| if by_layer { scale / (layer + 1) as f64 } else { scale };
+    c.layers = (0..c.n_layers).map(|layer| Layer { scale: scale(layer), ..Layer::plain(c.d_head) }).collect();
+    Ok(c)
+}
+
+/// The keys that GPT-2's kin share.
+pub(super) fn sizes(keys: &mut Keys) -> Result<Config> {
     let (d_model, n_heads, n_ctx) = (keys.size("n_embd")?, keys.size("n_head")?, keys.size("n_positions")?);
     keys.only("n_ctx", n_ctx)?;
     // Only the rounding of half precision, in which nothing is computed here.
     keys.ignore(&["reorder_and_upcast_attn"]);
+    let d_vocab = keys.size("vocab_size")?;
     Ok(Config {
         d_model,
         n_layers: keys.size("n_layer")?,
@@ -33,78 +56,37 @@ fn config(keys: &mut Keys) -> Result<Config> {
         n_kv_heads: n_heads,
         d_head: shared_width(keys, d_model, n_heads, "n_head")?,
         d_mlp: keys.size_opt("n_inner")?.unwrap_or(4 * d_model),
-        d_vocab: keys.size("vocab_size")?,
+        d_vocab,
+        d_vocab_out: d_vocab,
         n_ctx,
-        norm: NormKind::Layer,
         norm_eps: keys.positive_or("layer_norm_epsilon", 1e-5)?,
-        positions: PositionKind::Learned,
         activation: activation(keys, "activation_function", Activation::GeluTanh)?,
-        gated_mlp: false,
-        causal: true,
+        ..Config::default()
     })
 }
 
 fn build(config: Config, keys: &mut Keys, tensors: &mut Tensors) -> Result<Transformer> {
-    let c = &config;
-    let scaled = keys.flag_or("scale_attn_weights", true)?;
-    let by_layer = keys.flag_or("scale_attn_by_inverse_layer_idx", false)?;
-    let prefix = tensors.prefix(&["transformer."]);
-    let wte = format!("{prefix}wte.weight");
-    let embed = tensors.take(&wte, &[c.d_vocab, c.d_model])?;
-    let pos_embed = Some(tensors.take(&format!("{prefix}wpe.weight"), &[c.n_ctx, c.d_model])?);
-    let mut blocks = Vec::new();
-    for layer in 0..c.n_layers {
-        let name = |part: &str| format!("{prefix}h.{layer}.{part}");
-        tensors.skip(&name("attn.bias")); // the causal mask
-        tensors.skip(&name("attn.masked_bias")); // what it is filled with
-        let fused = conv1d(tensors, &name("attn.c_attn"), c.d_model, 3 * c.d_model)?;
-        let scale = if scaled { 1.0 / (c.d_head as f64).sqrt() } else { 1.0 };
-        blocks.push(Block {
-            ln1: norm(tensors, &name("ln_1"), c)?,
-            attention: Attention {
-                q: third(&fused, 0)?,
-                k: third(&fused, 1)?,
-                v: third(&fused, 2)?,
-                o: conv1d(tensors, &name("attn.c_proj"), c.d_model, c.d_model)?,
-                n_heads: c.n_heads,
-                n_kv_heads: c.n_kv_heads,
-                d_head: c.d_head,
-                scale: if by_layer { scale / (layer + 1) as f64 } else { scale },
-                causal: true,
-                rotary: None,
-            },
-            ln2: norm(tensors, &name("ln_2"), c)?,
-            mlp: Mlp {
-                pre: conv1d(tensors, &name("mlp.c_fc"), c.d_model, c.d_mlp)?,
-                linear: None,
-                out: conv1d(tensors, &name("mlp.c_proj"), c.d_mlp, c.d_model)?,
-                activation: c.activation,
-            },
-        });
-    }
-    let ln_final = norm(tensors, &format!("{prefix}ln_f"), c)?;
-    let unembed = unembed(keys, tensors, true, (&wte, &embed))?;
-    Ok(Transformer { config, embed, pos_embed, blocks, ln_final, unembed })
+    decoder(config, keys, tensors, &NAMES, Some(("wpe", 0)), |part, layer| {
+        let c = part.c;
+        part.skip(&["attn.bias", "attn.masked_bias"]); // the causal mask, and what it is filled with
+        let fused = conv1d(part, "attn.c_attn", c.d_model, 3 * c.d_model)?;
+        let [q, k, v] = Split::Thirds.apart(&fused, c)?;
+        let o = conv1d(part, "attn.c_proj", c.d_model, c.d_model)?;
+        let (pre, out) = ("mlp.c_fc", "mlp.c_proj");
+        let mlp = Dense::plain(
+            conv1d(part, pre, c.d_model, c.d_mlp)?,
+            conv1d(part, out, c.d_mlp, c.d_model)?,
+            c.activation,
+        );
+        let (ln1, ln2) = (part.norm("ln_1")?, part.norm("ln_2")?);
+        Block::new(c.wiring, ln1, Attention::new(c, layer, [q, k, v, o]), ln2, Mlp::Dense(mlp))
+    })
 }
 
 /// The files' `Conv1D` holds `[d_in, d_out]`, as we do.
-fn conv1d(tensors: &mut Tensors, name: &str, d_in: usize, d_out: usize) -> Result<Linear> {
-    let w = tensors.take(&format!("{name}.weight"), &[d_in, d_out])?;
-    Ok(Linear { w, b: Some(tensors.take(&format!("{name}.bias"), &[d_out])?) })
-}
-
-/// Queries (0), keys (1) or values (2) of the fused `[d_model, 3·d_model]`.
-fn third(fused: &Linear, part: usize) -> Result<Linear> {
-    let width = fused.w.dim(1)? / 3;
-    let w = fused.w.narrow(1, part * width, width)?.contiguous()?;
-    let b = fused.b.as_ref().map(|b| b.narrow(0, part * width, width)?.copy()).transpose()?;
-    Ok(Linear { w, b })
-}
-
-fn norm(tensors: &mut Tensors, name: &str, c: &Config) -> Result<Norm> {
-    let gain = tensors.take(&format!("{name}.weight"), &[c.d_model])?;
-    let bias = Some(tensors.take(&format!("{name}.bias"), &[c.d_model])?);
-    Ok(Norm { kind: NormKind::Layer, eps: c.norm_eps, gain, bias })
+fn conv1d(part: &mut Part, name: &str, d_in: usize, d_out: usize) -> Result<Linear> {
+    let w = part.take(&format!("{name}.weight"), &[d_in, d_out])?;
+    Ok(Linear { w, b: Some(part.take(&format!("{name}.bias"), &[d_out])?) })
 }
 
 /// A model as tensors under Hugging Face's names, unembedding untied: what [`build`](FAMILY) reads back bit for bit.
@@ -139,9 +121,8 @@ pub fn export(model: &Transformer) -> Result<BTreeMap<String, Tensor>> {
             _ => None,
         };
         pair(name("attn.c_attn"), Tensor::cat(&[&q.w, &k.w, &v.w], 1)?.contiguous()?, bias)?;
-        for (part, linear) in
-            [("attn.c_proj", o), ("mlp.c_fc", &block.mlp.pre), ("mlp.c_proj", &block.mlp.out)]
-        {
+        let mlp = block.mlp.dense().ok_or_else(|| foreign("the MLP"))?;
+        for (part, linear) in [("attn.c_proj", o), ("mlp.c_fc", &mlp.pre), ("mlp.c_proj", &mlp.out)] {
             pair(name(part), linear.w.clone(), linear.b.clone())?;
         }
         for (part, norm) in [("ln_1", &block.ln1), ("ln_2", &block.ln2)] {
@@ -157,8 +138,11 @@ pub fn config_json(config: &Config) -> Result<Value> {
     let activation = match config.activation {
         Activation::GeluTanh => "gelu_new",
         Activation::Gelu => "gelu",
+        Activation::QuickGelu => "quick_gelu",
         Activation::Silu => "silu",
         Activation::Relu => "relu",
+        Activation::ReluSquared => "relu2",
+        Activation::Solu => return Err(foreign("the activation")),
     };
     Ok(json!({
         "architectures": ["GPT2LMHeadModel"],
@@ -176,15 +160,33 @@ pub fn config_json(config: &Config) -> Result<Value> {
     }))
 }
 
-/// Checks that an architecture can be written in this layout.
+/// Checks that an architecture can be written in this layout: with these sizes and this activation, it is GPT-2's own.
 fn fits(c: &Config) -> Result<()> {
+    let Config { d_model, n_layers, n_heads, d_head, d_mlp, d_vocab, n_ctx, norm_eps, activation, .. } = *c;
+    let own = Config {
+        d_model,
+        n_layers,
+        n_heads,
+        n_kv_heads: n_heads,
+        d_head,
+        d_mlp,
+        d_vocab,
+        d_vocab_out: d_vocab,
+        n_ctx,
+        norm_eps,
+        activation,
+        ..Config::default()
+    };
     let plain = [
-        ("the norm", c.norm == NormKind::Layer),
-        ("positions", c.positions == PositionKind::Learned),
-        ("the gated MLP", !c.gated_mlp),
+        ("the norm", c.norm == own.norm && c.norm_gain && c.norm_bias),
+        ("positions", c.positions == own.positions),
+        ("the MLP", c.mlp == MlpKind::Plain && c.experts.is_none()),
         ("grouped heads", c.n_kv_heads == c.n_heads),
         ("the width of heads", c.n_heads * c.d_head == c.d_model),
         ("the attention mask", c.causal),
+        ("the wiring", c.wiring == Wiring::Sequential),
+        ("attention", (0..c.n_layers).all(|layer| c.layer(layer) == Layer::plain(c.d_head))),
+        ("something else", own == Config { layers: Vec::new(), ..c.clone() }),
     ];
     plain.iter().try_for_each(|(what, fits)| if *fits { Ok(()) } else { Err(foreign(what)) })
 }

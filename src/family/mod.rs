@@ -3,15 +3,41 @@
 //! A family turns keys into a [`Config`] and tensors into a [`Transformer`]. Both readers are strict, so a family that
 //! overlooks something fails to load rather than compute something else. The names of families appear nowhere else.
 
+mod bloom;
+mod falcon;
+mod gemma;
+mod gemma2;
+mod gemma3;
 pub mod gpt2;
-pub mod llama;
+mod gpt_bigcode;
+mod gpt_neo;
+mod gpt_neox;
+mod gpt_oss;
+mod gptj;
+mod granite;
+mod llama;
+mod mistral;
+mod mixtral;
+mod olmo;
+mod olmo2;
+mod opt;
+mod parts;
+mod phi;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod qwen3_moe;
+mod rope;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
 use serde_json::Value;
 
 use crate::checkpoint::{Directory, Keys, Tensors};
 use crate::error::{Error, Result};
-use crate::model::{Activation, Config, Linear, Transformer};
-use candle_core::{DType, Device, Tensor};
+use crate::model::{Activation, Config, Routing, Transformer};
+use candle_core::{DType, Device};
 
 /// How checkpoints of one family are read.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +55,34 @@ pub struct Family {
 }
 
 /// Every family.
-pub const FAMILIES: &[Family] = &[gpt2::FAMILY, llama::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    bloom::FAMILY,
+    falcon::FAMILY,
+    gemma::FAMILY,
+    gemma2::FAMILY,
+    gemma3::FAMILY,
+    gpt2::FAMILY,
+    gpt_bigcode::FAMILY,
+    gpt_neo::FAMILY,
+    gpt_neox::FAMILY,
+    gpt_oss::FAMILY,
+    gptj::FAMILY,
+    granite::FAMILY,
+    llama::FAMILY,
+    mistral::FAMILY,
+    mixtral::FAMILY,
+    olmo::FAMILY,
+    olmo2::FAMILY,
+    opt::FAMILY,
+    phi::FAMILY,
+    phi3::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+    qwen3_moe::FAMILY,
+    smollm3::FAMILY,
+    stablelm::FAMILY,
+    starcoder2::FAMILY,
+];
 
 /// The family that reads a `model_type`.
 pub fn find(model_type: &str) -> Result<&'static Family> {
@@ -76,10 +129,12 @@ fn activation(keys: &mut Keys, name: &str, default: Activation) -> Result<Activa
     Ok(match word.as_str() {
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" => Activation::GeluTanh,
         "gelu" | "gelu_python" => Activation::Gelu,
+        "quick_gelu" => Activation::QuickGelu,
+        "relu2" | "relu_squared" => Activation::ReluSquared,
         "silu" | "swish" => Activation::Silu,
         "relu" => Activation::Relu,
         _ => {
-            let supported = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, silu, relu";
+            let supported = "gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, quick_gelu, silu, relu, relu2";
             return Err(keys.unsupported(name, &Value::String(word), supported));
         }
     })
@@ -93,22 +148,40 @@ fn shared_width(keys: &Keys, d_model: usize, n_heads: usize, name: &str) -> Resu
     Err(keys.unsupported(name, &Value::from(n_heads), &format!("divisors of the width {d_model}")))
 }
 
-/// A linear map whose weights the file holds as `[d_out, d_in]`, the way of torch's `Linear`.
-fn linear(tensors: &mut Tensors, name: &str, d_in: usize, d_out: usize, bias: bool) -> Result<Linear> {
-    let w = tensors.take_turned(&format!("{name}.weight"), d_out, d_in)?;
-    let b = bias.then(|| tensors.take(&format!("{name}.bias"), &[d_out])).transpose()?;
-    Ok(Linear { w, b })
+/// Which layers have a window: those that `layer_types` calls so, else those of the family's usual pattern.
+fn sliding(keys: &mut Keys, n_layers: usize, usual: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
+    let Some(kinds) = keys.list_opt("layer_types")? else { return Ok((0..n_layers).map(usual).collect()) };
+    let slides = |kind: &Value| match kind.as_str()? {
+        "sliding_attention" => Some(true),
+        "full_attention" => Some(false),
+        _ => None,
+    };
+    let all: Option<Vec<bool>> = kinds.iter().map(slides).collect();
+    all.filter(|all| all.len() == n_layers).ok_or_else(|| {
+        let supported = format!("{n_layers} times \"full_attention\" or \"sliding_attention\"");
+        keys.unsupported("layer_types", &Value::Array(kinds), &supported)
+    })
 }
 
-/// The unembedding: the embedding turned over if `tie_word_embeddings`, else `lm_head.weight`. `embed` names the embedding.
-fn unembed(keys: &mut Keys, tensors: &mut Tensors, tied: bool, embed: (&str, &Tensor)) -> Result<Linear> {
-    const HEAD: &str = "lm_head.weight";
-    let (d_vocab, d_model) = embed.1.dims2()?;
-    if !keys.flag_or("tie_word_embeddings", tied)? {
-        return Ok(Linear { w: tensors.take_turned(HEAD, d_vocab, d_model)?, b: None });
+/// An even number of entries of a head, or the default.
+fn even(keys: &mut Keys, name: &str, default: usize, d_head: usize) -> Result<usize> {
+    let dims = keys.size_opt(name)?.unwrap_or(default);
+    if dims.is_multiple_of(2) && dims <= d_head {
+        return Ok(dims);
     }
-    if tensors.has(HEAD) {
-        tensors.copy_of(HEAD, embed.0)?;
+    Err(keys.unsupported(
+        name,
+        &Value::from(dims),
+        &format!("even numbers up to the width of heads, {d_head}"),
+    ))
+}
+
+/// Refuses to choose more experts than there are.
+fn check_routing(keys: &Keys, routing: Routing) -> Result<Routing> {
+    let Routing { experts, per_token, .. } = routing;
+    if per_token <= experts {
+        return Ok(routing);
     }
-    Ok(Linear { w: embed.1.t()?.contiguous()?, b: None })
+    let most = format!("up to the number of experts, {experts}");
+    Err(keys.unsupported("num_experts_per_tok", &Value::from(per_token), &most))
 }

@@ -5,7 +5,7 @@
 
 use candle_core::Tensor;
 
-use super::{Left, Padding, Stream, Transformer};
+use super::{Block, Left, Padding, Stream, Transformer};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 
@@ -15,6 +15,8 @@ pub struct Cache {
     layers: Vec<KeysValues>,
     pos: usize,
     padding: Padding,
+    /// How long the sequence will be, if that was declared.
+    end: Option<usize>,
 }
 
 /// One layer's keys and values `[batch, room, kv_head, d_head]`, of which the first positions are filled. Tensors that
@@ -26,7 +28,14 @@ impl Cache {
     /// A cache of nothing, for a sequence that begins.
     pub fn new(model: &Transformer) -> Cache {
         let layers = (0..model.config.n_layers).map(|_| KeysValues::default()).collect();
-        Cache { layers, pos: 0, padding: Padding::default() }
+        Cache { layers, pos: 0, padding: Padding::default(), end: None }
+    }
+
+    /// The same for a sequence of this many positions in the end: where a model's rotation depends on the length of the
+    /// text, that of the finished text holds from its first token on.
+    #[must_use]
+    pub fn ending_at(self, pos: usize) -> Cache {
+        Cache { end: Some(pos), ..self }
     }
 
     /// How many positions it holds: where the next token stands.
@@ -41,7 +50,7 @@ impl Cache {
             Ok(KeysValues(Some((k.copy()?, v.copy()?))))
         };
         let layers = self.layers.iter().map(copy).collect::<Result<_>>()?;
-        Ok(Cache { layers, pos: self.pos, padding: self.padding.clone() })
+        Ok(Cache { layers, padding: self.padding.clone(), ..*self })
     }
 
     pub(super) fn layer(&mut self, layer: usize) -> Result<&mut KeysValues> {
@@ -92,6 +101,18 @@ impl Transformer {
     pub fn grow(&self, tokens: &Tensor, cache: &mut Cache, hook: &mut dyn Hook) -> Result<Stream> {
         if cache.pos == 0 {
             cache.padding = Padding::of(tokens)?;
+            if let Some(end) = cache.end {
+                cache.padding = cache.padding.clone().ending_at(end);
+            }
+        }
+        let by_length =
+            |block: &Block| block.attention.rotary.as_ref().is_some_and(|rotary| rotary.scaling.by_length());
+        let length = cache.pos + tokens.dim(1)?;
+        if cache.end.is_none_or(|end| end < length) && self.blocks.iter().any(by_length) {
+            return Err(Error::usage(
+                "this model rotates by how long the whole text is, so its growth needs the final length",
+                "declare it, with `Cache::ending_at`, and grow no further",
+            ));
         }
         if !cache.padding.is_open() {
             return Err(Error::input(
@@ -100,7 +121,7 @@ impl Transformer {
             ));
         }
         let from = self.embed_from(tokens, cache.pos, cache.padding.clone(), hook)?;
-        let stream = self.blocks(from, &mut Left::Cache(cache), self.config.n_layers, hook)?;
+        let stream = self.run_blocks(from, &mut Left::Cache(cache), self.config.n_layers, hook)?;
         // only now, so that a pass that failed half-way can be made again
         cache.pos += tokens.dim(1)?;
         Ok(stream)

@@ -7,12 +7,12 @@
 //! | `center_unembed` | W_U and b_U lose their mean over the vocabulary | softmax does not see what all logits share |
 //! | `fold_value_biases` | b_O ← b_O + b_V·W_O; b_V ← 0 | a head's attention sums to 1, so b_V passes through it whole |
 //!
-//! They are done in this order, each sum in f64. Behind a LayerNorm, `fold_ln` also takes the mean over d_model from what
+//! A norm behind attention or the MLP keeps its gain: nothing linear follows it. They are done in this order, each sum in f64. Behind a LayerNorm, `fold_ln` also takes the mean over d_model from what
 //! reads it (the norm's output has none), so that products of weights hold nothing that no activation can reach.
 
 use candle_core::{DType, Tensor};
 
-use super::{Linear, Norm, NormKind, Transformer};
+use super::{Block, Dense, Linear, Norm, NormKind, PositionKind, Transformer};
 use crate::error::{Error, Result};
 use crate::ops;
 
@@ -91,15 +91,15 @@ impl From<Folding> for String {
 impl Transformer {
     /// The model with its weights folded, and the steps that were taken.
     pub fn folded(mut self, folding: &Folding) -> Result<(Transformer, Vec<Fold>)> {
-        let centred = self.norms().all(|norm| norm.kind == NormKind::Layer);
-        let asked = |step: Fold| match folding {
-            Folding::All => step != Fold::Writers || centred,
-            Folding::Steps(steps) => steps.contains(&step),
+        let asked = |step: &Fold| match folding {
+            Folding::All => self.refuses(*step).is_none(),
+            Folding::Steps(steps) => steps.contains(step),
         };
-        let steps: Vec<Fold> = Fold::ALL.into_iter().filter(|&step| asked(step)).collect();
-        if steps.contains(&Fold::Writers) && !centred {
+        let steps: Vec<Fold> = Fold::ALL.into_iter().filter(asked).collect();
+        let refused = steps.iter().find_map(|&step| Some((step, self.refuses(step)?)));
+        if let Some((step, why)) = refused {
             return Err(Error::usage(
-                "center_writing_weights would change what this model says: its norms do not subtract the mean",
+                format!("{} would change what this model says: {why}", step.name()),
                 "leave it out; plain `--fold` takes every step that is valid for the model",
             ));
         }
@@ -114,26 +114,59 @@ impl Transformer {
         Ok((self, steps))
     }
 
-    fn norms(&self) -> impl Iterator<Item = &Norm> {
-        self.blocks.iter().flat_map(|block| [&block.ln1, &block.ln2]).chain([&self.ln_final])
+    /// Why a step would change log-probabilities, if it would.
+    pub fn refuses(&self, step: Fold) -> Option<&'static str> {
+        let is_layer = |norm: &Norm| norm.kind == NormKind::Layer;
+        let after_is_layer = |norm: &Norm| !norm.is_some() || is_layer(norm);
+        let any = |has: fn(&Block) -> bool| self.blocks.iter().any(has);
+        let centred = |block: &Block| {
+            let feeds = is_layer(&block.ln2);
+            is_layer(&block.ln1)
+                && feeds
+                && after_is_layer(&block.ln1_post)
+                && after_is_layer(&block.ln2_post)
+        };
+        match step {
+            Fold::Norms if self.config.positions == PositionKind::Shortformer => {
+                Some("position vectors are added behind the norm, and would be scaled by its gain")
+            }
+            Fold::Writers if !is_layer(&self.ln_final) || !self.blocks.iter().all(centred) => {
+                Some("its norms do not subtract the mean")
+            }
+            Fold::Unembed if self.config.logit_cap.is_some() => {
+                Some("its logits are bent to a bound, which a shift moves them against")
+            }
+            Fold::ValueBiases if any(|block| block.attention.sinks.is_some()) => {
+                Some("its attention sinks keep rows of attention from summing to 1")
+            }
+            Fold::ValueBiases if any(|block| block.attention.clip.is_some()) => {
+                Some("its values are cut off at a bound after their bias is added")
+            }
+            _ => None,
+        }
     }
 
     fn fold_norms(&mut self) -> Result<()> {
         for block in &mut self.blocks {
             let (attention, mlp) = (&mut block.attention, &mut block.mlp);
             fold(&mut block.ln1, [&mut attention.q, &mut attention.k, &mut attention.v])?;
-            fold(&mut block.ln2, std::iter::once(&mut mlp.pre).chain(&mut mlp.linear))?;
+            fold(&mut block.ln2, mlp.readers())?;
+            if let Some(Dense { norm: Some(norm), out, .. }) = mlp.dense_mut() {
+                fold(norm, [out])?;
+            }
         }
         fold(&mut self.ln_final, [&mut self.unembed])
     }
 
     fn center_writers(&mut self) -> Result<()> {
-        for table in std::iter::once(&mut self.embed).chain(&mut self.pos_embed) {
+        // shortformer positions never enter the stream
+        let learned = self.pos_embed.as_mut().filter(|_| self.config.positions == PositionKind::Learned);
+        for table in std::iter::once(&mut self.embed).chain(learned) {
             *table = narrowed(ops::center(&wide(table)?)?, table)?;
         }
         for block in &mut self.blocks {
             center(&mut block.attention.o)?;
-            center(&mut block.mlp.out)?;
+            block.mlp.writers().into_iter().try_for_each(center)?;
         }
         Ok(())
     }
@@ -155,6 +188,9 @@ impl Transformer {
 
 /// Moves a norm's gain and bias into the maps that read it.
 fn fold<'a>(norm: &mut Norm, readers: impl IntoIterator<Item = &'a mut Linear>) -> Result<()> {
+    if !norm.is_some() {
+        return Ok(());
+    }
     let gain = wide(&norm.gain)?;
     for reader in readers {
         let w = wide(&reader.w)?.t()?.contiguous()?; // [d_out, d_model]

@@ -7,6 +7,8 @@
 mod attention;
 mod block;
 mod cache;
+mod config;
+mod experts;
 mod fold;
 mod linear;
 mod mlp;
@@ -19,54 +21,24 @@ mod window;
 use candle_core::{DType, Device, Tensor};
 
 pub use attention::Attention;
-pub use block::Block;
+pub use block::{Block, Wiring};
 pub use cache::Cache;
+pub use config::{Config, Layer, MlpKind, NormPlaces, QkNorm, Routing};
+pub use experts::Experts;
 pub use fold::{Fold, Folding};
 pub use linear::Linear;
-pub use mlp::{Activation, Mlp};
-pub use norm::{Norm, NormKind};
+pub use mlp::{Activation, Dense, Mlp};
+pub use norm::{HeadNorm, Norm, NormKind};
 pub use padding::{Pad, Padding};
-pub use position::{PositionKind, Rotary, RotaryScaling};
+pub use position::{PositionKind, Rotary, RotaryScaling, Slopes};
 pub use window::{Base, Stream};
 pub(crate) use window::{Left, Prefix};
 
 use crate::error::{Error, Result};
 use crate::hook::Hook;
+use crate::ops;
 use crate::record::{Activations, Recorder};
 use crate::site::{At, Axis, Site};
-
-/// What distinguishes one decoder from another, as numbers and enums.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// Width of the residual stream.
-    pub d_model: usize,
-    /// Blocks.
-    pub n_layers: usize,
-    /// Query heads per block.
-    pub n_heads: usize,
-    /// Key-value heads per block.
-    pub n_kv_heads: usize,
-    /// Width of a head.
-    pub d_head: usize,
-    /// Neurons per block.
-    pub d_mlp: usize,
-    /// Tokens of the vocabulary.
-    pub d_vocab: usize,
-    /// Longest prompt.
-    pub n_ctx: usize,
-    /// Kind of every norm.
-    pub norm: NormKind,
-    /// The norms' ε.
-    pub norm_eps: f64,
-    /// Positional scheme.
-    pub positions: PositionKind,
-    /// Neurons' response.
-    pub activation: Activation,
-    /// Whether the MLP has a linear branch beside the gate.
-    pub gated_mlp: bool,
-    /// Whether attention looks left only. Windows are possible only then.
-    pub causal: bool,
-}
 
 /// A decoder-only transformer; its fields are its weights.
 #[derive(Debug, Clone)]
@@ -75,13 +47,13 @@ pub struct Transformer {
     pub config: Config,
     /// W_E `[d_vocab, d_model]`.
     pub embed: Tensor,
-    /// W_pos `[n_ctx, d_model]`, if positions are learned.
+    /// W_pos `[n_ctx, d_model]`, if positions are learned vectors.
     pub pos_embed: Option<Tensor>,
     /// The blocks, first to last.
     pub blocks: Vec<Block>,
     /// Before the unembedding.
     pub ln_final: Norm,
-    /// W_U `[d_model, d_vocab]` and b_U.
+    /// W_U `[d_model, d_vocab_out]` and b_U.
     pub unembed: Linear,
 }
 
@@ -148,17 +120,22 @@ impl Transformer {
         let d_model = self.config.d_model;
         let tokens = self.embed.index_select(&tokens.flatten_all()?, 0)?.reshape((batch, pos, d_model))?;
         let tokens = tap.site(Site::Embed, tokens)?; // [batch, pos, d_model]
-        let resid = match &self.pos_embed {
-            None => tokens,
+        let learned = match &self.pos_embed {
+            None => None,
             Some(table) => {
                 let positions = padding.positions(batch, first_pos, pos, self.device())?; // [pos] or [batch, pos]
                 let learned =
                     table.index_select(&positions.flatten_all()?, 0)?.reshape(((), pos, d_model))?;
                 let learned = learned.broadcast_as(tokens.shape())?.contiguous()?;
-                (tokens + tap.site(Site::PosEmbed, learned)?)?
+                Some(tap.site(Site::PosEmbed, learned)?)
             }
         };
-        Ok(Stream { layer: 0, first_pos, padding, resid })
+        let (resid, learned) = match (self.config.positions, learned) {
+            (PositionKind::Shortformer, learned) => (tokens, learned),
+            (_, Some(learned)) => ((tokens + learned)?, None),
+            (_, None) => (tokens, None),
+        };
+        Ok(Stream { layer: 0, first_pos, padding, resid, learned })
     }
 
     /// Runs blocks `from.layer .. until`. A stream that does not begin at position 0 needs the base run that holds the
@@ -170,11 +147,12 @@ impl Transformer {
         until: usize,
         hook: &mut dyn Hook,
     ) -> Result<Stream> {
-        self.blocks(from, &mut Left::Base(base), until, hook)
+        self.run_blocks(from, &mut Left::Base(base), until, hook)
     }
 
-    fn blocks(&self, from: Stream, left: &mut Left, until: usize, hook: &mut dyn Hook) -> Result<Stream> {
-        let Stream { layer, first_pos, padding, mut resid } = from;
+    fn run_blocks(&self, from: Stream, left: &mut Left, until: usize, hook: &mut dyn Hook) -> Result<Stream> {
+        let learned = from.learned_for_all()?;
+        let Stream { layer, first_pos, padding, mut resid, .. } = from;
         if until > self.config.n_layers {
             let (index, size) = (until, self.config.n_layers);
             return Err(Error::OutOfRange { what: "layer", index, size, site: "the pass".into() });
@@ -187,9 +165,9 @@ impl Transformer {
         for layer in layer..until {
             let prefix = left.of(self, layer, first_pos, resid.dim(0)?)?;
             let mut tap = Tap { hook: &mut *hook, layer, first_pos, padding: &padding };
-            resid = self.blocks[layer].forward(resid, prefix, &mut tap)?;
+            resid = self.blocks[layer].forward(resid, learned.as_ref(), prefix, &mut tap)?;
         }
-        Ok(Stream { layer: until.max(layer), first_pos, padding, resid })
+        Ok(Stream { layer: until.max(layer), first_pos, padding, resid, learned })
     }
 
     /// The stream after the last block → logits `[batch, pos, d_vocab]` of the stream's positions.
@@ -197,7 +175,19 @@ impl Transformer {
         let Stream { first_pos, padding, .. } = stream;
         let mut tap = Tap { hook, layer: self.config.n_layers, first_pos: *first_pos, padding };
         let n = self.ln_final.forward(&stream.resid, &mut tap, Site::FinalScale, Site::FinalNorm)?;
-        tap.site(Site::Logits, self.unembed.forward(&n)?)
+        let logits = self.unembed.forward(&n)?;
+        let logits = match self.config.logit_cap {
+            Some(cap) => ops::softcap(&logits, cap)?,
+            None => logits,
+        };
+        tap.site(Site::Logits, logits)
+    }
+
+    /// A block, or an error that says which there are.
+    pub fn block(&self, layer: usize) -> Result<&Block> {
+        let (index, size) = (layer, self.config.n_layers);
+        let beyond = || Error::OutOfRange { what: "layer", index, size, site: "the model".into() };
+        self.blocks.get(layer).ok_or_else(beyond)
     }
 
     /// Logits `[batch, pos, d_vocab]` and the activations at the sites `wanted` says yes to.
@@ -236,7 +226,9 @@ impl Transformer {
             Axis::DHead => c.d_head,
             Axis::DModel => c.d_model,
             Axis::DMlp => c.d_mlp,
-            Axis::DVocab => c.d_vocab,
+            Axis::Expert => c.experts.map_or(0, |routing| routing.experts),
+            Axis::DExpert => c.experts.map_or(0, |routing| routing.d_expert),
+            Axis::DVocab => c.d_vocab_out,
             Axis::One => 1,
         };
         site.axes().iter().map(size).collect()
@@ -271,20 +263,13 @@ impl Transformer {
 
     /// Every site this model has, in execution order, with the copies that exist only when asked for by name.
     pub fn every_site(&self) -> impl Iterator<Item = Site> + '_ {
-        let absent = move |at: At| match at {
-            At::RotQ | At::RotK => self.config.positions == PositionKind::Learned,
-            At::MlpLinear => !self.config.gated_mlp,
-            _ => false,
-        };
-        let blocks = (0..self.config.n_layers).flat_map(move |layer| {
-            At::ALL.iter().filter(move |&&at| !absent(at)).map(move |&at| Site::Block(layer, at))
+        let blocks = self.blocks.iter().enumerate().flat_map(|(layer, block)| {
+            At::ALL.iter().filter(|&&at| block.has(at)).map(move |&at| Site::Block(layer, at))
         });
+        let normed = self.ln_final.is_some();
         let learned = self.pos_embed.is_some().then_some(Site::PosEmbed);
-        std::iter::once(Site::Embed).chain(learned).chain(blocks).chain([
-            Site::FinalScale,
-            Site::FinalNorm,
-            Site::Logits,
-        ])
+        let norm = [Site::FinalScale, Site::FinalNorm].into_iter().filter(move |_| normed);
+        std::iter::once(Site::Embed).chain(learned).chain(blocks).chain(norm).chain([Site::Logits])
     }
 
     fn check_tokens(&self, tokens: &Tensor, length: usize) -> Result<()> {

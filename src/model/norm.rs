@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::Tap;
 use crate::error::Result;
 use crate::ops;
-use crate::site::Site;
+use crate::site::{At, Site};
 
 /// Which statistics a norm divides by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum NormKind {
     Layer,
     /// Divide by the root mean square (Zhang & Sennrich 2019).
     Rms,
+    /// No norm: what stands there is passed on as it is, and no site fires.
+    None,
 }
 
 /// normalised = (x − mean) / scale, y = normalised · gain + bias.
@@ -23,15 +25,29 @@ pub struct Norm {
     pub kind: NormKind,
     /// Added to the mean square under the root.
     pub eps: f64,
-    /// `[d_model]`.
+    /// `[d_model]`; ones where the model has no gain.
     pub gain: Tensor,
     /// `[d_model]`.
     pub bias: Option<Tensor>,
 }
 
 impl Norm {
+    /// No norm, where one could stand. `like` is any weight of the model.
+    pub fn none(like: &Tensor) -> Result<Norm> {
+        let gain = Tensor::ones(1, like.dtype(), like.device())?;
+        Ok(Norm { kind: NormKind::None, eps: 0.0, gain, bias: None })
+    }
+
+    /// Whether there is a norm.
+    pub fn is_some(&self) -> bool {
+        self.kind != NormKind::None
+    }
+
     /// x `[…, d_model]` → same shape. `scale` and `normalized` are the sites that fire.
     pub(super) fn forward(&self, x: &Tensor, tap: &mut Tap, scale: Site, normalized: Site) -> Result<Tensor> {
+        if !self.is_some() {
+            return Ok(x.clone());
+        }
         let x = self.centered(x)?;
         let s = tap.site(scale, ops::rms(&x, self.eps)?)?; // […, 1]
         let n = tap.site(normalized, ops::divide(&x, &s)?)?;
@@ -40,15 +56,18 @@ impl Norm {
 
     /// The norm with no site firing.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        if !self.is_some() {
+            return Ok(x.clone());
+        }
         let x = self.centered(x)?;
         self.gained(&ops::divide(&x, &ops::rms(&x, self.eps)?)?)
     }
 
-    /// x − mean(x) for LayerNorm, x itself for RMSNorm.
+    /// x − mean(x) for LayerNorm, x itself otherwise.
     pub fn centered(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match self.kind {
             NormKind::Layer => ops::center(x)?,
-            NormKind::Rms => x.clone(),
+            NormKind::Rms | NormKind::None => x.clone(),
         })
     }
 
@@ -58,5 +77,31 @@ impl Norm {
             Some(bias) => ops::shift_rows(&y, bias)?,
             None => y,
         })
+    }
+}
+
+/// A norm of queries or keys, before any rotation.
+#[derive(Debug, Clone)]
+pub struct HeadNorm {
+    /// Its gain is `[d_head]`, shared by the heads, or `[n_heads · d_head]`.
+    pub norm: Norm,
+    /// Whether the statistics are those of all heads together instead of each head's own.
+    pub whole: bool,
+}
+
+impl HeadNorm {
+    /// x `[batch, pos, head, d_head]` → same shape. The normalised value, before gain and bias, is the place.
+    pub(super) fn forward(&self, x: &Tensor, tap: &mut Tap, at: At) -> Result<Tensor> {
+        let (batch, pos, heads, d_head) = x.dims4()?;
+        let x = if self.whole { x.reshape((batch, pos, heads * d_head))? } else { x.clone() };
+        let x = self.norm.centered(&x)?;
+        let n = ops::divide(&x, &ops::rms(&x, self.norm.eps)?)?;
+        self.gained(&tap.at(at, n.reshape((batch, pos, heads, d_head))?)?)
+    }
+
+    /// Gain and bias, on normalised values `[batch, pos, head, d_head]`.
+    pub(super) fn gained(&self, n: &Tensor) -> Result<Tensor> {
+        let rows = n.reshape(((), self.norm.gain.elem_count()))?;
+        Ok(self.norm.gained(&rows)?.reshape(n.shape())?)
     }
 }

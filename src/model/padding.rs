@@ -43,7 +43,11 @@ impl Pad {
 
 /// The columns of each row that hold its own tokens; none recorded where all do.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Padding(Option<Arc<[Range<usize>]>>);
+pub struct Padding {
+    own: Option<Arc<[Range<usize>]>>,
+    /// How many columns the batch will have in the end, if it grows and that was declared.
+    end: Option<usize>,
+}
 
 impl Padding {
     /// The padding of tokens `[batch, pos]`, marked by [`Pad::ID`] at either end of a row.
@@ -73,13 +77,13 @@ impl Padding {
             Ok(start..if last + 1 == columns { usize::MAX } else { last + 1 })
         };
         let own: Vec<Range<usize>> = rows.iter().enumerate().map(own).collect::<Result<_>>()?;
-        Ok(Padding(Some(own.into())))
+        Ok(Padding { own: Some(own.into()), end: None })
     }
 
     /// The columns, out of `columns`, that hold a row's own tokens. Rows beyond those recorded are copies of them, in
     /// the same order.
     pub fn own(&self, row: usize, columns: usize) -> Range<usize> {
-        match &self.0 {
+        match &self.own {
             None => 0..columns,
             Some(own) => {
                 let Range { start, end } = own[row % own.len()].clone();
@@ -90,23 +94,40 @@ impl Padding {
 
     /// Whether every row goes on with the columns that come later: none is filled up on the right.
     pub(super) fn is_open(&self) -> bool {
-        self.0.iter().flat_map(|own| own.iter()).all(|own| own.end == usize::MAX)
+        self.own.iter().flat_map(|own| own.iter()).all(|own| own.end == usize::MAX)
     }
 
     /// The ranges, for the attention mask; `None` where every column is a row's own.
     pub(super) fn ranges(&self) -> Option<Arc<[Range<usize>]>> {
-        self.0.clone()
+        self.own.clone()
     }
 
     /// Length of the longest row, of `columns`.
     pub(super) fn longest(&self, columns: usize) -> usize {
-        let rows = self.0.as_ref().map_or(1, |own| own.len());
-        (0..rows).map(|row| self.own(row, columns).len()).max().unwrap_or(columns)
+        (0..self.rows()).map(|row| self.own(row, columns).len()).max().unwrap_or(columns)
+    }
+
+    /// The same, for a batch that will have this many columns in the end.
+    pub(super) fn ending_at(self, columns: usize) -> Padding {
+        Padding { end: Some(columns), ..self }
+    }
+
+    /// How many tokens the text of each row has in the end, where the batch has `columns` now; one number where all rows
+    /// have as many.
+    pub(super) fn lengths(&self, batch: usize, columns: usize) -> Vec<usize> {
+        let columns = self.end.map_or(columns, |end| end.max(columns));
+        let rows = if self.own.is_none() { 1 } else { batch };
+        (0..rows).map(|row| self.own(row, columns).len()).collect()
+    }
+
+    /// How many rows may differ.
+    fn rows(&self) -> usize {
+        self.own.as_ref().map_or(1, |own| own.len())
     }
 
     /// Tokens `[batch, pos]` with every padded column given its nearest own token.
     pub(super) fn filled(&self, tokens: &Tensor) -> Result<Tensor> {
-        if self.0.is_none() {
+        if self.own.is_none() {
             return Ok(tokens.clone());
         }
         let mut rows: Vec<Vec<u32>> = tokens.to_vec2()?;
@@ -126,7 +147,7 @@ impl Padding {
         device: &Device,
     ) -> Result<Tensor> {
         let columns = first + count;
-        if self.0.is_none() {
+        if self.own.is_none() {
             return Ok(Tensor::arange(first as u32, columns as u32, device)?);
         }
         let position =

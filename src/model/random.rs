@@ -7,10 +7,11 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Activation, Attention, Block, Config, Linear, Mlp, Norm, NormKind, PositionKind, Rotary, RotaryScaling,
-    Transformer,
+    Activation, Attention, Block, Config, Dense, Experts, HeadNorm, Layer, Linear, Mlp, MlpKind, Norm,
+    NormKind, PositionKind, QkNorm, Rotary, RotaryScaling, Routing, Transformer,
 };
 use crate::error::Result;
+use crate::ops::Pairs;
 
 impl Config {
     /// The smallest decoder worth looking at: learned positions, LayerNorm, a plain MLP; 2 layers of 4 heads.
@@ -23,25 +24,25 @@ impl Config {
             d_head: 4,
             d_mlp: 32,
             d_vocab: 24,
+            d_vocab_out: 24,
             n_ctx: 32,
-            norm: NormKind::Layer,
-            norm_eps: 1e-5,
-            positions: PositionKind::Learned,
-            activation: Activation::GeluTanh,
-            gated_mlp: false,
-            causal: true,
+            layers: vec![Layer::plain(4)],
+            ..Config::default()
         }
     }
 
     /// Its rotary cousin: RMSNorm, grouped queries (4 heads on 2 key-value heads), a gated MLP.
     pub fn tiny_rotary() -> Config {
-        let rotary = Rotary { base: 10_000.0, dims: 4, scaling: RotaryScaling::None };
+        let (pairs, scaling) = (Pairs::Halves, RotaryScaling::None);
+        let rotary = Some(Rotary { base: 10_000.0, dims: 4, pairs, scaling });
         Config {
             n_kv_heads: 2,
             norm: NormKind::Rms,
-            positions: PositionKind::Rotary(rotary),
+            norm_bias: false,
+            positions: PositionKind::None,
+            layers: vec![Layer { rotary, ..Layer::plain(4) }],
             activation: Activation::Silu,
-            gated_mlp: true,
+            mlp: MlpKind::Gated,
             ..Config::tiny()
         }
     }
@@ -54,41 +55,12 @@ impl Transformer {
     pub fn random(config: Config, seed: u64, dtype: DType) -> Result<Transformer> {
         let mut draw = Draw { rng: ChaCha8Rng::seed_from_u64(seed), dtype };
         let c = &config;
-        let rotary = match &c.positions {
-            PositionKind::Learned => None,
-            PositionKind::Rotary(rotary) => Some(rotary.clone()),
-        };
-        let biased = c.norm == NormKind::Layer;
-        let (embed, learned) = (draw.tensor(&[c.d_vocab, c.d_model], 0.0, 1.0)?, rotary.is_none());
+        let embed = draw.tensor(&[c.d_vocab, c.d_model], 0.0, 1.0)?;
+        let learned = c.positions != PositionKind::None;
         let pos_embed = learned.then(|| draw.tensor(&[c.n_ctx, c.d_model], 0.0, 0.5)).transpose()?;
-        let mut blocks = Vec::with_capacity(c.n_layers);
-        for _ in 0..c.n_layers {
-            let width = c.n_heads * c.d_head;
-            let kv_width = c.n_kv_heads * c.d_head;
-            blocks.push(Block {
-                ln1: draw.norm(c)?,
-                attention: Attention {
-                    q: draw.linear(c.d_model, width, 2.0, biased)?,
-                    k: draw.linear(c.d_model, kv_width, 2.0, biased)?,
-                    v: draw.linear(c.d_model, kv_width, 1.0, biased)?,
-                    o: draw.linear(width, c.d_model, 1.0, biased)?,
-                    n_heads: c.n_heads,
-                    n_kv_heads: c.n_kv_heads,
-                    d_head: c.d_head,
-                    scale: 1.0 / (c.d_head as f64).sqrt(),
-                    causal: c.causal,
-                    rotary: rotary.clone(),
-                },
-                ln2: draw.norm(c)?,
-                mlp: Mlp {
-                    pre: draw.linear(c.d_model, c.d_mlp, 1.0, biased)?,
-                    linear: c.gated_mlp.then(|| draw.linear(c.d_model, c.d_mlp, 1.0, biased)).transpose()?,
-                    out: draw.linear(c.d_mlp, c.d_model, 1.0, biased)?,
-                    activation: c.activation,
-                },
-            });
-        }
-        let (ln_final, unembed) = (draw.norm(c)?, draw.linear(c.d_model, c.d_vocab, 1.0, biased)?);
+        let blocks = (0..c.n_layers).map(|layer| draw.block(c, layer)).collect::<Result<_>>()?;
+        let ln_final = draw.norm(c, c.d_model, c.final_norm)?;
+        let unembed = draw.linear(c.d_model, c.d_vocab_out, 1.0, c.norm_bias)?;
         Ok(Transformer { config, embed, pos_embed, blocks, ln_final, unembed })
     }
 }
@@ -115,11 +87,68 @@ impl Draw {
         Ok(Linear { w, b })
     }
 
-    fn norm(&mut self, config: &Config) -> Result<Norm> {
-        let gain = self.tensor(&[config.d_model], 1.0, 0.2)?;
-        let layer = config.norm == NormKind::Layer;
-        let bias = layer.then(|| self.tensor(&[config.d_model], 0.0, 0.2)).transpose()?;
-        Ok(Norm { kind: config.norm, eps: config.norm_eps, gain, bias })
+    fn norm(&mut self, c: &Config, width: usize, there: bool) -> Result<Norm> {
+        if !there || c.norm == NormKind::None {
+            return Norm::none(&Tensor::zeros(1, self.dtype, &Device::Cpu)?);
+        }
+        let gain = match c.norm_gain {
+            true => self.tensor(&[width], 1.0, 0.2)?,
+            false => Tensor::ones(width, self.dtype, &Device::Cpu)?,
+        };
+        let bias = c.norm_bias.then(|| self.tensor(&[width], 0.0, 0.2)).transpose()?;
+        Ok(Norm { kind: c.norm, eps: c.norm_eps, gain, bias })
+    }
+
+    fn block(&mut self, c: &Config, layer: usize) -> Result<Block> {
+        let ln1 = self.norm(c, c.d_model, c.norm_before())?;
+        let attention = self.attention(c, layer)?;
+        let ln1_post = self.norm(c, c.d_model, c.norm_after())?;
+        let ln2 = self.norm(c, c.d_model, c.norm_before())?;
+        let mlp = match (c.mlp, c.routing(layer)) {
+            (MlpKind::Absent, _) => Mlp::Absent,
+            (_, None) => Mlp::Dense(self.dense(c, c.d_mlp)?),
+            (_, Some(Routing { experts, per_token, renormalised, d_expert })) => Mlp::Experts(Experts {
+                router: self.linear(c.d_model, experts, 1.0, c.norm_bias)?,
+                experts: (0..experts).map(|_| self.dense(c, d_expert)).collect::<Result<_>>()?,
+                per_token,
+                renormalised,
+            }),
+        };
+        let ln2_post = self.norm(c, c.d_model, c.norm_after())?;
+        Ok(Block { wiring: c.wiring, ln1, attention, ln1_post, ln2, mlp, ln2_post })
+    }
+
+    fn attention(&mut self, c: &Config, layer: usize) -> Result<Attention> {
+        let (width, kv_width) = (c.n_heads * c.d_head, c.n_kv_heads * c.d_head);
+        let q = self.linear(c.d_model, width, 2.0, c.norm_bias)?;
+        let k = self.linear(c.d_model, kv_width, 2.0, c.norm_bias)?;
+        let v = self.linear(c.d_model, kv_width, 1.0, c.norm_bias)?;
+        let o = self.linear(width, c.d_model, 1.0, c.norm_bias)?;
+        let mut head_norm = |width: usize| -> Result<Option<HeadNorm>> {
+            let (gains, whole) = match c.qk_norm {
+                QkNorm::None => return Ok(None),
+                QkNorm::Head => (c.d_head, false),
+                QkNorm::EachHead => (width, false),
+                QkNorm::Whole => (width, true),
+            };
+            Ok(Some(HeadNorm { norm: self.norm(c, gains, true)?, whole }))
+        };
+        let (q_norm, k_norm) = (head_norm(width)?, head_norm(kv_width)?);
+        let sinks = c.sinks.then(|| (0..c.n_heads).map(|_| self.rng.random_range(-1.0..1.0)).collect());
+        Ok(Attention { q_norm, k_norm, sinks, ..Attention::new(c, layer, [q, k, v, o]) })
+    }
+
+    fn dense(&mut self, c: &Config, width: usize) -> Result<Dense> {
+        let gated = c.mlp == MlpKind::Gated;
+        Ok(Dense {
+            pre: self.linear(c.d_model, width, 1.0, c.norm_bias)?,
+            linear: gated.then(|| self.linear(c.d_model, width, 1.0, c.norm_bias)).transpose()?,
+            out: self.linear(width, c.d_model, 1.0, c.norm_bias)?,
+            activation: c.activation,
+            shift: None,
+            limit: c.mlp_limit,
+            norm: if c.mlp_norm { Some(self.norm(c, width, true)?) } else { None },
+        })
     }
 }
 

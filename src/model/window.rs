@@ -19,9 +19,18 @@ pub struct Stream {
     pub padding: Padding,
     /// `[batch, pos - first_pos, d_model]`.
     pub resid: Tensor,
+    /// Position vectors that queries and keys read in every layer, of the same shape (shortformer positions only).
+    pub learned: Option<Tensor>,
 }
 
 impl Stream {
+    /// What queries and keys read besides, for every row; a batch of several copies of the rows has it copied too.
+    pub(super) fn learned_for_all(&self) -> Result<Option<Tensor>> {
+        let (batch, Some(learned)) = (self.resid.dim(0)?, &self.learned) else { return Ok(None) };
+        let rows = learned.dim(0)?;
+        Ok(Some(if rows == batch { learned.clone() } else { learned.repeat((batch / rows.max(1), 1, 1))? }))
+    }
+
     /// The stream at one position per row, for a metric that reads only there: `[batch, 1, d_model]`.
     ///
     /// Only [`Transformer::unembed`] may follow: positions of the rows differ.
@@ -54,22 +63,28 @@ pub struct Base {
     pub logits: Tensor,
     /// Which columns of the run hold a row's own tokens.
     pub padding: Padding,
+    /// Whether position vectors are read in every layer.
+    pub shortformer: bool,
 }
 
 impl Base {
     /// Whether a base must hold this site.
     pub fn needs(model: &Transformer, site: Site) -> bool {
-        let key = match model.config.positions {
-            PositionKind::Learned => At::K,
-            PositionKind::Rotary(_) => At::RotK,
-        };
-        matches!(site, Site::Block(_, at) if at == At::ResidPre || at == key || at == At::V)
+        match site {
+            Site::Block(layer, at) => {
+                let key = model.blocks.get(layer).map(|block| block.attention.key_site());
+                at == At::ResidPre || Some(at) == key || at == At::V
+            }
+            Site::PosEmbed => model.config.positions == PositionKind::Shortformer,
+            _ => false,
+        }
     }
 
     /// Runs tokens `[batch, pos]` and keeps what windows need, and the sites `also` says yes to.
     pub fn record(model: &Transformer, tokens: &Tensor, also: impl Fn(Site) -> bool) -> Result<Base> {
         let (logits, kept) = model.record(tokens, |site| Base::needs(model, site) || also(site))?;
-        Ok(Base { kept, logits, padding: Padding::of(tokens)? })
+        let shortformer = model.config.positions == PositionKind::Shortformer;
+        Ok(Base { kept, logits, padding: Padding::of(tokens)?, shortformer })
     }
 
     /// The stream that entered `layer`, from `first_pos` on.
@@ -81,7 +96,11 @@ impl Base {
             return Err(Error::OutOfRange { what: "position", index, size, site });
         }
         let resid = resid.narrow(1, first_pos, pos - first_pos)?;
-        Ok(Stream { layer, first_pos, padding: self.padding.clone(), resid })
+        let learned = match self.kept.0.get(&Site::PosEmbed).filter(|_| self.shortformer) {
+            Some(learned) => Some(learned.narrow(1, first_pos, pos - first_pos)?),
+            None => None,
+        };
+        Ok(Stream { layer, first_pos, padding: self.padding.clone(), resid, learned })
     }
 }
 
@@ -145,8 +164,8 @@ impl Left<'_> {
                 kept: "no base".into(),
             })?,
         };
-        let rotated = matches!(model.config.positions, PositionKind::Rotary(_));
-        let k = base.kept.block(layer, if rotated { At::RotK } else { At::K })?;
+        let attention = &model.block(layer)?.attention;
+        let k = attention.keys(base.kept.block(layer, attention.key_site())?)?;
         let v = base.kept.block(layer, At::V)?;
         let left = |x: &Tensor| -> Result<Tensor> {
             let (rows, ..) = x.dims4()?;
@@ -160,7 +179,7 @@ impl Left<'_> {
             }
             Ok(x.repeat((batch / rows, 1, 1, 1))?)
         };
-        Ok(Prefix::Recorded(left(k)?, left(v)?))
+        Ok(Prefix::Recorded(left(&k)?, left(v)?))
     }
 }
 

@@ -4,6 +4,7 @@ use candle_core::cpu::erf::erf_f64 as erf;
 use candle_core::{Result, Tensor};
 
 use super::kernel::{Map, Real, Zip, map, zip};
+use super::softmax;
 
 /// GELU in the tanh form of GPT-2: x·σ(2u), u = √(2/π)·(x + 0.044715·x³), which equals ½x(1 + tanh u).
 pub fn gelu_tanh(x: &Tensor) -> Result<Tensor> {
@@ -17,7 +18,17 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 
 /// SiLU (swish): x·σ(x).
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    map(x, Silu)
+    map(x, Swish { slope: 1.0 })
+}
+
+/// The quick form of GELU: x·σ(1.702·x).
+pub fn quick_gelu(x: &Tensor) -> Result<Tensor> {
+    map(x, Swish { slope: 1.702 })
+}
+
+/// SoLU: x·softmax(x) over the last axis (Elhage et al. 2022).
+pub fn solu(x: &Tensor) -> Result<Tensor> {
+    x * softmax(x)?
 }
 
 /// max(x, 0).
@@ -104,16 +115,20 @@ impl Zip for Gelu {
     }
 }
 
+/// x·σ(slope·x).
 #[derive(Clone, Copy)]
-struct Silu;
+struct Swish {
+    slope: f64,
+}
 
-impl Map for Silu {
-    const NAME: &'static str = "silu";
+impl Map for Swish {
+    const NAME: &'static str = "swish";
 
     #[inline(always)]
     fn row<T: Real>(&self, x: &[T], out: &mut [T], _: usize) {
+        let slope = T::of(self.slope);
         for (y, &x) in out.iter_mut().zip(x) {
-            *y = x * sigmoid(x);
+            *y = x * sigmoid(slope * x);
         }
     }
 
@@ -122,14 +137,15 @@ impl Map for Silu {
     }
 }
 
-impl Zip for Silu {
-    const NAME: &'static str = "silu backward";
+impl Zip for Swish {
+    const NAME: &'static str = "swish backward";
 
     #[inline(always)]
     fn row<T: Real>(&self, x: &[T], grad: &[T], out: &mut [T], _: usize) {
+        let slope = T::of(self.slope);
         for ((y, &x), &g) in out.iter_mut().zip(x).zip(grad) {
-            let s = sigmoid(x);
-            *y = g * (s + x * s * (T::ONE - s));
+            let s = sigmoid(slope * x);
+            *y = g * (s + slope * x * s * (T::ONE - s));
         }
     }
 }

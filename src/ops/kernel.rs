@@ -36,6 +36,7 @@ pub(crate) mod num_traits_lite {
         fn exp_(self) -> Self;
         fn ln_(self) -> Self;
         fn sqrt_(self) -> Self;
+        fn tanh_(self) -> Self;
     }
 
     impl Float for f64 {
@@ -57,6 +58,10 @@ pub(crate) mod num_traits_lite {
         #[inline(always)]
         fn sqrt_(self) -> f64 {
             self.sqrt()
+        }
+        #[inline(always)]
+        fn tanh_(self) -> f64 {
+            self.tanh()
         }
     }
 
@@ -98,6 +103,10 @@ pub(crate) mod num_traits_lite {
         #[inline(always)]
         fn sqrt_(self) -> f32 {
             self.sqrt()
+        }
+        #[inline(always)]
+        fn tanh_(self) -> f32 {
+            self.tanh()
         }
     }
 }

@@ -5,6 +5,7 @@
 //! go through [`linear`] and [`matmul`].
 
 mod activation;
+mod clip;
 mod kernel;
 mod linear;
 mod norm;
@@ -12,9 +13,10 @@ mod rotate;
 mod softmax;
 mod splice;
 
-pub use activation::{gelu, gelu_tanh, relu, silu};
+pub use activation::{gelu, gelu_tanh, quick_gelu, relu, silu, solu};
+pub use clip::{clamp, softcap};
 pub use linear::{linear, matmul};
 pub use norm::{add, center, divide, rms, scale_rows, shift_rows};
-pub use rotate::rotate;
-pub use softmax::{Mask, log_softmax, masked, softmax};
+pub use rotate::{Pairs, rotate};
+pub use softmax::{Alibi, Mask, Sinks, log_softmax, masked, softmax, softmax_with_sinks};
 pub(crate) use splice::{Change, Region, splice};

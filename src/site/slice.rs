@@ -30,7 +30,7 @@ pub struct Slice {
     pub pos: Positions,
     /// Positions on the `key` axis.
     pub key: Positions,
-    /// One head (or key-value head).
+    /// One head, key-value head or expert.
     pub head: Option<usize>,
     /// Entries of the last axis: neurons, components.
     pub index: Option<Vec<usize>>,
@@ -101,7 +101,8 @@ impl Slice {
                     Axis::Batch => vec![row],
                     Axis::Pos | Axis::Query => self.positions(&self.pos, row - first_row, first_pos, size)?,
                     Axis::Key => self.positions(&self.key, row - first_row, 0, size)?,
-                    Axis::Head | Axis::KvHead => match self.head {
+                    Axis::Head | Axis::KvHead | Axis::Expert if axes.last() != Some(&axis) => match self.head
+                    {
                         Some(head) if head >= size => return Err(self.outside("head", head, size)),
                         Some(head) => vec![head],
                         None => (0..size).collect(),
@@ -142,7 +143,7 @@ impl Slice {
 
     fn check_axes(&self, axes: &[Axis]) -> Result<()> {
         let has = |wanted: &[Axis]| axes.iter().any(|axis| wanted.contains(axis));
-        let misplaced = if self.head.is_some() && !has(&[Axis::Head, Axis::KvHead]) {
+        let misplaced = if self.head.is_some() && !has(&[Axis::Head, Axis::KvHead, Axis::DExpert]) {
             Some("head")
         } else if self.pos != Positions::All && !has(&[Axis::Pos, Axis::Query]) {
             Some("position")

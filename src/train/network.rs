@@ -7,9 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use super::adamw::Parameter;
 use super::recipe::Recipe;
 use crate::error::Result;
-use crate::model::{
-    Activation, Attention, Block, Config, Linear, Mlp, Norm, NormKind, PositionKind, Transformer,
-};
+use crate::model::{Attention, Block, Config, Dense, Linear, Mlp, Norm, NormKind, Transformer};
 
 /// Standard deviation of the first weights (Radford et al. 2019); what writes to the stream is divided by √(2·layers).
 const SPREAD: f64 = 0.02;
@@ -65,6 +63,19 @@ impl Network {
     pub fn new(recipe: &Recipe, d_vocab: usize) -> Result<Network> {
         let m = &recipe.model;
         let (d, cpu) = (m.d_model, &Device::Cpu);
+        let config = Config {
+            d_model: d,
+            n_layers: m.layers,
+            n_heads: m.heads,
+            n_kv_heads: m.heads,
+            d_head: d / m.heads,
+            d_mlp: m.d_mlp,
+            d_vocab,
+            d_vocab_out: d_vocab,
+            n_ctx: m.context,
+            norm_eps: EPSILON,
+            ..Config::default()
+        };
         let mut maker = Maker { rng: ChaCha8Rng::seed_from_u64(recipe.seed), parameters: Vec::new() };
         let small = SPREAD / (2.0 * m.layers as f64).sqrt();
         let embed = maker.normal("wte", d_vocab, d, SPREAD)?;
@@ -73,18 +84,13 @@ impl Network {
         for layer in 0..m.layers {
             let at = |part: &str| format!("h.{layer}.{part}");
             let ln1 = maker.norm(&at("ln_1"), d)?;
-            let attention = Attention {
-                q: maker.linear(&at("q"), d, d, SPREAD)?,
-                k: maker.linear(&at("k"), d, d, SPREAD)?,
-                v: maker.linear(&at("v"), d, d, SPREAD)?,
-                o: maker.linear(&at("o"), d, d, small)?,
-                n_heads: m.heads,
-                n_kv_heads: m.heads,
-                d_head: d / m.heads,
-                scale: 1.0 / ((d / m.heads) as f64).sqrt(),
-                causal: true,
-                rotary: None,
-            };
+            let weights = [
+                maker.linear(&at("q"), d, d, SPREAD)?,
+                maker.linear(&at("k"), d, d, SPREAD)?,
+                maker.linear(&at("v"), d, d, SPREAD)?,
+                maker.linear(&at("o"), d, d, small)?,
+            ];
+            let attention = Attention::new(&config, layer, weights);
             let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, cpu);
             let nothing = |d_in: usize, d_out: usize| -> Result<Linear> {
                 Ok(Linear { w: zeros(&[d_in, d_out])?, b: Some(zeros(&[d_out])?) })
@@ -100,27 +106,11 @@ impl Network {
                 let norm = Norm { kind: NormKind::Layer, eps: EPSILON, gain: ones, bias: Some(zeros(&[d])?) };
                 (norm, nothing(d, 1)?, nothing(1, d)?)
             };
-            let mlp = Mlp { pre, linear: None, out, activation: Activation::GeluTanh };
-            blocks.push(Block { ln1, attention, ln2, mlp });
+            let mlp = Mlp::Dense(Dense::plain(pre, out, config.activation));
+            blocks.push(Block::new(config.wiring, ln1, attention, ln2, mlp)?);
         }
         let ln_final = maker.norm("ln_f", d)?;
         let unembed = Linear { w: maker.normal("lm_head", d, d_vocab, SPREAD)?, b: None };
-        let config = Config {
-            d_model: d,
-            n_layers: m.layers,
-            n_heads: m.heads,
-            n_kv_heads: m.heads,
-            d_head: d / m.heads,
-            d_mlp: m.d_mlp,
-            d_vocab,
-            n_ctx: m.context,
-            norm: NormKind::Layer,
-            norm_eps: EPSILON,
-            positions: PositionKind::Learned,
-            activation: Activation::GeluTanh,
-            gated_mlp: false,
-            causal: true,
-        };
         let model = Transformer { config, embed, pos_embed: Some(pos_embed), blocks, ln_final, unembed };
         Ok(Network { parameters: maker.parameters, model })
     }
@@ -134,8 +124,8 @@ impl Network {
             let nothing = |d_in: usize, d_out: usize| -> Result<Linear> {
                 Ok(Linear { w: zeros(&[d_in, d_out])?, b: Some(zeros(&[d_out])?) })
             };
-            block.mlp.pre = nothing(c.d_model, c.d_mlp)?;
-            block.mlp.out = nothing(c.d_mlp, c.d_model)?;
+            let (pre, out) = (nothing(c.d_model, c.d_mlp)?, nothing(c.d_mlp, c.d_model)?);
+            block.mlp = Mlp::Dense(Dense::plain(pre, out, c.activation));
         }
         Ok(model)
     }

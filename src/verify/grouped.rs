@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use super::{Ledger, Promise, Subject, Within};
 use crate::edit::{Edit, Op};
 use crate::error::Result;
-use crate::model::{Linear, Transformer};
+use crate::model::{HeadNorm, Linear, Transformer};
 use crate::site::{At, Site, Slice};
 
 pub(super) const PROMISE: Promise = Promise {
@@ -51,15 +51,23 @@ fn expanded(model: &Transformer) -> Result<Transformer> {
     for block in &mut model.blocks {
         let attention = &mut block.attention;
         let (kv_heads, group) = (attention.n_kv_heads, attention.n_heads / attention.n_kv_heads);
+        let d_head = attention.d_head;
+        let copied = |x: &Tensor| -> Result<Tensor> {
+            let rows = x.elem_count() / (kv_heads * d_head);
+            let x = x.reshape((rows, kv_heads, 1, d_head))?;
+            let x = x.broadcast_as((rows, kv_heads, group, d_head))?.contiguous()?;
+            Ok(x.reshape((rows, kv_heads * group * d_head))?)
+        };
         for linear in [&mut attention.k, &mut attention.v] {
-            let copied = |x: &Tensor| -> Result<Tensor> {
-                let rows = x.elem_count() / (kv_heads * attention.d_head);
-                let x = x.reshape((rows, kv_heads, 1, attention.d_head))?;
-                let x = x.broadcast_as((rows, kv_heads, group, attention.d_head))?.contiguous()?;
-                Ok(x.reshape((rows, kv_heads * group * attention.d_head))?)
-            };
             let b = linear.b.as_ref().map(|b| Ok::<_, crate::Error>(copied(b)?.squeeze(0)?)).transpose()?;
             *linear = Linear { w: copied(&linear.w)?, b };
+        }
+        if let Some(HeadNorm { norm, .. }) = &mut attention.k_norm
+            && norm.gain.elem_count() == kv_heads * attention.d_head
+        {
+            norm.gain = copied(&norm.gain)?.squeeze(0)?;
+            norm.bias =
+                norm.bias.as_ref().map(|b| Ok::<_, crate::Error>(copied(b)?.squeeze(0)?)).transpose()?;
         }
         attention.n_kv_heads = attention.n_heads;
     }

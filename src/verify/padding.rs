@@ -163,6 +163,9 @@ impl Batch<'_> {
     fn edits(&self, ledger: &mut Ledger) -> Result<()> {
         for at in [At::ResidPre, At::K, At::Z, At::MlpPost] {
             let layer = self.subject.layers(12, at as usize)[0];
+            if !self.subject.model().block(layer)?.has(at) {
+                continue;
+            }
             let site = Site::Block(layer, at);
             let (_, kept) = self.subject.record(&self.tokens, |s| s == site)?;
             let column = |row: usize| Ok::<_, crate::Error>(self.first(row)? + self.rows[row].len() / 2);

@@ -46,23 +46,37 @@ fn joins(site: Site) -> bool {
 fn check(subject: &Subject, kept: &Activations, written: Option<Site>, ledger: &mut Ledger) -> Result<()> {
     let under = written.map_or(String::new(), |site| format!(" under a write at {site}"));
     for layer in 0..subject.model().config.n_layers {
-        let sum = |a, b| -> Result<Tensor> { Ok((kept.block(layer, a)? + kept.block(layer, b)?)?) };
-        for (whole, parts) in
-            [(At::ResidMid, (At::ResidPre, At::AttnOut)), (At::ResidPost, (At::ResidMid, At::MlpOut))]
-        {
-            let site = Site::Block(layer, whole);
+        let block = subject.model().block(layer)?;
+        let sum = |parts: &[At]| -> Result<Tensor> {
+            let mut sum = kept.block(layer, At::ResidPre)?.clone();
+            for &part in parts {
+                sum = (sum + kept.block(layer, part)?)?;
+            }
+            Ok(sum)
+        };
+        let mut sums: Vec<(At, Tensor)> = Vec::new();
+        if block.has(At::ResidMid) {
+            sums.push((At::ResidMid, sum(&[At::AttnOut])?));
+            sums.push((At::ResidPost, (kept.block(layer, At::ResidMid)? + kept.block(layer, At::MlpOut)?)?));
+        } else {
+            let parts = [At::AttnOut, At::MlpOut].into_iter().filter(|&at| block.has(at)).collect::<Vec<_>>();
+            sums.push((At::ResidPost, sum(&parts)?));
+        }
+        for (at, sum) in sums {
+            let site = Site::Block(layer, at);
             if written != Some(site) {
-                ledger.equal(format_args!("{site}{under}"), kept.get(site)?, &sum(parts.0, parts.1)?)?;
+                ledger.equal(format_args!("{site}{under}"), kept.get(site)?, &sum)?;
             }
         }
         let site = Site::Block(layer, At::AttnOut);
-        if written != Some(site) {
+        let behind = [At::Ln1PostScale, At::Ln1Post].map(|at| Some(Site::Block(layer, at)));
+        if written != Some(site) && !behind.contains(&written) {
             let heads = kept.block(layer, At::Result)?.sum(2)?;
-            let sum = match &subject.model().blocks[layer].attention.o.b {
+            let sum = match &block.attention.o.b {
                 Some(bias) => ops::shift_rows(&heads, bias)?,
                 None => heads,
             };
-            ledger.equal(format_args!("{site}{under}"), kept.get(site)?, &sum)?;
+            ledger.equal(format_args!("{site}{under}"), kept.get(site)?, &block.ln1_post.apply(&sum)?)?;
         }
         if layer > 0 && written != Some(Site::Block(layer, At::ResidPre)) {
             let (pre, post) = (kept.block(layer, At::ResidPre)?, kept.block(layer - 1, At::ResidPost)?);

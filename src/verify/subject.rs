@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::gradient::Gradients;
 use crate::hook::Hook;
 use crate::lab::Lab;
-use crate::model::{Base, Stream, Transformer};
+use crate::model::{Base, MlpKind, PositionKind, Stream, Transformer};
 use crate::record::{Activations, Recorder};
 use crate::site::Site;
 
@@ -128,7 +128,8 @@ impl<'a> Subject<'a> {
         let stream = self.engine.embed(tokens, &mut recorder)?;
         let padding = stream.padding.clone();
         let logits = self.finish(stream, None, &mut recorder)?;
-        Ok(Base { kept: recorder.kept, logits, padding })
+        let shortformer = self.model().config.positions == PositionKind::Shortformer;
+        Ok(Base { kept: recorder.kept, logits, padding, shortformer })
     }
 
     /// Gradients of Σ weights · logits at the wanted sites.
@@ -146,7 +147,7 @@ impl<'a> Subject<'a> {
     /// Random weights `[batch, pos, d_vocab]` for a sum of logits: 64 of each position's logits count, so that rounding
     /// of a large vocabulary's others does not hide a small slope.
     pub fn weights(&self, batch: usize, positions: usize) -> Result<Tensor> {
-        let d_vocab = self.model().config.d_vocab;
+        let d_vocab = self.model().config.d_vocab_out;
         let mut rng = ChaCha8Rng::seed_from_u64(self.lab.seed ^ 0x005C_A1E5);
         let mut weights = vec![0.0; batch * positions * d_vocab];
         for row in weights.chunks_exact_mut(d_vocab) {
@@ -187,8 +188,15 @@ impl<'a> Subject<'a> {
     fn cost(&self) -> f64 {
         let c = &self.model().config;
         let attention = c.d_model * c.d_head * 2 * (c.n_heads + c.n_kv_heads);
-        let mlp = c.d_model * c.d_mlp * (2 + usize::from(c.gated_mlp));
-        let weights = c.n_layers * (attention + mlp) + c.d_model * c.d_vocab;
+        let branches = match c.mlp {
+            MlpKind::Absent => 0,
+            MlpKind::Plain => 2,
+            MlpKind::Gated => 3,
+        };
+        // where experts' places are looked at, all experts are computed
+        let neurons = c.experts.map_or(c.d_mlp, |routing| routing.experts * routing.d_expert);
+        let mlp = c.d_model * neurons * branches;
+        let weights = c.n_layers * (attention + mlp) + c.d_model * c.d_vocab_out;
         (weights * 2 * self.positions()) as f64
     }
 

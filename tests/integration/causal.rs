@@ -114,7 +114,7 @@ fn take(lab: &Lab, from: &[u32], slice: Slice) -> Edit {
 fn direct_effects_sum_to_the_logit_difference_and_parts_to_their_wholes() {
     for mut lab in styles() {
         // without its output bias, an MLP is the sum of its neurons
-        lab.model.blocks.iter_mut().for_each(|block| block.mlp.out.b = None);
+        lab.model.blocks.iter_mut().for_each(|block| block.mlp.dense_mut().unwrap().out.b = None);
         for (task, position) in [(pairs(), "end"), (aligned(), "4"), (pairs(), "subject")] {
             let parameters = toml::from_str(&format!("position = \"{position}\"\nneurons = 1000")).unwrap();
             let attribution: Attribution = toml::Value::Table(parameters).try_into().unwrap();

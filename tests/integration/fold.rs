@@ -32,8 +32,9 @@ fn biased(dtype: DType) -> Transformer {
     for (layer, block) in model.blocks.iter_mut().enumerate() {
         let attention = &mut block.attention;
         let mut linears = vec![&mut attention.q, &mut attention.k, &mut attention.v, &mut attention.o];
-        linears.extend([&mut block.mlp.pre, &mut block.mlp.out]);
-        linears.extend(&mut block.mlp.linear);
+        let mlp = block.mlp.dense_mut().unwrap();
+        linears.extend([&mut mlp.pre, &mut mlp.out]);
+        linears.extend(&mut mlp.linear);
         for (which, linear) in linears.into_iter().enumerate() {
             let bias = (0..linear.w.dim(1).unwrap()).map(|i| ((i + 7 * which + 31 * layer) as f64).sin());
             let bias = Tensor::from_vec(bias.collect(), linear.w.dim(1).unwrap(), &Device::Cpu);
@@ -131,7 +132,7 @@ fn folded_weights_are_simple() {
         assert!(blocks().all(|b| b.attention.v.b.is_none()), "{name}");
         assert!(mean(&folded.unembed.w) < 1e-12, "{name}");
         if learned {
-            let writers = blocks().flat_map(|b| [&b.attention.o, &b.mlp.out]);
+            let writers = blocks().flat_map(|b| [&b.attention.o, &b.mlp.dense().unwrap().out]);
             let writers = writers.flat_map(|linear| [Some(&linear.w), linear.b.as_ref()]);
             for x in writers.chain([Some(&folded.embed), folded.pos_embed.as_ref()]).flatten() {
                 assert!(mean(x) < 1e-12, "{name}: {}", mean(x));

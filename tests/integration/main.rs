@@ -4,6 +4,7 @@ mod ablation;
 mod causal;
 mod command;
 mod conformance;
+mod families;
 mod figure;
 mod fold;
 mod gallery;

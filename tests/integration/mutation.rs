@@ -292,8 +292,8 @@ fn reference_values_catch_faults_of_the_model() {
         ("gpt2", "no b_K", |m| no_bias(&mut m.blocks[1].attention.k)),
         ("gpt2", "no b_V", |m| no_bias(&mut m.blocks[2].attention.v)),
         ("gpt2", "no b_O", |m| no_bias(&mut m.blocks[0].attention.o)),
-        ("gpt2", "no b_in", |m| no_bias(&mut m.blocks[1].mlp.pre)),
-        ("gpt2", "no b_out", |m| no_bias(&mut m.blocks[2].mlp.out)),
+        ("gpt2", "no b_in", |m| no_bias(&mut m.blocks[1].mlp.dense_mut().unwrap().pre)),
+        ("gpt2", "no b_out", |m| no_bias(&mut m.blocks[2].mlp.dense_mut().unwrap().out)),
         ("gpt2", "no bias of ln1", |m| m.blocks[0].ln1.bias = None),
         ("gpt2", "no bias of ln2", |m| m.blocks[1].ln2.bias = None),
         ("gpt2", "no bias of ln_final", |m| m.ln_final.bias = None),
@@ -312,7 +312,7 @@ fn reference_values_catch_faults_of_the_model() {
         ("llama", "key-value heads swapped", |m| heads_swapped(&mut m.blocks[0].attention.k.w, 1, 2)),
         ("llama", "heads of W_O swapped", |m| heads_swapped(&mut m.blocks[0].attention.o.w, 0, 4)),
         ("llama", "gate and linear branch swapped", |m| {
-            let mlp = &mut m.blocks[1].mlp;
+            let mlp = m.blocks[1].mlp.dense_mut().unwrap();
             std::mem::swap(&mut mlp.pre, mlp.linear.as_mut().unwrap());
         }),
         ("llama", "rotation of half the entries", |m| {

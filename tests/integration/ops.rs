@@ -64,7 +64,7 @@ fn gradients_agree_with_finite_differences() {
     });
     let own: std::sync::Arc<[std::ops::Range<usize>]> = [1..4, 0..2].into();
     check("masked where rows are padded", &[noise(&[2, 2, 4, 4], 8.0)], |x| {
-        let mask = ops::Mask { causal: true, first_query: 0, own: Some(own.clone()) };
+        let mask = ops::Mask { causal: true, own: Some(own.clone()), ..ops::Mask::default() };
         ops::softmax(&ops::masked(&x[0], 0.5, mask)?)
     });
     let (w, b) = (noise(&[5, 4], 4.0), noise(&[4], 5.0));
@@ -72,12 +72,16 @@ fn gradients_agree_with_finite_differences() {
     check("linear without bias", &[x, w.clone()], |x| ops::linear(&x[0], &x[1], None));
     check("linear of one row", &[noise(&[1, 1, 5], 6.0), w, b], |x| ops::linear(&x[0], &x[1], Some(&x[2])));
     let (cos, sin) = (noise(&[3, 2], 1.0), noise(&[3, 2], 2.0));
-    check("rotate", &[noise(&[2, 3, 2, 4], 0.0)], |x| ops::rotate(&x[0], &cos, &sin));
+    check("rotate", &[noise(&[2, 3, 2, 4], 0.0)], |x| ops::rotate(&x[0], &cos, &sin, ops::Pairs::Halves));
     let (row_cos, row_sin) = (noise(&[2, 3, 2], 3.0), noise(&[2, 3, 2], 4.0));
-    check("rotate by row", &[noise(&[2, 3, 2, 4], 0.0)], |x| ops::rotate(&x[0], &row_cos, &row_sin));
-    check("rotate a part", &[noise(&[2, 3, 2, 5], 0.0)], |x| ops::rotate(&x[0], &cos, &sin));
+    check("rotate by row", &[noise(&[2, 3, 2, 4], 0.0)], |x| {
+        ops::rotate(&x[0], &row_cos, &row_sin, ops::Pairs::Halves)
+    });
+    check("rotate a part", &[noise(&[2, 3, 2, 5], 0.0)], |x| {
+        ops::rotate(&x[0], &cos, &sin, ops::Pairs::Halves)
+    });
     check("masked, then softmax", &[noise(&[1, 2, 2, 4], 7.0)], |x| {
-        let mask = ops::Mask { causal: true, first_query: 2, own: None };
+        let mask = ops::Mask { causal: true, first_query: 2, ..ops::Mask::default() };
         ops::softmax(&ops::masked(&x[0], 0.5, mask)?)
     });
 }
@@ -113,7 +117,7 @@ fn a_masked_row_and_a_row_of_only_minus_infinity() {
     // row 0 owns columns 1 and 2, row 1 column 0: padding neither sees nor is seen
     let scores = Tensor::zeros((2, 1, 3, 3), DType::F32, &Device::Cpu).unwrap();
     let own = Some([1..3, 0..1].into());
-    let mask = ops::Mask { causal: true, first_query: 0, own };
+    let mask = ops::Mask { causal: true, own, ..ops::Mask::default() };
     let p = ops::softmax(&ops::masked(&scores, 1.0, mask).unwrap()).unwrap();
     let p: Vec<f32> = p.flatten_all().unwrap().to_vec1().unwrap();
     assert_eq!(p, [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.5, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);

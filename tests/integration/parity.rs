@@ -30,12 +30,12 @@ pub fn tokens(values: &HashMap<String, Tensor>, name: &str) -> Tensor {
     if ids.rank() == 1 { ids.unsqueeze(0).unwrap() } else { ids }
 }
 
-fn numbers(x: &Tensor) -> Vec<f64> {
+pub fn numbers(x: &Tensor) -> Vec<f64> {
     x.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
 }
 
 /// Largest difference and largest reference value. −∞ must meet −∞; NaN and another shape are infinitely far.
-fn difference(ours: &Tensor, reference: &Tensor) -> (f64, f64) {
+pub fn difference(ours: &Tensor, reference: &Tensor) -> (f64, f64) {
     if ours.dims() != reference.dims() {
         return (f64::INFINITY, 1.);
     }
@@ -210,12 +210,12 @@ fn llama_agrees_with_candle_transformers() {
 }
 
 /// A checkpoint's files, for changing.
-struct Copy {
-    folder: tempfile::TempDir,
+pub struct Copy {
+    pub folder: tempfile::TempDir,
 }
 
 impl Copy {
-    fn of(name: &str) -> Copy {
+    pub fn of(name: &str) -> Copy {
         let folder = tempfile::tempdir().unwrap();
         for file in std::fs::read_dir(checkpoint(name)).unwrap() {
             let file = file.unwrap();
@@ -225,7 +225,7 @@ impl Copy {
     }
 
     /// Changes one value of `config.json`; the keys lead to it.
-    fn set(&self, keys: &[&str], value: &serde_json::Value) {
+    pub fn set(&self, keys: &[&str], value: &serde_json::Value) {
         let path = self.folder.path().join("config.json");
         let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         let slot = keys.iter().fold(&mut config, |at, &key| at.get_mut(key).unwrap());
@@ -234,7 +234,7 @@ impl Copy {
         std::fs::write(path, config.to_string()).unwrap();
     }
 
-    fn weight_files(&self) -> Vec<PathBuf> {
+    pub fn weight_files(&self) -> Vec<PathBuf> {
         let files = std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());
         files.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect()
     }

@@ -26,7 +26,7 @@ use glassbox::analysis::{Analysis, Findings};
 use glassbox::gradient::Gradients;
 use glassbox::lab::{About, Lab};
 use glassbox::model::{
-    Activation, Attention, Block, Config, Linear, Mlp, Norm, NormKind, PositionKind, Transformer,
+    Activation, Attention, Block, Config, Dense, Linear, Mlp, Norm, NormKind, Transformer,
 };
 use glassbox::row::Rows;
 use glassbox::site::{At, Site};
@@ -70,23 +70,11 @@ fn identity() -> Norm {
 
 fn block(q: Linear, k: Linear, o: Linear) -> Block {
     let nothing = |d_in, d_out| wire(d_in, d_out, 0, 0, 0, 0.0);
-    Block {
-        ln1: identity(),
-        attention: Attention {
-            q,
-            k,
-            v: wire(D, V, 0, 0, V, 1.0), // the token
-            o,
-            n_heads: 1,
-            n_kv_heads: 1,
-            d_head: V,
-            scale: 1.0,
-            causal: true,
-            rotary: None,
-        },
-        ln2: identity(),
-        mlp: Mlp { pre: nothing(D, 1), linear: None, out: nothing(1, D), activation: Activation::Relu },
-    }
+    let config = Config { d_model: D, n_heads: 1, n_kv_heads: 1, d_head: V, ..Config::default() };
+    let token = wire(D, V, 0, 0, V, 1.0);
+    let attention = Attention { scale: 1.0, ..Attention::new(&config, 0, [q, k, token, o]) };
+    let mlp = Mlp::Dense(Dense::plain(nothing(D, 1), nothing(1, D), Activation::Relu));
+    Block::new(config.wiring, identity(), attention, identity(), mlp).unwrap()
 }
 
 fn wired() -> Lab {
@@ -98,13 +86,13 @@ fn wired() -> Lab {
         d_head: V,
         d_mlp: 1,
         d_vocab: V,
+        d_vocab_out: V,
         n_ctx: P,
         norm: NormKind::Rms,
         norm_eps: 2f64.powi(100),
-        positions: PositionKind::Learned,
+        norm_bias: false,
         activation: Activation::Relu,
-        gated_mlp: false,
-        causal: true,
+        ..Config::default()
     };
     let first = block(
         wire(D, V, 2 * V + 1, 0, P - 1, BETA), // position t asks for entry t − 1

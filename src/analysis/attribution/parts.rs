@@ -86,8 +86,12 @@ pub(super) fn neurons(
     layer: usize,
     positions: &[usize],
 ) -> Result<Tensor> {
+    let block = model.block(layer)?;
+    let Some(mlp) = block.mlp.dense() else {
+        return Ok(Tensor::zeros((positions.len(), 0), model.dtype(), model.device())?);
+    };
     let post = at_positions(kept.get(Site::Block(layer, At::MlpPost))?, positions)?;
-    Ok((post * readout.before(&model.blocks[layer].mlp.out.w)?)?)
+    Ok((post * readout.before(&mlp.out.w)?)?)
 }
 
 /// The `k` neurons (layer, neuron) with the largest |mean over examples|, largest first, with their values by example.
