@@ -138,7 +138,7 @@ impl Keys {
 
     /// A count of at least 1: the default if the key is absent, nothing if it is `null`.
     pub fn size_or_null(&mut self, name: &str, default: usize) -> Result<Option<usize>> {
-        if self.map.contains_key(name) { self.size_opt(name) } else { Ok(Some(default)) }
+        if self.has(name) { self.size_opt(name) } else { Ok(Some(default)) }
     }
 
     /// A count that may be 0, or the default.
@@ -151,7 +151,7 @@ impl Keys {
 
     /// A number above 0: the default if the key is absent, nothing if it is `null`.
     pub fn positive_or_null(&mut self, name: &str, default: f64) -> Result<Option<f64>> {
-        if self.map.contains_key(name) { self.positive_opt(name) } else { Ok(Some(default)) }
+        if self.has(name) { self.positive_opt(name) } else { Ok(Some(default)) }
     }
 
     /// A number above 0, or the default.
@@ -178,6 +178,25 @@ impl Keys {
     pub fn flag_or(&mut self, name: &str, default: bool) -> Result<bool> {
         let Some(value) = self.get(name) else { return Ok(default) };
         value.as_bool().ok_or_else(|| self.wrong(name, &value, "true or false"))
+    }
+
+    /// A number of any sign, if the key is there.
+    pub fn number_opt(&mut self, name: &str) -> Result<Option<f64>> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        match value.as_f64() {
+            Some(number) if number.is_finite() => Ok(Some(number)),
+            _ => Err(self.wrong(name, &value, "a number")),
+        }
+    }
+
+    /// Whether the key is there, whatever its value.
+    pub fn has(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
+    /// A word: the default if the key is absent, nothing if it is `null`.
+    pub fn word_or_null(&mut self, name: &str, default: &str) -> Result<Option<String>> {
+        if self.has(name) { self.word_opt(name) } else { Ok(Some(default.to_owned())) }
     }
 
     /// A word, if the key is there.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::parts::{LLAMA, Names, QKVO, decoder};
-use super::rope::{USUAL, rotary};
+use super::rope::{USUAL, reach, rotary};
 use super::{Family, activation, shared_width};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
@@ -21,7 +21,8 @@ pub const FAMILY: Family = Family {
 fn config(keys: &mut Keys) -> Result<Config> {
     let c = sizes(keys)?;
     let rotary = rotary(keys, c.d_head, c.n_ctx, USUAL)?;
-    Ok(Config { layers: vec![Layer { rotary: Some(rotary), ..Layer::plain(c.d_head) }], ..c })
+    let n_ctx = reach(&rotary, c.n_ctx);
+    Ok(Config { n_ctx, layers: vec![Layer { rotary: Some(rotary), ..Layer::plain(c.d_head) }], ..c })
 }
 
 /// The keys that Llama's kin share: RMSNorm, a gated MLP, no layers yet.

@@ -15,6 +15,7 @@ mod gpt_neox;
 mod gpt_oss;
 mod gptj;
 mod granite;
+mod hooked_transformer;
 mod llama;
 mod mistral;
 mod mixtral;
@@ -68,6 +69,7 @@ pub const FAMILIES: &[Family] = &[
     gpt_oss::FAMILY,
     gptj::FAMILY,
     granite::FAMILY,
+    hooked_transformer::FAMILY,
     llama::FAMILY,
     mistral::FAMILY,
     mixtral::FAMILY,
@@ -102,7 +104,10 @@ pub fn load(
     device: &Device,
 ) -> Result<(Transformer, &'static Family, usize)> {
     let mut keys = directory.keys()?;
-    let model_type = keys.word_opt("model_type")?.ok_or_else(|| {
+    // the classic library's own files name no type, but their fields do
+    let classic = ["d_model", "n_layers", "n_ctx", "d_vocab"].iter().all(|name| keys.has(name));
+    let classic = classic.then(|| hooked_transformer::FAMILY.name.to_owned());
+    let model_type = keys.word_opt("model_type")?.or(classic).ok_or_else(|| {
         let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
         Error::input(
             "config.json: the key `model_type` is missing",

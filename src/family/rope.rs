@@ -42,6 +42,16 @@ pub(super) fn rotary(keys: &mut Keys, d_head: usize, n_ctx: usize, defaults: Def
     }
 }
 
+/// The longest prompt: where a stretched rotation reaches beyond `max_position_embeddings`, what it reaches.
+pub(super) fn reach(rotary: &Rotary, n_ctx: usize) -> usize {
+    match rotary.scaling {
+        RotaryScaling::Linear { factor } | RotaryScaling::Dynamic { factor, .. } => {
+            (n_ctx as f64 * factor) as usize
+        }
+        _ => n_ctx,
+    }
+}
+
 /// What a config says about rotation outside of the object that is about it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outer {
