@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::gradient::Gradients;
@@ -126,7 +126,7 @@ fn in_batches(
         lab.check()?;
         let lengths: Vec<usize> = batch.iter().map(|&i| task.examples[i].clean.len()).collect();
         for (site, x) in run(batch)?.0 {
-            let x = x.to_dtype(DType::F32)?.detach();
+            let x = x.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.detach();
             parts.entry(site).or_default().push(filled_up(site, &x, &lengths, longest)?);
         }
         lab.progress.advance(batch.len() as u64);

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use candle_core::{DType, Device, Tensor};
 
 use super::convert;
+use super::room::Need;
 use super::shards::{self, Entry, Shard};
 use crate::error::{Error, Result};
 
@@ -54,6 +55,24 @@ impl Tensors {
     /// The shape of the tensor of exactly this name.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// What reading all of them takes. `embed` is the shape of the embedding: where only one tensor has it, the unembedding is
+    /// tied, a turned copy of it.
+    pub fn need(&self, embed: [usize; 2]) -> Need {
+        let count = |shape: &[usize]| shape.iter().fold(1u64, |n, &size| n.saturating_mul(size as u64));
+        let floats = || self.entries.values().filter(|entry| convert::readable(entry.dtype));
+        let weights = floats().map(|entry| count(&entry.shape)).fold(0, u64::saturating_add);
+        let tied = floats().filter(|entry| entry.shape == embed).count() == 1;
+        let width = self.dtype.size_in_bytes() as u64;
+        let model = weights.saturating_add(if tied { count(&embed) } else { 0 }).saturating_mul(width);
+        let bytes = |entry: &Entry| count(&entry.shape).saturating_mul(entry.dtype.bitsize() as u64 / 8);
+        // on a card no more than one tensor at a time is in main memory, as read and as converted
+        let (on_card, largest) = (self.device.is_cuda(), |of: &dyn Fn(&Entry) -> u64| floats().map(of).max());
+        let converted = |entry: &Entry| count(&entry.shape).saturating_mul(width);
+        let main = if on_card { largest(&converted).unwrap_or(0) } else { model };
+        let main = main.saturating_add(largest(&bytes).unwrap_or(0));
+        Need { weights, dtype: self.dtype, model, main }
     }
 
     /// A tensor of this shape.

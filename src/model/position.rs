@@ -1,6 +1,6 @@
 //! How a model knows where a token stands.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
 
@@ -63,7 +63,8 @@ impl Rotary {
         let (cos, sin): (Vec<f64>, Vec<f64>) = angles.map(|a| (a.cos(), a.sin())).unzip();
         let shape = [positions.dims(), &[freqs.len()]].concat();
         let table = |v: Vec<f64>| -> Result<Tensor> {
-            Ok(Tensor::from_vec(v, shape.as_slice(), positions.device())?.to_dtype(dtype)?)
+            let table = Tensor::from_vec(v, shape.as_slice(), &Device::Cpu)?;
+            Ok(table.to_dtype(dtype)?.to_device(positions.device())?)
         };
         Ok((table(cos)?, table(sin)?))
     }

@@ -33,6 +33,11 @@ fn sigmoid<T: Real>(x: T) -> T {
     T::ONE / (T::ONE + (-x).exp_())
 }
 
+/// x·σ(u), with σ by way of tanh: the gradient of a quotient of exponentials is no number where they overflow.
+fn gated(x: &Tensor, u: &Tensor) -> Result<Tensor> {
+    x * u.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)?
+}
+
 #[derive(Clone, Copy)]
 struct GeluTanh;
 
@@ -49,6 +54,11 @@ impl Map for GeluTanh {
 
     fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(x, grad, *self)
+    }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        let slope = x.sqr()?.affine(2.0 * ROOT_2_OVER_PI * CUBIC, 2.0 * ROOT_2_OVER_PI)?;
+        gated(x, &(x * slope)?)
     }
 }
 
@@ -88,6 +98,10 @@ impl Map for Gelu {
     fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(x, grad, *self)
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        x * x.affine(std::f64::consts::FRAC_1_SQRT_2, 0.0)?.erf()?.affine(0.5, 0.5)?
+    }
 }
 
 /// The gradient: Φ(x) + x·φ(x).
@@ -120,6 +134,10 @@ impl Map for Silu {
     fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(x, grad, *self)
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        gated(x, x)
+    }
 }
 
 impl Zip for Silu {
@@ -131,5 +149,18 @@ impl Zip for Silu {
             let s = sigmoid(x);
             *y = g * (s + x * s * (T::ONE - s));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::check::composite_equals_kernel;
+    use super::*;
+
+    #[test]
+    fn composites_equal_kernels() {
+        composite_equals_kernel(&[3, 7, 11], GeluTanh);
+        composite_equals_kernel(&[3, 7, 11], Gelu);
+        composite_equals_kernel(&[3, 7, 11], Silu);
     }
 }

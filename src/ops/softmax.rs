@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{D, Result, Tensor, bail};
 
 use super::kernel::{Map, Real, Zip, map, sum_by, zip};
 
@@ -74,6 +74,16 @@ impl Map for Softmax {
     fn backward(&self, _: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(y, grad, *self)
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        let top = x.detach().max_keepdim(D::Minus1)?;
+        // a row with nothing to attend to is counted from 0 rather than from −∞, and divided by 1
+        let empty = top.eq(f64::NEG_INFINITY)?;
+        let top = empty.where_cond(&top.zeros_like()?, &top)?;
+        let raised = x.broadcast_sub(&top)?.exp()?;
+        let total = (raised.sum_keepdim(D::Minus1)? + empty.to_dtype(x.dtype())?)?;
+        raised.broadcast_div(&total)
+    }
 }
 
 /// The gradient: y·(g − Σ g·y).
@@ -109,6 +119,11 @@ impl Map for LogSoftmax {
 
     fn backward(&self, _: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(y, grad, *self)
+    }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        let x = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?;
+        x.broadcast_sub(&x.exp()?.sum_keepdim(D::Minus1)?.log()?)
     }
 }
 
@@ -148,6 +163,18 @@ impl Masked {
         }
     }
 
+    /// Where a query sees a key, as `[batch or 1, 1, query, key]` of 0 and 1: heads share it, and rows unless they are padded.
+    fn seen(&self, scores: &Tensor) -> Result<Tensor> {
+        let (batch, heads, queries, keys) = scores.dims4()?;
+        let rows = if self.mask.own.is_some() { batch } else { 1 };
+        let mut seen = vec![0u8; rows * queries * keys];
+        for (i, seen) in seen.chunks_exact_mut(keys.max(1)).enumerate() {
+            let row = i / queries * heads * queries + i % queries; // of the first head
+            seen[self.visible(keys, row)].fill(1);
+        }
+        Tensor::from_vec(seen, (rows, 1, queries, keys), scores.device())
+    }
+
     /// The visible part of `x` scaled, the rest filled.
     #[inline(always)]
     fn scaled<T: Real>(&self, x: &[T], out: &mut [T], row: usize, rest: T) {
@@ -171,6 +198,12 @@ impl Map for Masked {
     fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(x, grad, self.clone())
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        let seen = self.seen(x)?.broadcast_as(x.shape())?;
+        let rest = Tensor::new(f32::NEG_INFINITY, x.device())?.to_dtype(x.dtype())?;
+        seen.where_cond(&x.affine(self.scale, 0.0)?, &rest.broadcast_as(x.shape())?)
+    }
 }
 
 impl Zip for Masked {
@@ -179,5 +212,45 @@ impl Zip for Masked {
     #[inline(always)]
     fn row<T: Real>(&self, _: &[T], grad: &[T], out: &mut [T], row: usize) {
         self.scaled(grad, out, row, T::ZERO);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::check::{composite_equals_kernel, noise};
+    use super::*;
+    use candle_core::DType;
+
+    #[test]
+    fn composites_equal_kernels() {
+        composite_equals_kernel(&[3, 7, 11], Softmax);
+        composite_equals_kernel(&[3, 7, 11], LogSoftmax);
+        let own: Arc<[Range<usize>]> = [1..6, 0..4, 2..usize::MAX].into();
+        for mask in [
+            Mask::default(),
+            Mask { causal: true, ..Mask::default() },
+            Mask { causal: true, first_query: 2, own: None },
+            Mask { causal: true, first_query: 2, own: Some(own.clone()) },
+            Mask { causal: false, first_query: 0, own: Some(own.clone()) },
+        ] {
+            // two copies of three padded rows
+            composite_equals_kernel(&[6, 2, 4, 6], Masked { scale: 0.3, mask, heads: 2, queries: 4 });
+        }
+    }
+
+    #[test]
+    fn masked_rows_are_softened_alike() {
+        let own: Arc<[Range<usize>]> = [1..4, 0..2].into();
+        for dtype in [DType::F32, DType::F64] {
+            let scores = noise(&[2, 3, 4, 4], 0.0).to_dtype(dtype).unwrap();
+            let mask = Mask { causal: true, first_query: 0, own: Some(own.clone()) };
+            let scores = masked(&scores, 1.0, mask).unwrap(); // some rows see nothing
+            let (kernel, composite) = (softmax(&scores).unwrap(), Softmax.composite(&scores).unwrap());
+            let gap = (&kernel - &composite).unwrap().abs().unwrap().to_dtype(DType::F64).unwrap();
+            assert!(gap.max_all().unwrap().to_scalar::<f64>().unwrap() < 1e-7);
+            let hidden = (kernel.eq(0.0).unwrap(), composite.eq(0.0).unwrap());
+            let flat = |x: Tensor| x.flatten_all().unwrap().to_vec1::<u8>().unwrap();
+            assert_eq!(flat(hidden.0), flat(hidden.1), "exactly 0 in the same places");
+        }
     }
 }
