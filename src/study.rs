@@ -34,7 +34,7 @@ pub struct Study {
     pub compare: Vec<String>,
     /// `f32` or `f64`.
     pub dtype: String,
-    /// `auto` or `cpu`.
+    /// `auto`, `cpu`, `cuda`, `cuda:1`, `metal`.
     pub device: String,
     /// Weights folded before anything is computed: `all`, or steps with commas.
     #[serde(skip_serializing_if = "Option::is_none")]
