@@ -35,6 +35,8 @@ impl Need {
             1e9.. => format!("{:.1} B", weights / 1e9),
             _ => format!("{:.0} M", weights / 1e6),
         };
+        // what a card has left, nobody here knows
+        let available = available.filter(|_| self.main >= self.model);
         let available = available.map(|bytes| format!("; {} are available", gigabytes(bytes)));
         Some(format!("{name}: {weights} weights, {model} in {dtype}{}", available.unwrap_or_default()))
     }
@@ -52,7 +54,7 @@ impl Need {
         Err(Error::input(
             message,
             match self.dtype {
-                DType::F64 => format!("`--dtype f32` takes half of that; or {machine}"),
+                DType::F64 => format!("`--dtype f32` takes about half; or {machine}"),
                 _ => machine.to_owned(),
             },
         ))
@@ -163,6 +165,8 @@ mod tests {
             "EleutherAI/pythia-1b: 1.0 B weights, 4.0 GB in f32; 21.3 GB are available"
         );
         assert_eq!(need.note("p", None).unwrap(), "p: 1.0 B weights, 4.0 GB in f32");
+        let on_card = Need { main: 900_000_000, ..need };
+        assert_eq!(on_card.note("p", Some(5)).unwrap(), "p: 1.0 B weights, 4.0 GB in f32");
         assert!(need.check("p", None).is_ok() && need.check("p", Some(4_100_000_000)).is_ok());
         let error = need.check("p", Some(2_500_000_000)).unwrap_err();
         assert_eq!(error.exit_code(), 1);

@@ -66,12 +66,11 @@ impl Tensors {
         let tied = floats().filter(|entry| entry.shape == embed).count() == 1;
         let width = self.dtype.size_in_bytes() as u64;
         let model = weights.saturating_add(if tied { count(&embed) } else { 0 }).saturating_mul(width);
-        let bytes = |entry: &Entry| count(&entry.shape).saturating_mul(entry.dtype.bitsize() as u64 / 8);
-        // on a card no more than one tensor at a time is in main memory, as read and as converted
-        let (on_card, largest) = (self.device.is_cuda(), |of: &dyn Fn(&Entry) -> u64| floats().map(of).max());
-        let converted = |entry: &Entry| count(&entry.shape).saturating_mul(width);
-        let main = if on_card { largest(&converted).unwrap_or(0) } else { model };
-        let main = main.saturating_add(largest(&bytes).unwrap_or(0));
+        let raw = |entry: &Entry| count(&entry.shape).saturating_mul(entry.dtype.bitsize() as u64 / 8);
+        let raw = floats().map(raw).max().unwrap_or(0);
+        let converted = floats().map(|entry| count(&entry.shape).saturating_mul(width)).max().unwrap_or(0);
+        // on its way to a card, one tensor at a time is in main memory: as read and as converted
+        let main = raw.saturating_add(if self.device.is_cuda() { converted } else { model });
         Need { weights, dtype: self.dtype, model, main }
     }
 

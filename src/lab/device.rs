@@ -39,8 +39,8 @@ pub(super) fn check(device: &Device, dtype: DType) -> Result<()> {
 }
 
 fn best(dtype: DType) -> Device {
-    let cards = [cuda("cuda", None), metal()].into_iter().flatten();
-    cards.filter(|card| check(card, dtype).is_ok()).next().unwrap_or(Device::Cpu)
+    let mut cards = [cuda("cuda", None), metal()].into_iter().flatten();
+    cards.find(|card| check(card, dtype).is_ok()).unwrap_or(Device::Cpu)
 }
 
 fn cuda(word: &str, card: Option<&str>) -> Result<Device> {
@@ -48,7 +48,7 @@ fn cuda(word: &str, card: Option<&str>) -> Result<Device> {
         return Err(Error::usage(format!("`{word}` names no card"), "write `cuda:0`, `cuda:1`, …"));
     };
     if !cuda_is_available() {
-        return Err(not_compiled_in(word, "cuda", "the CUDA toolkit installed"));
+        return Err(not_compiled_in(word, "cuda", "the CUDA toolkit"));
     }
     Device::new_cuda(number).map_err(|cause| {
         let cause = Error::from(cause);
@@ -61,7 +61,7 @@ fn cuda(word: &str, card: Option<&str>) -> Result<Device> {
 
 fn metal() -> Result<Device> {
     if !metal_is_available() {
-        return Err(not_compiled_in("metal", "metal", "Xcode's command line tools installed"));
+        return Err(not_compiled_in("metal", "metal", "Xcode's command line tools"));
     }
     let absent = |cause: String| {
         let message = format!("there is no Metal device that can be used: {cause}");
@@ -77,7 +77,9 @@ fn metal() -> Result<Device> {
 fn not_compiled_in(word: &str, feature: &str, with: &str) -> Error {
     Error::usage(
         format!("the device {word} is not compiled into this program"),
-        format!("build it with `cargo build --release --features {feature}` ({with}), or use `--device cpu`"),
+        format!(
+            "build it with `cargo build --release --features {feature}`, for which it takes {with}; or use `--device cpu`"
+        ),
     )
 }
 
