@@ -9,7 +9,7 @@ mod lasting;
 pub mod request;
 mod rows;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -151,7 +151,7 @@ impl<'a> Growing<'a> {
             Stream { first_pos: end - 1, resid: stream.resid.narrow(1, tokens.len() - 1, 1)?, ..stream };
         let logits = model.unembed(&last, &mut edits)?;
         edits.finish()?;
-        self.logits = logits.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
+        self.logits = logits.flatten_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1()?;
         self.tokens.extend(tokens);
         Ok(())
     }

@@ -1,10 +1,14 @@
 //! What every analysis is given: a model, its vocabulary, and how to work.
 
+mod device;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Device};
 use serde_json::{Map, Value};
+
+pub use device::{device, device_name};
 
 use crate::checkpoint;
 use crate::error::{Error, Result};
@@ -100,6 +104,7 @@ impl Lab {
     /// Opens a model for computing in `dtype` (f32 or f64). `model` is a bundled name (`textbook`, also at a step of its training:
     /// `textbook@step600`) or the path of a directory in Hugging Face layout.
     pub fn open(model: &str, dtype: DType, device: &Device) -> Result<Lab> {
+        device::check(device, dtype)?;
         let directory = checkpoint::locate(model)?;
         let (model, family, parameters) = family::load(&directory, dtype, device)?;
         let about = About {
@@ -113,6 +118,14 @@ impl Lab {
             circuit: directory.circuit()?,
         };
         Ok(Lab::new(model, directory.vocabulary()?, about))
+    }
+
+    /// What opening a model will take of the memory there is, in a sentence; nothing for a small one. Opening refuses a model
+    /// that cannot fit.
+    pub fn need(model: &str, dtype: DType, device: &Device) -> Result<Option<String>> {
+        let directory = checkpoint::locate(model)?;
+        let need = family::need(&directory, dtype, device)?;
+        Ok(need.note(directory.name(), checkpoint::available()))
     }
 
     /// A lab with the usual conditions: seed 0, 2 GiB, no progress shown.
@@ -165,21 +178,9 @@ pub fn dtype(word: &str) -> Result<DType> {
         "f32" | "float32" | "fp32" => Ok(DType::F32),
         "f64" | "float64" | "fp64" => Ok(DType::F64),
         "f16" | "float16" | "fp16" | "bf16" | "bfloat16" => {
-            let message = format!("the CPU does not compute in {word}");
+            let message = format!("models are not computed in {word}");
             Err(Error::usage(message, "use f32: files in half precision are converted as they are read"))
         }
         _ => Err(Error::unknown("type", word, ["f32", "f64"])),
-    }
-}
-
-/// The device that a word means: `cpu`, or `auto` for the best there is.
-pub fn device(word: &str) -> Result<Device> {
-    match word {
-        "auto" | "cpu" => Ok(Device::Cpu),
-        _ if word.starts_with("cuda") || word == "metal" => {
-            let message = format!("the device {word} is not compiled into this program");
-            Err(Error::usage(message, "use `--device cpu`; this version computes on the CPU only"))
-        }
-        _ => Err(Error::unknown("device", word, ["auto", "cpu"])),
     }
 }

@@ -120,11 +120,11 @@ impl Part {
         if at.site.layer().is_some() {
             return self.edit(instead, at.pos);
         }
-        let mine = at.take(own.get(at.site)?)?;
+        let mine = at.take(own.get(at.site)?)?.to_device(&Device::Cpu)?;
         let difference = match instead {
             Instead::Zero => mine.neg()?,
             Instead::Values(values) => {
-                let theirs = dealt(&at, values.get(at.site)?)?;
+                let theirs = dealt(&at, values.get(at.site)?)?.to_device(&Device::Cpu)?;
                 (theirs.repeat((mine.dim(0)? / theirs.dim(0)?.max(1), 1))? - mine)?
             }
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -212,7 +212,7 @@ impl Gains {
             .iter()
             .map(|ids| ids.iter().map(|&id| self.of(id).cost).sum::<f64>() / ids.len().max(1) as f64)
             .collect();
-        Ok((slope - Tensor::new(costs, p.device())?.to_dtype(p.dtype())?)?)
+        Ok((slope - like(costs, sets.len(), p)?)?)
     }
 }
 
@@ -256,25 +256,31 @@ fn pick(values: &Tensor, sets: &[Vec<u32>], weight: impl Fn(u32, usize) -> f64) 
     }
     let shape = (sets.len(), widest);
     let ids = Tensor::from_vec(ids, shape, values.device())?;
-    let weights = Tensor::from_vec(weights, shape, values.device())?.to_dtype(values.dtype())?;
+    let weights = like(weights, shape, values)?;
     Ok((values.contiguous()?.gather(&ids, 1)?, weights))
 }
 
 fn rank(logits: &Tensor, sets: &[Vec<u32>]) -> Result<Tensor> {
-    let rows: Vec<Vec<f64>> = logits.to_dtype(DType::F64)?.to_vec2()?;
+    let rows: Vec<Vec<f64>> = logits.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2()?;
     let mut ranks = Vec::with_capacity(rows.len());
     for (row, ids) in rows.iter().zip(sets) {
         let best =
             ids.iter().filter_map(|&id| row.get(id as usize)).copied().fold(f64::NEG_INFINITY, f64::max);
         ranks.push(1.0 + row.iter().filter(|&&logit| logit > best).count() as f64);
     }
-    Ok(Tensor::new(ranks, logits.device())?.to_dtype(logits.dtype())?)
+    like(ranks, rows.len(), logits)
+}
+
+/// Numbers as a tensor in the type and on the device of another. (Not every device has f64.)
+fn like(numbers: Vec<f64>, shape: impl Into<Shape>, other: &Tensor) -> Result<Tensor> {
+    let numbers = Tensor::from_vec(numbers, shape.into(), &Device::Cpu)?;
+    Ok(numbers.to_dtype(other.dtype())?.to_device(other.device())?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Var};
+    use candle_core::Var;
 
     fn targets() -> Targets {
         Targets { answers: vec![vec![0], vec![1, 2]], wrong: vec![vec![3], vec![3]], ..Targets::default() }

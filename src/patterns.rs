@@ -1,6 +1,6 @@
 //! Where heads look on a prompt.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
@@ -49,7 +49,7 @@ pub fn patterns(lab: &Lab, task: &Task, heads: &[(usize, usize)], example: usize
         let (index, size) = (example, task.examples.len());
         return Err(Error::OutOfRange { what: "example", index, size, site: task.name.clone() });
     };
-    let patterns = of(lab, example)?.to_dtype(DType::F64)?;
+    let patterns = of(lab, example)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
     let (layers, n_heads, queries, _) = patterns.dims4()?;
     let tokens = lab.vocabulary.tokens(&example.clean);
     let mut rows = Vec::new();

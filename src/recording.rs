@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::gradient::Gradients;
@@ -126,7 +126,7 @@ fn in_batches(
         lab.check()?;
         let lengths: Vec<usize> = batch.iter().map(|&i| task.examples[i].clean.len()).collect();
         for (site, x) in run(batch)?.0 {
-            let x = x.to_dtype(DType::F32)?.detach();
+            let x = x.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.detach();
             parts.entry(site).or_default().push(filled_up(site, &x, &lengths, longest)?);
         }
         lab.progress.advance(batch.len() as u64);
@@ -187,4 +187,52 @@ pub fn metadata(
         said.insert("metric", metric.name().to_owned());
     }
     Ok(said.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::Targets;
+    use crate::model::{Config, Pad};
+    use crate::record::{Recorder, at_positions};
+
+    #[test]
+    fn a_pass_and_its_gradients_are_the_same_on_a_device_without_kernels() {
+        for config in [Config::tiny(), Config::tiny_rotary()] {
+            let model = Transformer::random(config, 5, DType::F64).unwrap();
+            let tokens = model.padded(&[&[3, 1, 4, 1, 5], &[9, 2, 6]], Pad::Left).unwrap();
+            let sites = model.sites();
+            let targets = Targets {
+                answers: vec![vec![1], vec![2]],
+                wrong: vec![vec![3], vec![4]],
+                ..Targets::default()
+            };
+            for metric in Metric::ALL.into_iter().filter(|metric| {
+                metric.has_gradient() && !matches!(metric, Metric::Kl | Metric::ExpectedGain)
+            }) {
+                let run = || -> Result<[Activations; 2]> {
+                    let mut hook = (
+                        Gradients::new(|site| sites.contains(&site)),
+                        Recorder::new(|site| sites.contains(&site)),
+                    );
+                    let logits = at_positions(&model.forward(&tokens, &mut hook)?, &[4, 4])?;
+                    let (gradients, recorder) = hook;
+                    Ok([gradients.of(&metric.score(&logits, &targets)?)?, recorder.kept])
+                };
+                let (with, without) = (run().unwrap(), ops::without_kernels(run).unwrap());
+                for (with, without) in with.iter().zip(&without) {
+                    assert_eq!(with.0.len(), sites.len());
+                    for ((site, with), without) in with.0.iter().zip(without.0.values()) {
+                        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                        for (a, b) in flat(with).into_iter().zip(flat(without)) {
+                            assert!(
+                                a == b || (a - b).abs() <= 1e-10 * a.abs().max(1.0),
+                                "{site}: {a} and {b}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

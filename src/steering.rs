@@ -66,7 +66,7 @@ pub fn mean(lab: &Lab, readings: &[Reading], sites: &[Site]) -> Result<Activatio
             let at: Vec<usize> = batch.iter().map(|reading| reading.at).collect();
             let (_, kept) = model.read(&model.tokens(&tokens)?, &at, |site| sites.contains(&site))?;
             for (site, x) in kept.0 {
-                let sum = at_positions(&x, &at)?.to_dtype(DType::F64)?.sum(0)?;
+                let sum = at_positions(&x, &at)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.sum(0)?;
                 let sum = match sums.remove(&site) {
                     Some(before) => (before + sum)?,
                     None => sum,
@@ -94,7 +94,7 @@ pub fn contrast(
 
 /// The Euclidean norm of a vector.
 pub fn norm(vector: &Tensor) -> Result<f64> {
-    Ok(vector.to_dtype(DType::F64)?.sqr()?.sum_all()?.sqrt()?.to_scalar()?)
+    Ok(vector.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.sqr()?.sum_all()?.sqrt()?.to_scalar()?)
 }
 
 /// A direction drawn evenly from all directions, of the same norm.

@@ -34,7 +34,7 @@ pub struct Study {
     pub compare: Vec<String>,
     /// `f32` or `f64`.
     pub dtype: String,
-    /// `auto` or `cpu`.
+    /// `auto`, `cpu`, `cuda`, `cuda:1`, `metal`.
     pub device: String,
     /// Weights folded before anything is computed: `all`, or steps with commas.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -266,9 +266,17 @@ impl Study {
         self.open(&self.model)
     }
 
+    /// What opening the model will take of the memory there is, in a sentence; nothing for a small one.
+    pub fn need(&self) -> Result<Option<String>> {
+        self.check()?;
+        let dtype = lab::dtype(&self.dtype)?;
+        Lab::need(&self.model, dtype, &lab::device(&self.device, dtype)?)
+    }
+
     /// Opens a model as the study wants it.
     fn open(&self, model: &str) -> Result<Lab> {
-        let mut lab = Lab::open(model, lab::dtype(&self.dtype)?, &lab::device(&self.device)?)?;
+        let dtype = lab::dtype(&self.dtype)?;
+        let mut lab = Lab::open(model, dtype, &lab::device(&self.device, dtype)?)?;
         if let Some(folding) = &self.fold {
             lab = lab.folded(folding)?;
         }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::edit::{Edit, Edits};
 use crate::error::{Error, Result};
@@ -53,7 +53,8 @@ pub fn sweep(
         for members in members.chunks(together) {
             lab.check()?;
             let logits = run(model, base, &start, members.iter().map(|&i| &cells[i]), read)?;
-            let each: Vec<f64> = score(&logits)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+            let each: Vec<f64> =
+                score(&logits)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
             for (&index, each) in members.iter().zip(each.chunks_exact((each.len() / members.len()).max(1))) {
                 scores[index] = each.to_vec();
             }

@@ -1,6 +1,6 @@
 //! What heads look at: scores on repeated random tokens, and attention patterns.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
@@ -203,7 +203,7 @@ impl Hook for Watch {
 
     fn visit(&mut self, _: Site, _: usize, x: Tensor) -> Result<Tensor> {
         let (_, _, queries, keys) = x.dims4()?;
-        let flat: Vec<f64> = x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+        let flat: Vec<f64> = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
         let heads = flat.chunks_exact(queries * keys);
         self.scores.extend(heads.map(|pattern| scores(pattern, keys, self.first, self.period)));
         Ok(x)

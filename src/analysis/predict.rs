@@ -1,6 +1,6 @@
 //! What comes next: the distribution, and what each decision rule would choose from it.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 
 use super::{Analysis, Findings};
@@ -155,7 +155,7 @@ impl Analysis for Predict {
             let corrupt = paired.then(|| task.logits(lab, &batch, Side::Corrupt)).transpose()?;
             let said = summaries_of(task, &batch, &logits)?;
             let said_corrupt = corrupt.map(|corrupt| summaries_of(task, &batch, &corrupt)).transpose()?;
-            let rows: Vec<Vec<f64>> = logits.to_dtype(DType::F64)?.to_vec2()?;
+            let rows: Vec<Vec<f64>> = logits.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2()?;
             for (row, (&index, logits)) in batch.iter().zip(&rows).enumerate() {
                 let mut one = self.one(lab, task, index, &rules, logits, &said[row])?;
                 one.prediction.logit_diff_corrupt = said_corrupt.as_ref().and_then(|s| s[row].logit_diff);

@@ -8,6 +8,7 @@ mod bundled;
 mod convert;
 mod hash;
 mod keys;
+mod room;
 mod shards;
 mod tensors;
 mod tokenizer;
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 
 pub use bundled::{Bundled, absolute, bundled, locate};
 pub use keys::Keys;
+pub use room::{Need, available};
 pub use tensors::Tensors;
 
 use crate::error::{Error, Result};

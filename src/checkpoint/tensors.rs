@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use candle_core::{DType, Device, Tensor};
 
 use super::convert;
+use super::room::Need;
 use super::shards::{self, Entry, Shard};
 use crate::error::{Error, Result};
 
@@ -54,6 +55,23 @@ impl Tensors {
     /// The shape of the tensor of exactly this name.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// What reading all of them takes. `embed` is the shape of the embedding: where only one tensor has it, the unembedding is
+    /// tied, a turned copy of it.
+    pub fn need(&self, embed: [usize; 2]) -> Need {
+        let count = |shape: &[usize]| shape.iter().fold(1u64, |n, &size| n.saturating_mul(size as u64));
+        let floats = || self.entries.values().filter(|entry| convert::readable(entry.dtype));
+        let weights = floats().map(|entry| count(&entry.shape)).fold(0, u64::saturating_add);
+        let tied = floats().filter(|entry| entry.shape == embed).count() == 1;
+        let width = self.dtype.size_in_bytes() as u64;
+        let model = weights.saturating_add(if tied { count(&embed) } else { 0 }).saturating_mul(width);
+        let raw = |entry: &Entry| count(&entry.shape).saturating_mul(entry.dtype.bitsize() as u64 / 8);
+        let raw = floats().map(raw).max().unwrap_or(0);
+        let converted = floats().map(|entry| count(&entry.shape).saturating_mul(width)).max().unwrap_or(0);
+        // on its way to a card, one tensor at a time is in main memory: as read and as converted
+        let main = raw.saturating_add(if self.device.is_cuda() { converted } else { model });
+        Need { weights, dtype: self.dtype, model, main }
     }
 
     /// A tensor of this shape.

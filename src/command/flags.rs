@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::progress::Bars;
 use crate::error::{Error, Result};
-use crate::lab::Lab;
+use crate::lab::{self, Lab};
 use crate::metric::Metric;
 use crate::model::Folding;
 use crate::output::Activations;
@@ -23,7 +23,7 @@ pub(super) struct ModelFlags {
     /// A bundled name (textbook, textbook-wild, textbook@step500) or a directory in Hugging Face layout
     #[arg(long, default_value = "textbook")]
     pub model: String,
-    /// Where to compute: auto or cpu
+    /// Where to compute: cpu, cuda (the first NVIDIA card) or cuda:N, metal, or auto for the best of those compiled in and present
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Numbers to compute in: f32 or f64
@@ -162,8 +162,12 @@ impl ModelFlags {
     /// Sets up threads, progress and Ctrl-C, and opens the study's model.
     pub(super) fn open(&self, study: &Study) -> Result<Lab> {
         self.threads()?;
+        study.need()?.iter().for_each(|need| self.say(need));
         let mut lab = study.lab()?;
         self.attend(&mut lab)?;
+        if !lab.model.device().is_cpu() {
+            self.say(&format!("computing on {}", lab::device_name(lab.model.device())));
+        }
         if let Some(steps) = lab.folding() {
             self.say(&format!("weights folded: {steps}"));
         }

@@ -25,6 +25,9 @@ pub(super) struct Run {
     /// Settings to change
     #[arg(value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Where to compute, whatever the study says: cpu, cuda (the first NVIDIA card) or cuda:N, metal, or auto
+    #[arg(long)]
+    device: Option<String>,
     /// Threads to use; by default all cores
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -40,6 +43,9 @@ impl Run {
         let mut study = Study::read(&self.study)?;
         for setting in &self.settings {
             study = study.set(setting)?;
+        }
+        if let Some(device) = self.device {
+            study.device = device;
         }
         let model = ModelFlags {
             model: study.model.clone(),

@@ -17,7 +17,7 @@ use crate::train::{Recipe, Trainer};
 ///
 /// Writes a model folder (weights, tokenizer, circuit, recipe, README with the gates as measured, checkpoints on the
 /// way) that every other command opens with `--model DIR`. Interrupted, it goes on with `--resume` and ends with the
-/// same weights. The folder's path is the last line on stdout.
+/// same weights. Training computes on the CPU. The folder's path is the last line on stdout.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   glassbox train assets/models/textbook/recipe.toml

@@ -26,6 +26,10 @@ pub(super) struct Verify {
     /// A bundled name (textbook, textbook-wild, textbook@step500) or a directory in Hugging Face layout
     #[arg(long, default_value = "textbook", help_heading = "Model")]
     model: String,
+    /// Where to compute: cpu, cuda (the first NVIDIA card) or cuda:N, or auto for the best that is compiled in, present and
+    /// computes in f64
+    #[arg(long, default_value = "auto", help_heading = "Model")]
+    device: String,
     /// Decides the prompts and every random change
     #[arg(long, default_value_t = 0, help_heading = "Model")]
     seed: u64,
@@ -57,7 +61,13 @@ impl Verify {
             return Err(Error::usage(message, "add `--table promises` or `--table sites`, or choose json"));
         }
         let working = ModelFlags::working(self.threads, self.quiet);
-        let flags = ModelFlags { model: self.model, seed: self.seed, dtype: "f64".into(), ..working };
+        let flags = ModelFlags {
+            model: self.model,
+            device: self.device,
+            seed: self.seed,
+            dtype: "f64".into(),
+            ..working
+        };
         let study = flags.study();
         let lab = flags.open(&study)?;
         let record = verify::verify(&lab)?;

@@ -35,7 +35,7 @@ mod starcoder2;
 
 use serde_json::Value;
 
-use crate::checkpoint::{Directory, Keys, Tensors};
+use crate::checkpoint::{Directory, Keys, Need, Tensors, available};
 use crate::error::{Error, Result};
 use crate::model::{Activation, Config, Routing, Transformer};
 use candle_core::{DType, Device};
@@ -103,6 +103,26 @@ pub fn load(
     dtype: DType,
     device: &Device,
 ) -> Result<(Transformer, &'static Family, usize)> {
+    let (mut keys, family, config, mut tensors) = open(directory, dtype, device)?;
+    tensors.need([config.d_vocab, config.d_model]).check(directory.name(), available())?;
+    let model = (family.build)(config, &mut keys, &mut tensors)?;
+    keys.finish()?;
+    tensors.finish()?;
+    Ok((model, family, tensors.parameters()))
+}
+
+/// What loading the model in a directory takes.
+pub fn need(directory: &Directory, dtype: DType, device: &Device) -> Result<Need> {
+    let (_, _, config, tensors) = open(directory, dtype, device)?;
+    Ok(tensors.need([config.d_vocab, config.d_model]))
+}
+
+/// Config and headers: all that is read before memory is taken.
+fn open(
+    directory: &Directory,
+    dtype: DType,
+    device: &Device,
+) -> Result<(Keys, &'static Family, Config, Tensors)> {
     let mut keys = directory.keys()?;
     // the classic library's own files name no type, but their fields do
     let classic = ["d_model", "n_layers", "n_ctx", "d_vocab"].iter().all(|name| keys.has(name));
@@ -121,11 +141,7 @@ pub fn load(
     keys.only("tie_encoder_decoder", false)?;
     keys.only("pruned_heads", Value::Object(serde_json::Map::new()))?;
     let config = (family.config)(&mut keys)?;
-    let mut tensors = directory.tensors(dtype, device)?;
-    let model = (family.build)(config, &mut keys, &mut tensors)?;
-    keys.finish()?;
-    tensors.finish()?;
-    Ok((model, family, tensors.parameters()))
+    Ok((keys, family, config, directory.tensors(dtype, device)?))
 }
 
 /// The neurons' response that a key names, in the words of Hugging Face's `ACT2FN`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
@@ -62,7 +62,7 @@ impl Sums {
                 let last = vec![length - 1; batch.len()];
                 let (_, kept) = model.read(&model.tokens(batch)?, &last, &wanted)?;
                 for (site, x) in kept.0 {
-                    let sum = x.to_dtype(DType::F64)?.sum(0)?;
+                    let sum = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.sum(0)?;
                     let sum = if positions.is_some() { sum } else { sum.sum_keepdim(0)? };
                     let sum = match by_site.remove(&site) {
                         Some(before) => (before + sum)?,
@@ -92,7 +92,7 @@ impl Sums {
         let mut means = BTreeMap::new();
         for (&site, sum) in &self.by_site {
             let x = own.get(site)?;
-            let mine = x.to_dtype(DType::F64)?;
+            let mine = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
             let (mine, taken) = match self.positions {
                 Some(_) => (mine, 1),
                 None => (mine.sum_keepdim(1)?, x.dim(1)?),
@@ -107,7 +107,7 @@ impl Sums {
             let mut by_row = vec![1; x.rank()];
             by_row[0] = copies.len();
             let per_row = |numbers: Vec<f64>| -> Result<Tensor> {
-                Ok(Tensor::new(numbers, x.device())?.reshape(by_row.as_slice())?)
+                Ok(Tensor::new(numbers, &Device::Cpu)?.reshape(by_row.as_slice())?)
             };
             let mine = mine.broadcast_mul(&per_row(copies.iter().map(|&n| n as f64).collect())?)?;
             let share = per_row(left.iter().map(|&n| 1.0 / n as f64).collect())?;

@@ -40,7 +40,11 @@ impl Experts {
     /// is chosen.
     fn weights(&self, logits: &Tensor) -> Result<Tensor> {
         let count = logits.dim(D::Minus1)?;
-        let values: Vec<f64> = logits.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1()?;
+        let values: Vec<f64> = logits
+            .flatten_all()?
+            .to_device(&candle_core::Device::Cpu)?
+            .to_dtype(candle_core::DType::F64)?
+            .to_vec1()?;
         let mut chosen = vec![0u8; values.len()];
         for (values, chosen) in values.chunks(count).zip(chosen.chunks_mut(count)) {
             let mut order: Vec<usize> = (0..count).collect();
@@ -60,7 +64,11 @@ impl Experts {
         let (batch, pos, d_model) = x.dims3()?;
         let count = self.experts.len();
         let (x, weights) = (x.reshape(((), d_model))?, weights.reshape(((), count))?);
-        let values: Vec<f64> = weights.flatten_all()?.to_dtype(candle_core::DType::F64)?.to_vec1()?;
+        let values: Vec<f64> = weights
+            .flatten_all()?
+            .to_device(&candle_core::Device::Cpu)?
+            .to_dtype(candle_core::DType::F64)?
+            .to_vec1()?;
         let mut out = x.zeros_like()?;
         for (e, expert) in self.experts.iter().enumerate() {
             let rows = values.chunks(count).enumerate().filter(|(_, weights)| weights[e] != 0.0);

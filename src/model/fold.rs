@@ -10,7 +10,7 @@
 //! A norm behind attention or the MLP keeps its gain: nothing linear follows it. They are done in this order, each sum in f64. Behind a LayerNorm, `fold_ln` also takes the mean over d_model from what
 //! reads it (the norm's output has none), so that products of weights hold nothing that no activation can reach.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::{Block, Dense, Linear, Norm, NormKind, PositionKind, Transformer};
 use crate::error::{Error, Result};
@@ -225,9 +225,9 @@ fn plus(shift: Tensor, bias: Option<&Tensor>, like: &Tensor) -> Result<Tensor> {
 }
 
 fn wide(x: &Tensor) -> Result<Tensor> {
-    Ok(x.to_dtype(DType::F64)?.contiguous()?)
+    Ok(x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.contiguous()?)
 }
 
 fn narrowed(x: Tensor, like: &Tensor) -> Result<Tensor> {
-    Ok(x.to_dtype(like.dtype())?)
+    Ok(x.to_dtype(like.dtype())?.to_device(like.device())?)
 }

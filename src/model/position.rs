@@ -1,6 +1,6 @@
 //! How a model knows where a token stands.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
 use crate::ops;
@@ -111,7 +111,8 @@ impl Rotary {
         }
         let shape = [positions.dims(), &[self.dims / 2]].concat();
         let table = |v: Vec<f64>| -> Result<Tensor> {
-            Ok(Tensor::from_vec(v, shape.as_slice(), positions.device())?.to_dtype(dtype)?)
+            let table = Tensor::from_vec(v, shape.as_slice(), &Device::Cpu)?;
+            Ok(table.to_dtype(dtype)?.to_device(positions.device())?)
         };
         Ok((table(cos)?, table(sin)?))
     }

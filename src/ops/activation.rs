@@ -44,6 +44,11 @@ fn sigmoid<T: Real>(x: T) -> T {
     T::ONE / (T::ONE + (-x).exp_())
 }
 
+/// x·σ(u), with σ by way of tanh: the gradient of a quotient of exponentials is no number where they overflow.
+fn gated(x: &Tensor, u: &Tensor) -> Result<Tensor> {
+    x * u.affine(0.5, 0.0)?.tanh()?.affine(0.5, 0.5)?
+}
+
 #[derive(Clone, Copy)]
 struct GeluTanh;
 
@@ -60,6 +65,11 @@ impl Map for GeluTanh {
 
     fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(x, grad, *self)
+    }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        let slope = x.sqr()?.affine(2.0 * ROOT_2_OVER_PI * CUBIC, 2.0 * ROOT_2_OVER_PI)?;
+        gated(x, &(x * slope)?)
     }
 }
 
@@ -99,6 +109,10 @@ impl Map for Gelu {
     fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(x, grad, *self)
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        x * x.affine(std::f64::consts::FRAC_1_SQRT_2, 0.0)?.erf()?.affine(0.5, 0.5)?
+    }
 }
 
 /// The gradient: Φ(x) + x·φ(x).
@@ -135,6 +149,10 @@ impl Map for Swish {
     fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(x, grad, *self)
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        gated(x, &x.affine(self.slope, 0.0)?)
+    }
 }
 
 impl Zip for Swish {
@@ -147,5 +165,19 @@ impl Zip for Swish {
             let s = sigmoid(slope * x);
             *y = g * (s + slope * x * s * (T::ONE - s));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::check::composite_equals_kernel;
+    use super::*;
+
+    #[test]
+    fn composites_equal_kernels() {
+        composite_equals_kernel(&[3, 7, 11], GeluTanh);
+        composite_equals_kernel(&[3, 7, 11], Gelu);
+        composite_equals_kernel(&[3, 7, 11], Swish { slope: 1.0 });
+        composite_equals_kernel(&[3, 7, 11], Swish { slope: 1.702 });
     }
 }

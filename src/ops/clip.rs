@@ -35,6 +35,12 @@ impl Map for Clamp {
     fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(x, grad, *self)
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        // candle's own gives half of the gradient at a bound
+        let inside = (x.ge(self.low)? * x.le(self.high)?)?;
+        inside.where_cond(x, &x.detach().clamp(self.low, self.high)?)
+    }
 }
 
 /// The gradient: g inside of the bounds, 0 beyond them.
@@ -69,6 +75,10 @@ impl Map for Softcap {
     fn backward(&self, _: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(y, grad, *self)
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        x.affine(1.0 / self.cap, 0.0)?.tanh()?.affine(self.cap, 0.0)
+    }
 }
 
 /// The gradient: g · (1 − tanh²), from the result.
@@ -82,5 +92,17 @@ impl Zip for Softcap {
             let t = y / cap;
             *out = g * (T::ONE - t * t);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::check::composite_equals_kernel;
+    use super::*;
+
+    #[test]
+    fn composites_equal_kernels() {
+        composite_equals_kernel(&[3, 7, 11], Clamp { low: -1.0, high: 2.0 });
+        composite_equals_kernel(&[3, 7, 11], Softcap { cap: 2.0 });
     }
 }

@@ -1,6 +1,8 @@
 //! Row kernels: a function of one row, run over all rows in parallel with the widest vectors the machine has.
 //!
-//! Results do not depend on the number of threads: each row is computed by itself, in one order.
+//! Results do not depend on the number of threads: each row is computed by itself, in one order. Kernels run on the CPU; for
+//! every other device each function says what it is made of in candle's own operations, its *composite*, whose gradients
+//! candle knows.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
@@ -144,6 +146,8 @@ pub(crate) trait Map: Clone + Send + Sync + 'static {
     fn row<T: Real>(&self, x: &[T], out: &mut [T], row: usize);
     /// The gradient of the argument, from argument, result and gradient of the result.
     fn backward(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Tensor>;
+    /// The same function in candle's own operations, for devices without kernels.
+    fn composite(&self, x: &Tensor) -> Result<Tensor>;
 }
 
 /// A function of two rows (the second may be a single number per row), used to write gradients.
@@ -155,19 +159,48 @@ pub(crate) trait Zip: Clone + Send + Sync + 'static {
     }
 }
 
-/// Runs `kernel` over the rows (last axis) of `x`.
-pub(crate) fn map<K: Map>(x: &Tensor, kernel: K) -> Result<Tensor> {
-    let device = x.device();
-    let y = x.to_device(&candle_core::Device::Cpu)?.contiguous()?.apply_op1(One(kernel))?;
-    y.to_device(device)
+/// A function of two tensors, rather than the gradient of one.
+pub(crate) trait Pair: Zip {
+    /// The same function in candle's own operations, for devices without kernels.
+    fn composite(&self, a: &Tensor, b: &Tensor) -> Result<Tensor>;
 }
 
-/// Runs `kernel` over the rows of `a` and `b` together.
+/// Whether kernels run where this tensor is.
+pub(crate) fn has_kernels(x: &Tensor) -> bool {
+    #[cfg(test)]
+    if WITHOUT_KERNELS.get() {
+        return false;
+    }
+    x.device().is_cpu()
+}
+
+#[cfg(test)]
+thread_local! {
+    static WITHOUT_KERNELS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// What `work` computes as on a device without kernels: no test machine has one.
+#[cfg(test)]
+pub(crate) fn without_kernels<T>(work: impl FnOnce() -> T) -> T {
+    WITHOUT_KERNELS.set(true);
+    let done = work();
+    WITHOUT_KERNELS.set(false);
+    done
+}
+
+/// The function `kernel` over the rows (last axis) of `x`.
+pub(crate) fn map<K: Map>(x: &Tensor, kernel: K) -> Result<Tensor> {
+    if has_kernels(x) { x.contiguous()?.apply_op1(One(kernel)) } else { kernel.composite(x) }
+}
+
+/// The function `kernel` over the rows of `a` and `b` together.
+pub(crate) fn pair<K: Pair>(a: &Tensor, b: &Tensor, kernel: K) -> Result<Tensor> {
+    if has_kernels(a) { zip(a, b, kernel) } else { kernel.composite(a, b) }
+}
+
+/// Runs `kernel` over the rows of `a` and `b` together, on the CPU: the gradients of kernels, which ran there too.
 pub(crate) fn zip<K: Zip>(a: &Tensor, b: &Tensor, kernel: K) -> Result<Tensor> {
-    let (device, cpu) = (a.device(), candle_core::Device::Cpu);
-    let b = b.to_device(&cpu)?.contiguous()?;
-    let y = a.to_device(&cpu)?.contiguous()?.apply_op2(&b, Two(kernel))?;
-    y.to_device(device)
+    a.contiguous()?.apply_op2(&b.contiguous()?, Two(kernel))
 }
 
 /// The numbers of a contiguous storage.
@@ -288,6 +321,54 @@ impl<K: Zip> CustomOp2 for Two<K> {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         self.0.backward(a, b, y, grad).map(|(a, b)| (Some(a), Some(b)))
+    }
+}
+
+/// Composites held against kernels, values and gradients.
+#[cfg(test)]
+pub(crate) mod check {
+    use candle_core::{DType, Device, Result, Tensor, Var};
+
+    use super::{Map, map, without_kernels};
+
+    /// Numbers that look random and are the same on every machine.
+    pub(crate) fn noise(shape: &[usize], salt: f64) -> Tensor {
+        let count: usize = shape.iter().product();
+        let values: Vec<f64> = (0..count).map(|i| ((i as f64 + salt) * 12.9898).sin() * 3.0).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    pub(crate) fn composite_equals_kernel<K: Map>(shape: &[usize], kernel: K) {
+        alike(K::NAME, &[noise(shape, 0.3)], |x| map(&x[0], kernel.clone()));
+    }
+
+    /// f and the gradient of Σ w·f to every input are the same with kernels as without.
+    pub(crate) fn alike(name: &str, inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+        for (dtype, tolerance) in [(DType::F32, 1e-6), (DType::F64, 1e-12)] {
+            let run = || -> Result<Vec<Vec<f64>>> {
+                let vars: Vec<Var> =
+                    inputs.iter().map(|x| Var::from_tensor(&x.to_dtype(dtype)?)).collect::<Result<_>>()?;
+                let y = f(&vars.iter().map(|var| var.as_tensor().clone()).collect::<Vec<_>>())?;
+                let weights = noise(y.dims(), 0.7).to_dtype(dtype)?;
+                // what is hidden is −∞ and has no weight
+                let finite = y.gt(f64::NEG_INFINITY)?.where_cond(&y, &y.zeros_like()?)?;
+                let grads = (finite * weights)?.sum_all()?.backward()?;
+                let flat = |x: &Tensor| x.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
+                let grads = vars.iter().map(|var| match grads.get(var) {
+                    Some(grad) => flat(grad),
+                    None => candle_core::bail!("{name}: no gradient"),
+                });
+                std::iter::once(flat(&y)).chain(grads).collect()
+            };
+            let (with, without) = (run().unwrap(), without_kernels(run).unwrap());
+            for (what, (with, without)) in with.iter().zip(&without).enumerate() {
+                assert_eq!(with.len(), without.len());
+                for (a, b) in with.iter().zip(without) {
+                    let near = a == b || (a - b).abs() <= tolerance * a.abs().max(1.0);
+                    assert!(near, "{name} in {dtype:?}, {what} (0: value, then gradients): {a} and {b}");
+                }
+            }
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Products. Weights are `[d_in, d_out]`; the left side is folded to two axes and made contiguous.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor, bail,
+};
 
-use super::kernel::{Real, each_row};
+use super::kernel::{Real, each_row, has_kernels};
 
 /// x `[…, d_in]`, w `[d_in, d_out]`, b `[d_out]` → `[…, d_out]` = x·w + b.
 ///
@@ -21,11 +23,10 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     let flat = x.reshape((rows, d_in))?.contiguous()?;
     let flat = if rows == 1 { Tensor::cat(&[&flat, &flat], 0)? } else { flat };
     let w = w.contiguous()?;
-    let y = match (b, flat.device().is_cpu()) {
-        (Some(b), true) => flat.apply_op3(&w, b, Linear)?,
-        (None, true) => flat.apply_op2(&w, Linear)?,
-        (Some(b), false) => product(&flat, &w)?.broadcast_add(b)?,
-        (None, false) => product(&flat, &w)?,
+    let y = match b {
+        None => flat.apply_op2(&w, Linear)?,
+        Some(b) if has_kernels(&flat) => flat.apply_op3(&w, b, Linear)?,
+        Some(b) => flat.apply_op2(&w, Linear)?.broadcast_add(b)?,
     };
     let y = if rows == 1 { y.narrow(0, 0, 1)? } else { y };
     y.reshape(dims)
@@ -33,8 +34,7 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
 
 /// a `[…, m, k]`, b `[…, k, n]` with equal leading axes → `[…, m, n]`.
 pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = (a.contiguous()?, b.contiguous()?);
-    if a.device().is_cpu() { a.apply_op2(&b, MatMul) } else { product(&a, &b) }
+    a.contiguous()?.apply_op2(&b.contiguous()?, MatMul)
 }
 
 /// The one door to candle's product. Neither side may be a broadcast (stride-0) view.
@@ -47,7 +47,8 @@ fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 struct Linear;
 
 impl Linear {
-    fn forward(s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+    /// The device's own product: the same on every one.
+    fn forward<S: BackendStorage>(s1: &S, l1: &Layout, s2: &S, l2: &Layout) -> Result<(S, Shape)> {
         let ((m, k), (_, n)) = (l1.shape().dims2()?, l2.shape().dims2()?);
         Ok((s1.matmul(s2, (1, m, n, k), l1, l2)?, (m, n).into()))
     }
@@ -72,6 +73,26 @@ impl CustomOp2 for Linear {
         s2: &CpuStorage,
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        Self::forward(s1, l1, s2, l2)
+    }
+
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        Self::forward(s1, l1, s2, l2)
+    }
+
+    fn metal_fwd(
+        &self,
+        s1: &MetalStorage,
+        l1: &Layout,
+        s2: &MetalStorage,
+        l2: &Layout,
+    ) -> Result<(MetalStorage, Shape)> {
         Self::forward(s1, l1, s2, l2)
     }
 
@@ -129,6 +150,21 @@ impl CustomOp3 for Linear {
 /// A product of two activations; gradients are made contiguous first (see the trap in `product`).
 struct MatMul;
 
+impl MatMul {
+    fn forward<S: BackendStorage>(s1: &S, l1: &Layout, s2: &S, l2: &Layout) -> Result<(S, Shape)> {
+        let (a, b) = (l1.dims(), l2.dims());
+        let fits = a.len() == b.len() && a.len() >= 2 && a[..a.len() - 2] == b[..b.len() - 2];
+        if !fits || a[a.len() - 1] != b[b.len() - 2] {
+            bail!("matmul: shapes {a:?} and {b:?} do not fit");
+        }
+        let (batch, m, k) = (a[..a.len() - 2].iter().product(), a[a.len() - 2], a[a.len() - 1]);
+        let n = b[b.len() - 1];
+        let mut dims = a.to_vec();
+        dims[a.len() - 1] = n;
+        Ok((s1.matmul(s2, (batch, m, n, k), l1, l2)?, dims.into()))
+    }
+}
+
 impl CustomOp2 for MatMul {
     fn name(&self) -> &'static str {
         "matmul"
@@ -141,16 +177,27 @@ impl CustomOp2 for MatMul {
         s2: &CpuStorage,
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (a, b) = (l1.dims(), l2.dims());
-        let fits = a.len() == b.len() && a.len() >= 2 && a[..a.len() - 2] == b[..b.len() - 2];
-        if !fits || a[a.len() - 1] != b[b.len() - 2] {
-            bail!("matmul: shapes {a:?} and {b:?} do not fit");
-        }
-        let (batch, m, k) = (a[..a.len() - 2].iter().product(), a[a.len() - 2], a[a.len() - 1]);
-        let n = b[b.len() - 1];
-        let mut dims = a.to_vec();
-        dims[a.len() - 1] = n;
-        Ok((s1.matmul(s2, (batch, m, n, k), l1, l2)?, dims.into()))
+        Self::forward(s1, l1, s2, l2)
+    }
+
+    fn cuda_fwd(
+        &self,
+        s1: &CudaStorage,
+        l1: &Layout,
+        s2: &CudaStorage,
+        l2: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        Self::forward(s1, l1, s2, l2)
+    }
+
+    fn metal_fwd(
+        &self,
+        s1: &MetalStorage,
+        l1: &Layout,
+        s2: &MetalStorage,
+        l2: &Layout,
+    ) -> Result<(MetalStorage, Shape)> {
+        Self::forward(s1, l1, s2, l2)
     }
 
     fn bwd(
@@ -164,5 +211,20 @@ impl CustomOp2 for MatMul {
         let to_a = if a.track_op() { Some(product(&grad, &b.t()?)?) } else { None };
         let to_b = if b.track_op() { Some(product(&a.t()?, &grad)?) } else { None };
         Ok((to_a, to_b))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::check::{alike, noise};
+    use super::*;
+
+    #[test]
+    fn composites_equal_kernels() {
+        for rows in [1, 6] {
+            let (x, w, b) = (noise(&[rows, 5], 0.0), noise(&[5, 4], 1.0), noise(&[4], 2.0));
+            alike("linear", &[x.clone(), w.clone(), b], |x| linear(&x[0], &x[1], Some(&x[2])));
+            alike("linear without bias", &[x, w], |x| linear(&x[0], &x[1], None));
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! The tensor functions a pass is made of, each with a gradient that a test checks by finite differences.
 //!
 //! candle's own fused versions have no backward and raise no error, and its elementwise functions use one core; these
-//! are parallel over rows, vectorised by run-time dispatch, generic over f32 and f64, and differentiable. All products
-//! go through [`linear`] and [`matmul`].
+//! are parallel over rows, vectorised by run-time dispatch, generic over f32 and f64, and differentiable. On other devices
+//! than the CPU each is composed of candle's own differentiable operations. All products go through [`linear`] and
+//! [`matmul`].
 
 mod activation;
 mod clip;
@@ -12,6 +13,9 @@ mod norm;
 mod rotate;
 mod softmax;
 mod splice;
+
+#[cfg(test)]
+pub(crate) use kernel::without_kernels;
 
 pub use activation::{gelu, gelu_tanh, quick_gelu, relu, silu, solu};
 pub use clip::{clamp, softcap};

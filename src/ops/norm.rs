@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::{Map, Real, Zip, each_row, map, numbers, sum_by, zip};
+use super::kernel::{Map, Pair, Real, Zip, each_row, has_kernels, map, numbers, pair, sum_by};
 
 /// x `[…, d]` → x − mean(x) over the last axis.
 pub fn center(x: &Tensor) -> Result<Tensor> {
@@ -16,7 +16,7 @@ pub fn rms(x: &Tensor, eps: f64) -> Result<Tensor> {
 
 /// x `[…, d]`, scale `[…, 1]` → x / scale.
 pub fn divide(x: &Tensor, scale: &Tensor) -> Result<Tensor> {
-    zip(x, scale, Divide)
+    pair(x, scale, Divide)
 }
 
 /// x `[…, d]` · gain `[d]`.
@@ -34,7 +34,7 @@ pub fn shift_rows(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
 /// candle's own addition waits for a second pool of threads, which spins beside rayon's: on few cores that doubles the
 /// processor time of a sweep.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    zip(a, b, Add)
+    pair(a, b, Add)
 }
 
 #[derive(Clone, Copy)]
@@ -55,8 +55,14 @@ impl Zip for Add {
     }
 }
 
+impl Pair for Add {
+    fn composite(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        a + b
+    }
+}
+
 fn by_row(x: &Tensor, v: &Tensor, how: ByRow) -> Result<Tensor> {
-    match (how, x.device().is_cpu()) {
+    match (how, has_kernels(x)) {
         (_, true) => x.contiguous()?.apply_op2(&v.contiguous()?, how),
         (ByRow::Scale, false) => x.broadcast_mul(v),
         (ByRow::Shift, false) => x.broadcast_add(v),
@@ -152,6 +158,10 @@ impl Map for Center {
     fn backward(&self, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
         center(grad)
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -177,6 +187,10 @@ impl Map for Rms {
         let d = x.dim(D::Minus1)? as f64;
         x.broadcast_mul(&(grad / y)?.affine(1.0 / d, 0.0)?)
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        x.sqr()?.mean_keepdim(D::Minus1)?.affine(1.0, self.eps)?.sqrt()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -196,5 +210,29 @@ impl Zip for Divide {
     fn backward(&self, _: &Tensor, scale: &Tensor, y: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
         let to_scale = ((grad * y)?.sum_keepdim(D::Minus1)? / scale)?.neg()?;
         Ok((divide(grad, scale)?, to_scale))
+    }
+}
+
+impl Pair for Divide {
+    fn composite(&self, x: &Tensor, scale: &Tensor) -> Result<Tensor> {
+        x.broadcast_div(scale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::check::{alike, composite_equals_kernel, noise};
+    use super::*;
+
+    #[test]
+    fn composites_equal_kernels() {
+        composite_equals_kernel(&[3, 7, 11], Center);
+        composite_equals_kernel(&[3, 7, 11], Rms { eps: 1e-3 });
+        let (x, positive) = (noise(&[3, 7, 11], 0.0), noise(&[3, 7, 1], 1.0).sqr().unwrap());
+        let positive = (positive + 0.5).unwrap();
+        alike("divide", &[x.clone(), positive], |x| divide(&x[0], &x[1]));
+        alike("add", &[x.clone(), noise(&[3, 7, 11], 2.0)], |x| add(&x[0], &x[1]));
+        alike("scale_rows", &[x.clone(), noise(&[11], 3.0)], |x| scale_rows(&x[0], &x[1]));
+        alike("shift_rows", &[x, noise(&[11], 3.0)], |x| shift_rows(&x[0], &x[1]));
     }
 }

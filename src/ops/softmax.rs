@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{D, Device, Result, Tensor, bail};
 
 use super::kernel::{Map, Real, Zip, map, sum_by, zip};
 
@@ -124,6 +124,28 @@ impl Map for Softmax {
     fn backward(&self, _: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(y, grad, self.clone())
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        let top = x.detach().max_keepdim(D::Minus1)?;
+        // a row with nothing to attend to is counted from 0 rather than from −∞, and divided by 1
+        let empty = top.eq(f64::NEG_INFINITY)?;
+        let top = empty.where_cond(&top.zeros_like()?, &top)?;
+        let sink = match &self.sinks {
+            None => None,
+            Some(Sinks { scores, .. }) => {
+                let scores = Tensor::from_slice(scores, (scores.len(), 1, 1), &Device::Cpu)?;
+                Some(scores.to_dtype(x.dtype())?.to_device(x.device())?.broadcast_as(top.shape())?)
+            }
+        };
+        let top = sink.as_ref().map_or(Ok(top.clone()), |sink| top.maximum(sink))?;
+        let raised = x.broadcast_sub(&top)?.exp()?;
+        let total = (raised.sum_keepdim(D::Minus1)? + empty.to_dtype(x.dtype())?)?;
+        let total = match sink {
+            None => total,
+            Some(sink) => (total + (sink - top)?.exp()?)?,
+        };
+        raised.broadcast_div(&total)
+    }
 }
 
 /// The gradient: y·(g − Σ g·y), with or without a sink, to which no gradient comes.
@@ -159,6 +181,11 @@ impl Map for LogSoftmax {
 
     fn backward(&self, _: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(y, grad, *self)
+    }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        let x = x.broadcast_sub(&x.detach().max_keepdim(D::Minus1)?)?;
+        x.broadcast_sub(&x.exp()?.sum_keepdim(D::Minus1)?.log()?)
     }
 }
 
@@ -204,6 +231,36 @@ impl Masked {
         Some(&own[row / (self.queries * self.heads) % own.len()])
     }
 
+    /// Where a query sees a key, as `[batch or 1, 1, query, key]` of 0 and 1: heads share it, and rows unless they are padded.
+    fn seen(&self, scores: &Tensor) -> Result<Tensor> {
+        let (batch, heads, queries, keys) = scores.dims4()?;
+        let rows = if self.mask.own.is_some() { batch } else { 1 };
+        let mut seen = vec![0u8; rows * queries * keys];
+        for (i, seen) in seen.chunks_exact_mut(keys.max(1)).enumerate() {
+            let row = i / queries * heads * queries + i % queries; // of the first head
+            seen[self.visible(keys, row)].fill(1);
+        }
+        Tensor::from_vec(seen, (rows, 1, queries, keys), scores.device())
+    }
+
+    /// What is added for distances, as `[batch or 1, head, query, key]`, 0 where nothing is seen.
+    fn biases(&self, scores: &Tensor) -> Result<Option<Tensor>> {
+        let Some(alibi) = &self.mask.alibi else { return Ok(None) };
+        let (batch, heads, queries, keys) = scores.dims4()?;
+        let rows = if self.mask.own.is_some() { batch } else { 1 };
+        let mut biases = vec![0f64; rows * heads * queries * keys];
+        for (row, biases) in biases.chunks_exact_mut(keys.max(1)).enumerate() {
+            let first = self.own(row).map_or(0, |own| own.start);
+            let table = &alibi.table[row / queries % heads];
+            let query = self.mask.first_query + row % queries;
+            for key in self.visible(keys, row) {
+                biases[key] = table[key - first] - table[query - first];
+            }
+        }
+        let biases = Tensor::from_vec(biases, (rows, heads, queries, keys), &Device::Cpu)?;
+        Ok(Some(biases.to_dtype(scores.dtype())?.to_device(scores.device())?))
+    }
+
     /// The visible part of `x` scaled, the rest filled.
     #[inline(always)]
     fn scaled<T: Real>(&self, x: &[T], out: &mut [T], row: usize, rest: T) {
@@ -234,6 +291,17 @@ impl Map for Masked {
     fn backward(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Tensor> {
         zip(x, grad, self.clone())
     }
+
+    fn composite(&self, x: &Tensor) -> Result<Tensor> {
+        let scaled = x.affine(self.scale, 0.0)?;
+        let scaled = match self.biases(x)? {
+            None => scaled,
+            Some(biases) => scaled.broadcast_add(&biases)?,
+        };
+        let seen = self.seen(x)?.broadcast_as(x.shape())?;
+        let rest = Tensor::new(f32::NEG_INFINITY, x.device())?.to_dtype(x.dtype())?;
+        seen.where_cond(&scaled, &rest.broadcast_as(x.shape())?)
+    }
 }
 
 impl Zip for Masked {
@@ -242,5 +310,52 @@ impl Zip for Masked {
     #[inline(always)]
     fn row<T: Real>(&self, _: &[T], grad: &[T], out: &mut [T], row: usize) {
         self.scaled(grad, out, row, T::ZERO);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::check::{composite_equals_kernel, noise};
+    use super::*;
+    use candle_core::DType;
+
+    #[test]
+    fn composites_equal_kernels() {
+        composite_equals_kernel(&[3, 7, 11], Softmax { sinks: None });
+        let sinks = Sinks { scores: [0.5, -1.0].into(), queries: 4 };
+        composite_equals_kernel(&[3, 2, 4, 6], Softmax { sinks: Some(sinks) });
+        composite_equals_kernel(&[3, 7, 11], LogSoftmax);
+        let own: Arc<[Range<usize>]> = [1..6, 0..4, 2..usize::MAX].into();
+        let slopes = [0.5, 0.25].map(|slope| (0..6).map(|pos| slope * f64::from(pos)).collect::<Vec<_>>());
+        let alibi = Alibi { table: slopes.into() };
+        for mask in [
+            Mask::default(),
+            Mask { causal: true, ..Mask::default() },
+            Mask { causal: true, first_query: 2, ..Mask::default() },
+            Mask { causal: true, first_query: 2, own: Some(own.clone()), ..Mask::default() },
+            Mask { causal: true, first_query: 2, window: Some(2), ..Mask::default() },
+            Mask { causal: true, first_query: 2, own: Some(own.clone()), window: None, alibi: Some(alibi) },
+            Mask { causal: false, first_query: 0, own: Some(own.clone()), ..Mask::default() },
+        ] {
+            // two copies of three padded rows
+            composite_equals_kernel(&[6, 2, 4, 6], Masked { scale: 0.3, mask, heads: 2, queries: 4 });
+        }
+    }
+
+    #[test]
+    fn masked_rows_are_softened_alike() {
+        let own: Arc<[Range<usize>]> = [1..4, 0..2].into();
+        for dtype in [DType::F32, DType::F64] {
+            let scores = noise(&[2, 3, 4, 4], 0.0).to_dtype(dtype).unwrap();
+            let mask = Mask { causal: true, first_query: 0, own: Some(own.clone()), ..Mask::default() };
+            let scores = masked(&scores, 1.0, mask).unwrap(); // some rows see nothing
+            let (kernel, composite) =
+                (softmax(&scores).unwrap(), Softmax { sinks: None }.composite(&scores).unwrap());
+            let gap = (&kernel - &composite).unwrap().abs().unwrap().to_dtype(DType::F64).unwrap();
+            assert!(gap.max_all().unwrap().to_scalar::<f64>().unwrap() < 1e-7);
+            let hidden = (kernel.eq(0.0).unwrap(), composite.eq(0.0).unwrap());
+            let flat = |x: Tensor| x.flatten_all().unwrap().to_vec1::<u8>().unwrap();
+            assert_eq!(flat(hidden.0), flat(hidden.1), "exactly 0 in the same places");
+        }
     }
 }

@@ -22,7 +22,7 @@ pub struct Manifest {
     pub seed: u64,
     /// Type of the numbers in the pass: `f32`.
     pub dtype: String,
-    /// Where the pass ran: `cpu`.
+    /// Where the pass ran: `cpu`, `cuda:0`, `metal`.
     pub device: String,
     /// Threads it ran on.
     pub threads: usize,

@@ -10,7 +10,7 @@ use super::{derive, html, markdown, progress, sections};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::figure::{self, PRINT, View};
-use crate::lab::Lab;
+use crate::lab::{self, Lab};
 use crate::output::{Folder, Manifest, ModelFacts};
 use crate::row::Rows;
 use crate::study::{Stage, Study};
@@ -202,7 +202,7 @@ pub fn manifest(study: &Study, lab: &Lab, task: &Task, threads: usize) -> Manife
         tokenizer_sha256: lab.about.tokenizer_hash.clone(),
         seed: study.seed,
         dtype: study.dtype.clone(),
-        device: "cpu".to_owned(),
+        device: lab::device_name(lab.model.device()),
         threads,
         sizes,
         more,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 use super::reader::Reader;
 use super::{Example, Side, Task};
@@ -119,7 +119,7 @@ pub fn complete(lab: &Lab, task: &mut Task) -> Result<()> {
             continue;
         }
         let logits = task.logits(lab, &batch, Side::Clean)?;
-        let rows: Vec<Vec<f64>> = logits.to_dtype(DType::F64)?.to_vec2()?;
+        let rows: Vec<Vec<f64>> = logits.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2()?;
         for (index, logits) in batch.into_iter().zip(rows) {
             let p = softmax(&logits, 1.0);
             let said = |id: u32| format!("{:?} (p {:.3})", lab.vocabulary.token(id), p[id as usize]);

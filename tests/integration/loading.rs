@@ -267,12 +267,12 @@ fn what_stands_beside_a_model_is_passed_on() {
 fn types_and_devices_are_words() {
     assert_eq!(lab::dtype("f32").unwrap(), DType::F32);
     assert_eq!(lab::dtype("float64").unwrap(), DType::F64);
-    assert!(lab::device("auto").unwrap().is_cpu());
+    assert!(lab::device("auto", DType::F32).unwrap().is_cpu());
     for error in [
         lab::dtype("bf16").err(),
         lab::dtype("f8").err(),
-        lab::device("cuda:0").err(),
-        lab::device("gpu").err(),
+        lab::device("cuda:0", DType::F32).err(),
+        lab::device("gpu", DType::F32).err(),
     ] {
         assert_eq!(error.unwrap().exit_code(), 2);
     }

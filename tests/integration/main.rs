@@ -15,6 +15,7 @@ mod killed;
 mod layering;
 mod learn;
 mod loading;
+mod memory;
 mod mutation;
 mod ops;
 mod output;

@@ -1,6 +1,6 @@
 //! Every number that is read from the logits of a run.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::metric::{Metric, Targets};
@@ -74,8 +74,9 @@ impl Measures {
 
     /// logits `[rows, d_vocab]` → `[rows, measures]` in f64.
     pub(super) fn score(&self, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
-        let metric =
-            |metric: Metric| -> Result<Tensor> { Ok(metric.score(logits, targets)?.to_dtype(DType::F64)?) };
+        let metric = |metric: Metric| -> Result<Tensor> {
+            Ok(metric.score(logits, targets)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?)
+        };
         let score = |measure: &Measure| match measure {
             Measure::Metric(which) => metric(*which),
             Measure::Accuracy => Ok(metric(Metric::LogitDiff)?.gt(0.0)?.to_dtype(DType::F64)?),

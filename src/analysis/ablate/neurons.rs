@@ -4,7 +4,7 @@
 //! and the model were linear (attribution patching towards zero, Nanda 2023). It sees what a neuron does through later
 //! layers, which direct attribution does not; it is only how neurons are chosen, their effects are measured exactly.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
 use crate::gradient::Gradients;
@@ -40,7 +40,7 @@ pub(super) fn top(lab: &Lab, task: &Task, metric: Metric, k: usize) -> Result<Ve
         for (layer, sum) in sums.iter_mut().enumerate() {
             let site = Site::Block(layer, At::MlpPost);
             let part = (gradients.get(site)? * recorder.kept.get(site)?.detach())?;
-            let part = part.to_dtype(DType::F64)?.flatten(0, 1)?.sum(0)?;
+            let part = part.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten(0, 1)?.sum(0)?;
             *sum = Some(match sum.take() {
                 Some(before) => (before + part)?,
                 None => part,

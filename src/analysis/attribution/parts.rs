@@ -1,6 +1,6 @@
 //! Below the component: what a head takes from each source token, and what each neuron of an MLP adds.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::readout::Readout;
 use crate::error::Result;
@@ -34,7 +34,7 @@ pub(super) fn sources(
     let before = readout.before(&attention.o.w)?.reshape((batch, kv_heads, group, d_head))?;
     let worth = ops::matmul(&before, &v.permute((0, 2, 3, 1))?)?; // [batch, kv_head, group, source]
     let each = (attended * worth.reshape((batch, heads, keys))?)?.transpose(0, 1)?;
-    Ok(each.contiguous()?.to_dtype(DType::F64)?.to_vec3()?)
+    Ok(each.contiguous()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec3()?)
 }
 
 /// The columns of source tokens. A name that is another's everywhere is left out. Positions without a name are summed
@@ -106,7 +106,7 @@ pub(super) fn top_neurons(
     for (layer, batches) in layers.iter().enumerate() {
         let mut total: Vec<f64> = Vec::new();
         for batch in batches {
-            let sum: Vec<f64> = batch.to_dtype(DType::F64)?.sum(0)?.to_vec1()?;
+            let sum: Vec<f64> = batch.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.sum(0)?.to_vec1()?;
             total.resize(sum.len(), 0.0);
             total.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
         }
@@ -120,7 +120,12 @@ pub(super) fn top_neurons(
         let mut values = vec![0.0; order.len()];
         let mut examples = order.iter();
         for batch in &layers[layer] {
-            let column: Vec<f64> = batch.narrow(1, neuron, 1)?.squeeze(1)?.to_dtype(DType::F64)?.to_vec1()?;
+            let column: Vec<f64> = batch
+                .narrow(1, neuron, 1)?
+                .squeeze(1)?
+                .to_device(&Device::Cpu)?
+                .to_dtype(DType::F64)?
+                .to_vec1()?;
             column.into_iter().zip(&mut examples).for_each(|(value, &example)| values[example] = value);
         }
         found.push((layer, neuron, values));

@@ -4,7 +4,7 @@
 //! final norm's divisor σ frozen at the run's own value. Centring is symmetric, so it is applied once to γ ⊙ ΔW_U
 //! instead of to every component, and only where the norm is a LayerNorm (Elhage et al. 2021; nostalgebraist 2020).
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 
 use crate::component::Component;
 use crate::error::Result;
@@ -88,7 +88,7 @@ impl Readout {
     fn heads(&self, model: &Transformer, layer: usize, z: &Tensor) -> Result<Vec<Vec<f64>>> {
         let before = self.before(&model.blocks[layer].attention.o.w)?.reshape(z.shape())?;
         let worth = (z * before)?.sum(D::Minus1)?.t()?; // [head, batch]
-        Ok(worth.to_dtype(DType::F64)?.to_vec2()?)
+        Ok(worth.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec2()?)
     }
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn direct_needs(site: Site) -> bool {
 
 /// A tensor `[n]` as numbers.
 pub(crate) fn numbers(x: &Tensor) -> Result<Vec<f64>> {
-    Ok(x.to_dtype(DType::F64)?.to_vec1()?)
+    Ok(x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1()?)
 }
 
 /// +1/n on each answer and −1/n on each wrong answer `[batch, ids]`, and the ids that are columns of it.
@@ -121,6 +121,7 @@ fn weights(model: &Transformer, targets: &Targets) -> Result<(Tensor, Tensor)> {
         }
     }
     let (shape, device) = ((targets.answers.len(), ids.len()), model.device());
-    let weights = Tensor::from_vec(weights, shape, device)?.to_dtype(model.dtype())?;
+    let weights =
+        Tensor::from_vec(weights, shape, &Device::Cpu)?.to_dtype(model.dtype())?.to_device(device)?;
     Ok((weights, Tensor::new(ids, device)?))
 }

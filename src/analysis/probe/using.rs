@@ -5,7 +5,7 @@
 //! For comparison a random subspace of the same dimension is taken out in the same way, and the change made as long as the
 //! probe's, example by example: what counts is where the activation is moved, not how far.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -100,7 +100,7 @@ pub(super) fn all(lab: &Lab, question: &Question, measured: &[Measured], probe: 
                 used.moved[row] = cut.changes(x.row(r), r, &mut changes);
             }
             let cell = |change: Matrix| -> Result<Cell> {
-                let values = Tensor::from_vec(change.data, (change.rows, change.cols), model.device())?;
+                let values = Tensor::from_vec(change.data, (change.rows, change.cols), &Device::Cpu)?;
                 let at = Slice::whole(spot.site).pos(Positions::PerRow(positions.clone()));
                 Ok(Cell { edits: vec![Edit { at, op: Op::Add(values) }] })
             };

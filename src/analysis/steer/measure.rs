@@ -121,7 +121,7 @@ pub(super) fn measure(
             let nothing = [pushed(&place.direction, 0.0)?];
             let plain = sweep(lab, &base, &nothing, &read, &|logits| Ok(logits.clone()))?.concat();
             let plain = Tensor::from_vec(plain, (batch.len(), ()), &Device::Cpu)?.to_dtype(model.dtype())?;
-            let plain = ops::log_softmax(&plain)?;
+            let plain = ops::log_softmax(&plain.to_device(model.device())?)?;
             put(&mut all.plain, &batch, &run(&nothing, &plain)?.concat());
             let directions = || std::iter::once(&place.direction).chain(&place.randoms);
             for (direction, all) in directions().zip(&mut all.doses) {
