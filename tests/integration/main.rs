@@ -2,6 +2,7 @@
 
 mod ablation;
 mod causal;
+mod chat;
 mod command;
 mod conformance;
 mod figure;
@@ -19,6 +20,7 @@ mod ops;
 mod output;
 mod page;
 mod parity;
+mod pickles;
 mod probing;
 mod promises;
 mod prompts;
