@@ -86,7 +86,8 @@ impl Vocabulary {
         self.tokenizer()?;
         let Some(template) = &self.template else {
             return Err(Error::input(
-                "this model has no chat template: neither chat_template.jinja nor `chat_template` in tokenizer_config.json",
+                "this model has no chat template: no chat_template.jinja, and no `chat_template`, or none called \
+                 `default`, in tokenizer_config.json",
                 "leave `--chat` out: the model goes on with a text as it stands",
             ));
         };

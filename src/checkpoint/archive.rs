@@ -11,7 +11,7 @@ use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::AGAIN;
-use super::pickle::{Node, Pickle, Refusal, Strided};
+use super::pickle::{Node, Pickle, Read as Outcome, Refusal, Strided};
 use super::shards::Entry;
 use crate::error::{Error, Result};
 
@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 const NESTED: [&str; 3] = ["state_dict", "model", "model_state_dict"];
 /// A hundred times what the largest models need.
 const LONGEST_PICKLE: u64 = 16 << 20;
+const SAVE: &str = "if you trust where it comes from, save its weights alone in Python: \
+                    `torch.save({name: x.contiguous() for name, x in model.state_dict().items()}, FILE)`";
 
 /// The tensors of a file that was opened; `shard` is its number among its model's.
 pub(super) fn entries(path: &Path, file: &File, shard: usize) -> Result<Vec<(String, Entry)>> {
@@ -38,8 +40,11 @@ pub(super) fn entries(path: &Path, file: &File, shard: usize) -> Result<Vec<(Str
         let hint = "weights are safetensors, or what `torch.save(model.state_dict(), FILE)` writes";
         return Err(fail("it is no file that torch.save wrote".into(), hint.into()));
     }
-    let damaged = |cause: String| fail(cause, AGAIN.into());
-    let archive = Archive::open(file).map_err(damaged)?;
+    let refused = |refusal| match refusal {
+        Refusal::Damaged(cause) => fail(cause, AGAIN.into()),
+        Refusal::Foreign(cause) => fail(cause, SAVE.into()),
+    };
+    let archive = Archive::open(file).map_err(refused)?;
     if archive.is_program() {
         return Err(fail(
             "it is a TorchScript archive, a program with its weights".into(),
@@ -48,22 +53,11 @@ pub(super) fn entries(path: &Path, file: &File, shard: usize) -> Result<Vec<(Str
             ),
         ));
     }
-    let content = archive.pickle(file).map_err(damaged)?;
-    let refused = |refusal| match refusal {
-        Refusal::Damaged(cause) => damaged(cause),
-        Refusal::Foreign(cause) => fail(
-            cause,
-            "if you trust where it comes from, save its weights alone in Python: \
-             `torch.save(model.state_dict(), FILE)`"
-                .into(),
-        ),
-    };
+    let content = archive.pickle(file).map_err(refused)?;
     let pickle = Pickle::read(&content).map_err(refused)?;
-    let tensors = state_dict(&pickle).map_err(|cause| {
-        fail(cause, "save the weights alone in Python: `torch.save(model.state_dict(), FILE)`".into())
-    })?;
+    let tensors = state_dict(&pickle).map_err(|cause| refused(Refusal::Foreign(cause)))?;
     let entries = tensors.into_iter().map(|(name, tensor)| {
-        let entry = archive.entry(tensor, shard).map_err(|cause| damaged(format!("{name} in it {cause}")))?;
+        let entry = archive.entry(name, tensor, shard).map_err(refused)?;
         Ok((name.to_owned(), entry))
     });
     entries.collect()
@@ -73,29 +67,32 @@ pub(super) fn entries(path: &Path, file: &File, shard: usize) -> Result<Vec<(Str
 struct Archive {
     /// What the names of all files begin with.
     folder: String,
-    files: BTreeMap<String, std::result::Result<(u64, u64), String>>,
+    files: BTreeMap<String, Place>,
+}
+
+/// A file that lies in the archive as it is.
+#[derive(Clone, Copy)]
+struct Place {
+    start: u64,
+    size: u64,
+    compressed: bool,
 }
 
 impl Archive {
-    fn open(file: &File) -> std::result::Result<Archive, String> {
-        let length = file.metadata().map_err(|e| e.to_string())?.len();
-        let mut zip = ZipArchive::new(BufReader::new(file)).map_err(|e| e.to_string())?;
+    fn open(file: &File) -> Outcome<Archive> {
+        let length = file.metadata().map_err(damaged)?.len();
+        let mut zip = ZipArchive::new(BufReader::new(file)).map_err(damaged)?;
         let mut files = BTreeMap::new();
         for index in 0..zip.len() {
-            let inner = zip.by_index_raw(index).map_err(|e| e.to_string())?;
-            let name = inner.name().map_err(|e| e.to_string())?.into_owned();
-            let plain = inner.compression() == CompressionMethod::Stored
-                && !inner.encrypted()
-                && inner.size() == inner.compressed_size();
-            let place = inner.data_start().map(|start| (start, inner.size()));
-            let inside =
-                place.filter(|(start, size)| start.checked_add(*size).is_some_and(|end| end <= length));
-            let place = match inside {
-                _ if !plain => Err(format!("{name} is compressed in it, which torch.save never does")),
-                None => Err(format!("{name} goes on beyond its end")),
-                Some(place) => Ok(place),
-            };
-            files.insert(name, place);
+            let inner = zip.by_index_raw(index).map_err(damaged)?;
+            let name = inner.name().map_err(damaged)?.into_owned();
+            let (start, size) = (inner.data_start().unwrap_or(u64::MAX), inner.compressed_size());
+            if start.checked_add(size).is_none_or(|end| end > length) {
+                return Err(damaged(format!("{name} in it goes on beyond its end")));
+            }
+            let compressed =
+                inner.compression() != CompressionMethod::Stored || inner.encrypted() || inner.size() != size;
+            files.insert(name, Place { start, size, compressed });
         }
         let mut folders = files.keys().filter_map(|name| {
             let folder = name.strip_suffix("data.pkl")?;
@@ -103,8 +100,8 @@ impl Archive {
         });
         match (folders.next(), folders.next()) {
             (Some(folder), None) => Ok(Archive { folder, files }),
-            (None, _) => Err("it is a zip archive without a data.pkl".into()),
-            _ => Err("it holds more than one data.pkl".into()),
+            (None, _) => Err(Refusal::Foreign("it is a zip archive without a data.pkl".into())),
+            _ => Err(Refusal::Foreign("it holds more than one data.pkl".into())),
         }
     }
 
@@ -114,64 +111,66 @@ impl Archive {
         self.files.keys().any(|name| *name == constants || name.starts_with(&code))
     }
 
-    fn place(&self, name: &str) -> std::result::Result<(u64, u64), String> {
+    /// Where a file lies, if it is there.
+    fn find(&self, name: &str) -> Outcome<Option<Place>> {
         let name = format!("{}{name}", self.folder);
         match self.files.get(&name) {
-            Some(place) => place.clone(),
-            None => Err(format!("{name} is missing from it")),
+            Some(Place { compressed: true, .. }) => {
+                Err(Refusal::Foreign(format!("{name} is compressed in it, which torch.save never does")))
+            }
+            found => Ok(found.copied()),
         }
     }
 
+    fn place(&self, name: &str) -> Outcome<Place> {
+        self.find(name)?.ok_or_else(|| damaged(format!("{}{name} is missing from it", self.folder)))
+    }
+
     /// The pickle's bytes, once the numbers beside it are known to be little-endian.
-    fn pickle(&self, file: &File) -> std::result::Result<Vec<u8>, String> {
-        if let Ok(place) = self.place("byteorder") {
-            let order = read(file, (place.0, place.1.min(16)))?;
+    fn pickle(&self, file: &File) -> Outcome<Vec<u8>> {
+        if let Some(place) = self.find("byteorder")? {
+            let order = read(file, Place { size: place.size.min(16), ..place })?;
             if order != b"little" {
                 let order = String::from_utf8_lossy(&order).into_owned();
-                return Err(format!("its numbers are {order}-endian; only little-endian ones are read"));
+                let cause = format!("its numbers are {order}-endian; only little-endian ones are read");
+                return Err(Refusal::Foreign(cause));
             }
         }
         let place = self.place("data.pkl")?;
-        if place.1 > LONGEST_PICKLE {
-            return Err(format!("its pickle is {} bytes long; that of a state dict is short", place.1));
+        if place.size > LONGEST_PICKLE {
+            let cause = format!("its pickle is {} bytes long; that of a state dict is short", place.size);
+            return Err(Refusal::Foreign(cause));
         }
         read(file, place)
     }
 
-    /// Where a tensor lies; an error completes "the tensor …".
-    fn entry(&self, tensor: &Strided, shard: usize) -> std::result::Result<Entry, String> {
+    /// Where a tensor lies.
+    fn entry(&self, name: &str, tensor: &Strided, shard: usize) -> Outcome<Entry> {
         let Strided { storage, offset, shape, strides } = tensor;
-        let dtype = storage.dtype;
-        let (start, size) = self
-            .place(&format!("data/{}", storage.key))
-            .map_err(|cause| format!("cannot be found: {cause}"))?;
-        let width = dtype.bitsize() / 8;
-        let beyond =
-            || format!("lies beyond its storage of {size} bytes: shape {shape:?}, strides {strides:?}");
-        let bytes =
-            storage.count.checked_mul(width).filter(|&bytes| bytes as u64 <= size).ok_or_else(beyond)?;
+        let (dtype, width) = (storage.dtype, storage.dtype.bitsize() / 8);
+        let place = self.place(&format!("data/{}", storage.key))?;
+        let beyond = || {
+            let size = place.size;
+            damaged(format!(
+                "{name} in it lies beyond its storage of {size} bytes: shape {shape:?}, strides {strides:?}"
+            ))
+        };
+        let whole = storage.count.checked_mul(width).ok_or_else(beyond)?;
         let count = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)).ok_or_else(beyond)?;
         if count > storage.count {
-            return Err(format!("repeats its numbers: shape {shape:?} over {} of them", storage.count));
+            let cause = format!("{name} in it repeats its numbers: shape {shape:?} over {}", storage.count);
+            return Err(Refusal::Foreign(cause));
         }
-        // one beyond the last number, counted from the first
+        // from the first number to behind the last
         let steps =
             shape.iter().zip(strides).map(|(&size, &stride)| size.saturating_sub(1).checked_mul(stride));
         let last = steps.into_iter().try_fold(0usize, |sum, step| sum.checked_add(step?));
         let span = if count == 0 { Some(0) } else { last.and_then(|last| last.checked_add(1)) };
-        let span = span
-            .filter(|span| offset.checked_add(*span).is_some_and(|end| end <= storage.count))
-            .ok_or_else(beyond)?;
-        let skip = offset.checked_mul(width).filter(|&skip| skip <= bytes).ok_or_else(beyond)?;
+        let span = span.filter(|span| offset.checked_add(*span).is_some_and(|end| end <= storage.count));
+        let (Some(span), true) = (span, whole as u64 <= place.size) else { return Err(beyond()) };
+        let (start, length) = (place.start + (offset * width) as u64, span * width);
         let strides = if is_row_major(shape, strides) { Vec::new() } else { strides.clone() };
-        Ok(Entry {
-            shard,
-            dtype,
-            shape: shape.clone(),
-            start: start + skip as u64,
-            length: span * width,
-            strides,
-        })
+        Ok(Entry { shard, dtype, shape: shape.clone(), start, length, strides })
     }
 }
 
@@ -188,11 +187,15 @@ fn is_row_major(shape: &[usize], strides: &[usize]) -> bool {
     })
 }
 
-fn read(mut file: &File, (start, size): (u64, u64)) -> std::result::Result<Vec<u8>, String> {
+fn read(mut file: &File, Place { start, size, .. }: Place) -> Outcome<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(start)).map_err(|e| e.to_string())?;
-    file.take(size).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    if bytes.len() as u64 == size { Ok(bytes) } else { Err("it is cut short".into()) }
+    file.seek(SeekFrom::Start(start)).map_err(damaged)?;
+    file.take(size).read_to_end(&mut bytes).map_err(damaged)?;
+    if bytes.len() as u64 == size { Ok(bytes) } else { Err(damaged("it is cut short")) }
+}
+
+fn damaged(cause: impl ToString) -> Refusal {
+    Refusal::Damaged(cause.to_string())
 }
 
 /// The dict of tensors: the whole, or the one that a training script put under a usual name beside its counters. Values

@@ -311,6 +311,7 @@ impl PromptArgs {
             return Ok(one(clean));
         }
         if !self.tokens.is_empty() {
+            model.say("BOS: none added, because the prompt was given as token ids.");
             return Ok(one(self.tokens.clone()));
         }
         if self.prompts.is_none() && self.task.is_none() {

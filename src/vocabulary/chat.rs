@@ -15,8 +15,11 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
-/// Steps a template may take; also a bound on what it may hold, 64 bytes for each.
-const FUEL: u64 = 1_000_000;
+/// Steps a template may take, a hundred times what one takes for a prompt; also a bound on what it may hold, 64 bytes for
+/// each.
+const FUEL: u64 = 250_000;
+/// Bytes of the stack it is rendered on: values may nest as deep as its steps allow.
+const STACK: usize = 256 << 20;
 
 /// A model's chat template.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,16 +53,22 @@ impl Template {
 
     /// One message of a user, after one of the system if there is any, and the beginning of the answer.
     pub fn render(&self, system: Option<&str>, prompt: &str) -> Result<String> {
-        let message = |role: &str, content: &str| context! { role, content };
-        let system = system.map(|content| message("system", content));
-        let messages: Vec<Value> = system.into_iter().chain([message("user", prompt)]).collect();
-        let tokens = Value::from_pairs(self.tokens.clone());
-        let asked = context! {
-            messages, add_generation_prompt => true, tools => (), documents => (), ..tokens
+        let render = || {
+            let message = |role: &str, content: &str| context! { role, content };
+            let system = system.map(|content| message("system", content));
+            let messages: Vec<Value> = system.into_iter().chain([message("user", prompt)]).collect();
+            let tokens = Value::from_pairs(self.tokens.clone());
+            let asked = context! {
+                messages, add_generation_prompt => true, tools => (), documents => (), ..tokens
+            };
+            let source = plain_marks(&self.source);
+            environment()?.template_from_named_str("chat_template", &source)?.render(asked)
         };
-        let source = plain_marks(&self.source);
-        let rendered = environment()
-            .and_then(|env| env.template_from_named_str("chat_template", &source)?.render(asked));
+        let rendered = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, render);
+            let thread = thread.map_err(|cause| wrong(cause.to_string()))?;
+            thread.join().unwrap_or_else(|_| Err(wrong("its rules contradict each other")))
+        });
         rendered.map_err(|cause| self.refusal(&cause))
     }
 
@@ -229,10 +238,16 @@ mod tests {
     fn a_template_that_refuses_or_never_ends_is_an_error() {
         assert!(says("{{ raise_exception('no system') }}").contains("it says \"no system\""));
         let loops = "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}";
-        assert!(says(loops).contains("more than 1000000 steps"));
+        assert!(says(loops).contains("more than 250000 steps"));
         let doubles =
             "{% set n = namespace(x='aaaa') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}";
-        assert!(says(doubles).contains("more than 1000000 steps"));
+        assert!(says(doubles).contains("more than 250000 steps"));
+        let nested = "{% set n = namespace(x={}) %}{% for i in range(99999) %}{% set n.x = {'a': n.x} %}{% endfor %}{{ n.x | tojson }}";
+        assert!(says(nested).contains("more than 250000 steps"));
+        let nested = nested.replace("99999", "20000");
+        assert!(says(&nested).ends_with("}}}}"));
+        assert!(says(&nested.replace(" | tojson", " == n")).len() < 100);
+        assert!(says(&nested.replace(" | tojson", "")).ends_with("}}}}"));
         assert!(says("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").contains("recursion"));
         assert!(says("{{ messages[0].content.nothing() }}").contains("line 1"));
         assert!(says("{% if %}").contains("syntax error"));

@@ -6,11 +6,16 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use glassbox::lab::Lab;
 use glassbox::task::{read_jsonl, read_prompt, read_prompt_aloud};
+use glassbox::vocabulary::chat::Template;
 use glassbox::vocabulary::{Bos, Vocabulary};
+use proptest::collection::vec;
+use proptest::sample::select;
 use serde_json::{Value, json};
 
 use crate::command::Bench;
+use crate::hostile::{hold, is_a_sentence};
 use crate::loading::Copy;
+use crate::pickles::{harm, harmed};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chats").join(name)
@@ -175,6 +180,25 @@ fn a_tokenizer_of_another_kind_is_asked_for_only_when_text_is() {
         assert!(vocabulary.chatting(None).is_err());
         fs::remove_file(copy.path(file)).unwrap();
     }
+}
+
+/// A template is a program that somebody else wrote: harmed anywhere, it comes to a text or a sentence.
+#[test]
+fn any_template_is_rendered_or_refused() {
+    let sources: Vec<Vec<u8>> = ["llama3", "chatml", "gemma", "mistral", "thinking"]
+        .iter()
+        .map(|name| {
+            let config: Value =
+                serde_json::from_slice(&fs::read(fixture(&format!("{name}.json"))).unwrap()).unwrap();
+            config["chat_template"].as_str().unwrap().as_bytes().to_vec()
+        })
+        .collect();
+    hold(512, (select(sources), vec(harm(), 1..4)), |(source, harms)| {
+        let source = String::from_utf8_lossy(&harmed(source, &harms)).into_owned();
+        if let Err(error) = Template::new(source, "drawn", Default::default()).render(Some("s"), "Hello") {
+            is_a_sentence(&error);
+        }
+    });
 }
 
 /// The program: a chat runs through every command that takes prompts, is said, and is written down in the study.

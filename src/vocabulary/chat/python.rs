@@ -125,7 +125,10 @@ fn split(text: &str, between: Option<&str>, most: Option<i64>, from_behind: bool
         Some(between) => text.splitn(most, between).collect(),
         None if most == usize::MAX => text.split_whitespace().collect(),
         None => {
-            return Err(Error::new(ErrorKind::InvalidOperation, "a text is split at most so often at spaces"));
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "a text is split at most so often at spaces",
+            ));
         }
     };
     Ok(parts.into_iter().map(Value::from).collect())
