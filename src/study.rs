@@ -111,6 +111,12 @@ pub struct Prompts {
     /// Whether prompts begin with BOS: `auto` (as the tokenizer does), `yes`, `no`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bos: Option<String>,
+    /// Whether each prompt is a user's message in the model's chat template.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub chat: bool,
+    /// What the system's message before it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
 }
 
 /// One method with its parameters.
@@ -248,6 +254,17 @@ impl Study {
         if !self.heads.is_empty() && !entries.iter().any(|entry| entry.takes_heads) {
             return Err(unread("heads"));
         }
+        let (texts, Prompts { chat, system, .. }) =
+            (self.task.prompt.is_some() || self.task.file.is_some(), &self.task);
+        if *chat && !texts {
+            return Err(Error::usage(
+                "`chat` needs prompts that are texts",
+                "give `--prompt` or `--prompts`; token ids and generated tasks stand as they are",
+            ));
+        }
+        if system.is_some() && !chat {
+            return Err(Error::usage("`system` is a message in a chat", "add `--chat`, or leave it out"));
+        }
         match self.task.n {
             Some(n) if n > 1_000_000 => Err(Error::usage(
                 format!("{n} prompts are more than a run can hold"),
@@ -263,7 +280,11 @@ impl Study {
         if self.is_series() {
             self.stages()?;
         }
-        self.open(&self.model)
+        let mut lab = self.open(&self.model)?;
+        if self.task.chat {
+            lab.vocabulary = lab.vocabulary.chatting(self.task.system.clone())?;
+        }
+        Ok(lab)
     }
 
     /// What opening the model will take of the memory there is, in a sentence; nothing for a small one.

@@ -1,10 +1,14 @@
 //! Text in, tokens out. Tokens are shown as they are: spaces kept, lone bytes named.
 
+pub mod chat;
 pub(crate) mod guard;
+
+use std::borrow::Cow;
 
 use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
+use chat::Template;
 
 /// Whether prompts begin with the tokenizer's beginning-of-sequence token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,21 +40,86 @@ impl std::str::FromStr for Bos {
 pub struct Vocabulary {
     tokenizer: Option<Tokenizer>,
     bos: Option<u32>,
+    /// What the model's files say about putting BOS first, if they say anything: it goes before what the tokenizer does.
+    puts_bos: Option<bool>,
+    /// The files that a tokenizer might be made from, if there is none that is read.
+    unread: Option<Unread>,
+    template: Option<Template>,
+    conversation: Option<Conversation>,
+}
+
+/// A tokenizer in files that are not read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unread {
+    /// The file and its kind, as it may stand in a sentence.
+    pub what: String,
+    /// How to make one that is.
+    pub remedy: String,
+}
+
+/// Prompts are messages in a chat.
+#[derive(Debug, Clone, Default)]
+struct Conversation {
+    system: Option<String>,
 }
 
 impl Vocabulary {
     /// A vocabulary over a tokenizer; `bos` is the beginning-of-sequence token the model's files name, if any.
     pub fn new(tokenizer: Option<Tokenizer>, bos: Option<u32>) -> Vocabulary {
-        Vocabulary { tokenizer, bos }
+        Vocabulary { tokenizer, bos, ..Vocabulary::default() }
+    }
+
+    /// No tokenizer, because these files are not read. Only a text that must be tokenized is an error.
+    pub fn unread(files: Option<Unread>) -> Vocabulary {
+        Vocabulary { unread: files, ..Vocabulary::default() }
+    }
+
+    /// The same vocabulary with what the model's files say about BOS (`None`: nothing) and about chats.
+    #[must_use]
+    pub fn with(self, puts_bos: Option<bool>, template: Option<Template>) -> Vocabulary {
+        Vocabulary { puts_bos, template, ..self }
+    }
+
+    /// The same vocabulary for a chat: every prompt is a user's message in the model's chat template, after this one of the
+    /// system if there is any. A model without a template is an error.
+    pub fn chatting(self, system: Option<String>) -> Result<Vocabulary> {
+        self.tokenizer()?;
+        let Some(template) = &self.template else {
+            return Err(Error::input(
+                "this model has no chat template: no chat_template.jinja, and no `chat_template`, or none called \
+                 `default`, in tokenizer_config.json",
+                "leave `--chat` out: the model goes on with a text as it stands",
+            ));
+        };
+        template.render(system.as_deref(), "a")?;
+        Ok(Vocabulary { conversation: Some(Conversation { system }), ..self })
+    }
+
+    /// The template and the system's message, if prompts are messages in a chat.
+    pub fn chat(&self) -> Option<(&Template, Option<&str>)> {
+        let conversation = self.conversation.as_ref()?;
+        Some((self.template.as_ref()?, conversation.system.as_deref()))
+    }
+
+    /// A prompt as the model reads it: as it stands, or in the chat template.
+    pub fn dressed<'a>(&self, prompt: &'a str) -> Result<Cow<'a, str>> {
+        match self.chat() {
+            Some((template, system)) => template.render(system, prompt).map(Cow::Owned),
+            None => Ok(Cow::Borrowed(prompt)),
+        }
     }
 
     /// The tokenizer, or an error that says how to do without.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_ref().ok_or_else(|| {
-            Error::input(
-                "this model has no tokenizer",
-                "give token ids: `--tokens 1,2,3 --answer-id 4 --wrong-id 5`",
-            )
+            const IDS: &str = "give token ids: `--tokens 1,2,3 --answer-id 4 --wrong-id 5`";
+            match &self.unread {
+                None => Error::input("this model has no tokenizer", IDS),
+                Some(Unread { what, remedy }) => Error::input(
+                    format!("this model has no tokenizer that can be read: {what}"),
+                    format!("{remedy}; or {IDS}"),
+                ),
+            }
         })
     }
 
@@ -66,21 +135,35 @@ impl Vocabulary {
             Bos::Yes => self.bos.map(Some).ok_or_else(|| {
                 Error::usage("the tokenizer names no beginning-of-sequence token", "use `--bos no`")
             }),
-            Bos::Auto => self.added_by_tokenizer(),
+            Bos::Auto if self.conversation.is_some() => {
+                let first = self.encode(&self.dressed("a")?)?.first().copied();
+                Ok(first.filter(|_| first == self.bos))
+            }
+            Bos::Auto => match (self.puts_bos, self.bos) {
+                (Some(true), Some(bos)) => Ok(Some(bos)),
+                (Some(false), _) => Ok(None),
+                _ => Ok(self.dressing()?.0),
+            },
         }
     }
 
-    /// The token that the tokenizer itself puts before a text.
-    fn added_by_tokenizer(&self) -> Result<Option<u32>> {
-        let Some(tokenizer) = &self.tokenizer else { return Ok(None) };
-        let ids = |special| guard::encode(tokenizer, "a", special).map_err(|e| unreadable("a", &e));
-        // a token that is put behind the text is no BOS
-        let (plain, dressed) = (ids(false)?, ids(true)?);
-        let before = dressed
-            .first()
-            .copied()
-            .filter(|_| !plain.is_empty() && dressed.get(1..).is_some_and(|rest| rest.starts_with(&plain)));
-        Ok(before)
+    /// Who decides about BOS when nobody was asked.
+    pub(crate) fn decides_bos(&self) -> Option<&'static str> {
+        match (&self.conversation, self.puts_bos) {
+            (Some(_), _) => Some("the chat template"),
+            (None, Some(_)) => Some("`add_bos_token` in tokenizer_config.json"),
+            (None, None) => None,
+        }
+    }
+
+    /// The token that the model's files name as BOS, whether it is put first or not.
+    pub fn names_bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The tokens that the tokenizer itself puts before a text, if it is one, and behind it.
+    pub(crate) fn dressing(&self) -> Result<(Option<u32>, Vec<u32>)> {
+        self.tokenizer.as_ref().map_or(Ok((None, Vec::new())), dressing)
     }
 
     /// text → token ids, without any special token.
@@ -176,6 +259,20 @@ impl Vocabulary {
             _ => None,
         }
     }
+}
+
+/// The tokens that a tokenizer puts before a text, if it is one, and behind it.
+pub(crate) fn dressing(tokenizer: &Tokenizer) -> Result<(Option<u32>, Vec<u32>)> {
+    let ids = |special| guard::encode(tokenizer, "a", special).map_err(|e| unreadable("a", &e));
+    let (plain, dressed) = (ids(false)?, ids(true)?);
+    for before in [0, 1] {
+        if let Some(behind) = dressed.get(before..).and_then(|rest| rest.strip_prefix(&plain[..]))
+            && !plain.is_empty()
+        {
+            return Ok((dressed.first().copied().filter(|_| before == 1), behind.to_vec()));
+        }
+    }
+    Ok((None, Vec::new()))
 }
 
 /// A closed vocabulary meets a word it does not have: which, and what is near.

@@ -4,10 +4,12 @@
 //! a file that is cut short, a number that is not finite are errors that name the file and what to do. No model family is
 //! named here; which keys and tensors exist is the business of `family`.
 
+mod archive;
 mod bundled;
 mod convert;
 mod hash;
 mod keys;
+mod pickle;
 mod room;
 mod shards;
 mod tensors;

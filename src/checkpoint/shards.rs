@@ -9,13 +9,18 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 
-use super::{AGAIN, LAYOUT, file_name, object};
+use super::{AGAIN, LAYOUT, archive, file_name, object};
 use crate::error::{Error, Result};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// The same as `torch.save` writes them.
+const TORCH_SINGLE: &str = "pytorch_model.bin";
+const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
+/// What else such files are called.
+const TORCH: [&str; 2] = ["pt", "pth"];
 
-/// A safetensors file that was opened and whose header has been checked against its length.
+/// A weight file that was opened and whose description of its tensors has been checked against its length.
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) name: String,
@@ -30,35 +35,72 @@ pub(super) struct Entry {
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<usize>,
     /// First byte in the file, and how many.
-    start: u64,
-    length: usize,
+    pub(super) start: u64,
+    pub(super) length: usize,
+    /// How many numbers apart neighbours along each axis lie; empty where they follow each other row after row.
+    pub(super) strides: Vec<usize>,
 }
 
-/// The weight files of a directory: `model.safetensors`, or the shards that the index names, in order of their names.
+/// The weight files of a directory: `model.safetensors`, or the shards that its index names, in order of their names; else
+/// the same as torch writes them; else the only file of torch's.
 pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let single = folder.join(SINGLE);
-    if single.exists() {
-        return Ok(vec![single]);
+    for (single, index) in [(SINGLE, INDEX), (TORCH_SINGLE, TORCH_INDEX)] {
+        let (single, index) = (folder.join(single), folder.join(index));
+        if single.exists() {
+            return Ok(vec![single]);
+        }
+        if index.exists() {
+            return shards_of(folder, &index);
+        }
     }
-    let index = folder.join(INDEX);
-    if !index.exists() {
-        return Err(no_weights(folder));
-    }
-    let names: BTreeSet<String> = weight_map(&index)?.into_values().collect();
+    only(folder)
+}
+
+/// The shards that an index names.
+fn shards_of(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+    let names: BTreeSet<String> = weight_map(index)?.into_values().collect();
     let mut files = Vec::new();
     for name in names {
         let path = folder.join(&name);
         if Path::new(&name).components().any(|part| !matches!(part, Component::Normal(_))) {
             let cause = format!("it names the shard {name:?}, which is outside of the directory");
-            return Err(Error::file("use", &index, cause, "shards lie beside their index"));
+            return Err(Error::file("use", index, cause, "shards lie beside their index"));
         }
         if !path.is_file() {
-            let hint = format!("{INDEX} names this shard: copy or download it beside the others");
+            let hint =
+                format!("{} names this shard: copy or download it beside the others", file_name(index));
             return Err(Error::file("read", &path, "there is no such file", hint));
         }
         files.push(path);
     }
     Ok(files)
+}
+
+/// The only file of torch's in a folder that has no weights by their usual names.
+fn only(folder: &Path) -> Result<Vec<PathBuf>> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let message = format!("{} holds no {SINGLE}", folder.display());
+    if let Some(name) = names.iter().find(|name| name.ends_with(".safetensors")) {
+        return Err(Error::input(
+            message,
+            format!("there is {name}: rename it to {SINGLE}, or add the {INDEX}"),
+        ));
+    }
+    let torch = |name: &&String| {
+        Path::new(name.as_str()).extension().is_some_and(|ext| TORCH.iter().any(|known| ext == *known))
+    };
+    let found: Vec<&str> = names.iter().filter(torch).map(String::as_str).collect();
+    match found[..] {
+        [] => Err(Error::input(message, LAYOUT)),
+        [one] => Ok(vec![folder.join(one)]),
+        _ => Err(Error::input(
+            format!("{message}, and more than one other weight file: {}", found.join(", ")),
+            format!("leave one of them there, or rename the right one to {TORCH_SINGLE}"),
+        )),
+    }
 }
 
 /// Opens files and reads their headers. A tensor that two files hold is an error, as is one that the index of these files
@@ -93,31 +135,62 @@ impl Shard {
             return Err(Error::file("read", path, "it is not a file", LAYOUT));
         }
         let mut file = File::open(path).map_err(unreadable)?;
-        let (header, data) = header(&mut file, kind.len()).map_err(|cause| {
-            let hint = if is_pointer(&mut file) {
-                "it is a Git LFS pointer, not the weights: run `git lfs pull`"
-            } else {
-                AGAIN
-            };
-            Error::file("read", path, cause, hint)
+        let entries = if path.extension().is_some_and(|ext| ext == "safetensors") {
+            safetensors(path, &mut file, kind.len(), number)
+        } else {
+            archive::entries(path, &file, number)
+        };
+        let entries = entries.map_err(|error| match is_pointer(&mut file) {
+            true => {
+                let hint = "run `git lfs pull`";
+                Error::file("read", path, "it is a Git LFS pointer, not the weights", hint)
+            }
+            false => error,
         })?;
-        let entries = header.tensors().into_iter().map(|(name, info)| {
-            let (from, to) = info.data_offsets;
-            let (start, length) = (data + from as u64, to - from);
-            (name, Entry { shard: number, dtype: info.dtype, shape: info.shape.clone(), start, length })
-        });
-        let entries = entries.collect();
         Ok((Shard { name: file_name(path), path: path.to_owned(), file }, entries))
     }
 
-    /// The bytes of a tensor.
+    /// The bytes of a tensor, row after row.
     pub(super) fn read(&mut self, entry: &Entry) -> Result<Vec<u8>> {
         let mut bytes = vec![0; entry.length];
         let read =
             self.file.seek(SeekFrom::Start(entry.start)).and_then(|_| self.file.read_exact(&mut bytes));
         read.map_err(|e| Error::file("read", &self.path, e, AGAIN))?;
-        Ok(bytes)
+        Ok(if entry.strides.is_empty() { bytes } else { gathered(&bytes, entry) })
     }
+}
+
+/// The numbers of a tensor that lie apart, brought together. Strides were checked against the bytes when the file was opened.
+fn gathered(bytes: &[u8], entry: &Entry) -> Vec<u8> {
+    let width = entry.dtype.bitsize() / 8;
+    let count: usize = entry.shape.iter().product();
+    let mut together = Vec::with_capacity(count * width);
+    let (mut index, mut at) = (vec![0; entry.shape.len()], 0);
+    for _ in 0..count {
+        together.extend_from_slice(bytes.get(at * width..(at + 1) * width).unwrap_or_default());
+        // the last axis steps on; one that is through goes back to its start, and the axis before it steps on
+        for ((index, &size), &stride) in index.iter_mut().zip(&entry.shape).zip(&entry.strides).rev() {
+            *index += 1;
+            at += stride;
+            if *index < size {
+                break;
+            }
+            *index = 0;
+            at -= size * stride;
+        }
+    }
+    together
+}
+
+/// The tensors of a safetensors file.
+fn safetensors(path: &Path, file: &mut File, length: u64, shard: usize) -> Result<Vec<(String, Entry)>> {
+    let (header, data) = header(file, length).map_err(|cause| Error::file("read", path, cause, AGAIN))?;
+    let entries = header.tensors().into_iter().map(|(name, info)| {
+        let (from, to) = info.data_offsets;
+        let (start, length, strides) = (data + from as u64, to - from, Vec::new());
+        (name, Entry { shard, dtype: info.dtype, shape: info.shape.clone(), start, length, strides })
+    });
+    Ok(entries.collect())
 }
 
 /// The header of a file of this length, and where its data begins. The header must account for every byte.
@@ -159,8 +232,14 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>> {
 }
 
 fn check_index(paths: &[PathBuf], shards: &[Shard], entries: &BTreeMap<String, Entry>) -> Result<()> {
-    let Some(index) = paths.first().map(|path| path.with_file_name(INDEX)) else { return Ok(()) };
-    if paths.iter().any(|path| path.ends_with(SINGLE)) || !index.exists() {
+    let Some(first) = paths.first() else { return Ok(()) };
+    let index = first.with_file_name(if first.extension().is_some_and(|ext| ext == "safetensors") {
+        INDEX
+    } else {
+        TORCH_INDEX
+    });
+    let single = |path: &PathBuf| path.ends_with(SINGLE) || path.ends_with(TORCH_SINGLE);
+    if paths.iter().any(single) || !index.exists() {
         return Ok(());
     }
     for (tensor, file) in weight_map(&index)? {
@@ -177,29 +256,4 @@ fn check_index(paths: &[PathBuf], shards: &[Shard], entries: &BTreeMap<String, E
         }
     }
     Ok(())
-}
-
-fn no_weights(folder: &Path) -> Error {
-    let names = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    let message = format!("{} holds no {SINGLE}", folder.display());
-    let pickle = |name: &&String| {
-        let path = Path::new(name.as_str());
-        path.extension().is_some_and(|ext| ["bin", "pt", "pth", "ckpt"].iter().any(|known| ext == *known))
-    };
-    if let Some(name) = names.iter().find(pickle) {
-        let hint = format!(
-            "{name} is a pickle, which can run code when opened, and is not read; convert it once in Python: \
-             `AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)`"
-        );
-        return Error::input(message, hint);
-    }
-    match names.iter().find(|name| name.ends_with(".safetensors")) {
-        Some(name) => {
-            Error::input(message, format!("there is {name}: rename it to {SINGLE}, or add the {INDEX}"))
-        }
-        None => Error::input(message, LAYOUT),
-    }
 }

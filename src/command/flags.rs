@@ -75,6 +75,8 @@ pub(super) struct PromptFlags {
     /// Whether prompts begin with the beginning-of-sequence token: auto (as the tokenizer does), yes, no
     #[arg(long, default_value = "auto")]
     pub bos: String,
+    #[command(flatten)]
+    pub chat: ChatFlags,
     /// The prompt as token ids, to which no BOS is added
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     pub tokens: Vec<u32>,
@@ -102,6 +104,17 @@ pub(super) struct PromptFlags {
     /// A folder where `probe` keeps recorded activations, and finds them again
     #[arg(long, value_name = "DIR")]
     pub activations: Option<PathBuf>,
+}
+
+/// Whether prompts are said or asked.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct ChatFlags {
+    /// Put each prompt as a user's message, in the model's chat template
+    #[arg(long, conflicts_with_all = ["task", "tokens"])]
+    pub chat: bool,
+    /// What the system's message before it says
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub system: Option<String>,
 }
 
 /// What else the same questions are put to.
@@ -293,6 +306,8 @@ impl PromptFlags {
             answer_ids: self.answer_id.clone(),
             wrong_ids: self.wrong_id.clone(),
             bos: (self.bos != "auto").then(|| self.bos.clone()),
+            chat: self.chat.chat,
+            system: self.chat.system.clone(),
         };
     }
 }

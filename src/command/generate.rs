@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::flags::{FormatFlags, ModelFlags};
+use super::flags::{ChatFlags, FormatFlags, ModelFlags};
 use super::print;
 use crate::checkpoint;
 use crate::decide::{Rule, Sampling};
@@ -78,6 +78,8 @@ struct PromptArgs {
     /// Whether prompts begin with the beginning-of-sequence token: auto (as the tokenizer does), yes, no
     #[arg(long, default_value = "auto")]
     bos: String,
+    #[command(flatten)]
+    chat: ChatFlags,
 }
 
 #[derive(Debug, Args)]
@@ -172,7 +174,8 @@ enum Instead {
 impl Generate {
     pub(super) fn run(self) -> Result<()> {
         self.check()?;
-        let study = Study { steps: Vec::new(), ..self.model.study() };
+        let task = self.prompts.study();
+        let study = Study { steps: Vec::new(), task, ..self.model.study() };
         let lab = self.model.open(&study)?;
         let bos: Bos = self.prompts.bos.parse()?;
         let examples = self.prompts.read(&lab, &study, bos, &self.model)?;
@@ -287,12 +290,30 @@ impl Generate {
 }
 
 impl PromptArgs {
+    /// The prompts as a study has them.
+    fn study(&self) -> Prompts {
+        Prompts {
+            generate: self.task.clone(),
+            n: self.n,
+            file: self.prompts.clone(),
+            prompt: self.prompt.clone(),
+            tokens: self.tokens.clone(),
+            bos: (self.bos != "auto").then(|| self.bos.clone()),
+            chat: self.chat.chat,
+            system: self.chat.system.clone(),
+            ..Prompts::default()
+        }
+    }
+
     fn read(&self, lab: &Lab, study: &Study, bos: Bos, model: &ModelFlags) -> Result<Vec<Example>> {
         let one = |clean: Vec<u32>| vec![Example { id: "prompt".to_owned(), clean, ..Example::default() }];
         if let Some(text) = &self.prompt {
-            return Ok(one(task::read_prompt(text, &lab.vocabulary, bos)?));
+            let (clean, notes) = task::read_prompt_aloud(text, &lab.vocabulary, bos)?;
+            notes.iter().for_each(|note| model.say(note));
+            return Ok(one(clean));
         }
         if !self.tokens.is_empty() {
+            model.say("BOS: none added, because the prompt was given as token ids.");
             return Ok(one(self.tokens.clone()));
         }
         if self.prompts.is_none() && self.task.is_none() {
@@ -301,14 +322,7 @@ impl PromptArgs {
                 "give `--prompt '…'`, `--tokens 1,2,3`, `--prompts FILE.jsonl` or `--task`",
             ));
         }
-        let prompts = Prompts {
-            generate: self.task.clone(),
-            n: self.n,
-            file: self.prompts.clone(),
-            bos: (bos != Bos::Auto).then(|| self.bos.clone()),
-            ..Prompts::default()
-        };
-        let task = Study { task: prompts, ..study.clone() }.task(lab)?;
+        let task = study.task(lab)?;
         task.notes.first().into_iter().for_each(|note| model.say(note));
         Ok(task.examples)
     }

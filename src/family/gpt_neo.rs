@@ -44,7 +44,7 @@ fn config(keys: &mut Keys) -> Result<Config> {
 
 /// `attention_types` is a list of patterns, each with how often it repeats: `[[["global", "local"], 6]]`.
 fn kinds(keys: &mut Keys, n_layers: usize) -> Result<Vec<bool>> {
-    keys.ignore(&["attention_layers"]); // the same, written out
+    let written_out = keys.list_opt("attention_layers")?;
     let supported = format!("patterns of \"global\" and \"local\" that make up {n_layers} layers");
     let Some(groups) = keys.list_opt("attention_types")? else {
         return Ok((0..n_layers).map(|layer| layer % 2 == 1).collect());
@@ -61,7 +61,15 @@ fn kinds(keys: &mut Keys, n_layers: usize) -> Result<Vec<bool>> {
     };
     let all: Option<Vec<Vec<bool>>> = groups.iter().map(group).collect();
     let all = all.map(|groups| groups.concat()).filter(|all| all.len() == n_layers);
-    all.ok_or_else(|| keys.unsupported("attention_types", &Value::Array(groups), &supported))
+    let all = all.ok_or_else(|| keys.unsupported("attention_types", &Value::Array(groups), &supported))?;
+    let names = || all.iter().map(|&local| Value::from(if local { "local" } else { "global" }));
+    match written_out {
+        Some(list) if !list.iter().cloned().eq(names()) => {
+            let hint = "what `attention_types` says, layer by layer";
+            Err(keys.unsupported("attention_layers", &Value::Array(list), hint))
+        }
+        _ => Ok(all),
+    }
 }
 
 fn build(config: Config, keys: &mut Keys, tensors: &mut Tensors) -> Result<Transformer> {

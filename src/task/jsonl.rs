@@ -125,6 +125,13 @@ fn one(line: &str, number: usize, reader: &mut Reader) -> Result<(Example, bool)
     let missing = || Error::input("field `clean` is missing", "it holds the prompt");
     let (name, clean) = pick(&object, &CLEAN)?.ok_or_else(missing)?;
     let text = clean.is_string();
+    if reader.chats() && (!text || object.get("pos").is_some_and(|pos| !pos.is_null())) {
+        let field = if text { "pos" } else { name };
+        return Err(Error::input(
+            format!("field `{field}` counts tokens of a text without a chat template"),
+            "with `--chat`, give prompts as texts and leave `pos` out: the position `end` is known",
+        ));
+    }
     let clean = prompt(name, clean, reader)?;
     let corrupt = match pick(&object, &CORRUPT)? {
         None => None,
@@ -197,7 +204,7 @@ fn pick<'a>(object: &'a Map<String, Value>, field: &Field) -> Result<Option<(&'s
     Ok(first)
 }
 
-fn prompt(name: &str, value: &Value, reader: &Reader) -> Result<Vec<u32>> {
+fn prompt(name: &str, value: &Value, reader: &mut Reader) -> Result<Vec<u32>> {
     let wrong =
         || Error::input(format!("field `{name}` is neither a text nor a list of token ids"), "write \"…\"");
     match value {

@@ -22,7 +22,7 @@ use candle_core::Tensor;
 pub use gains::read_gains;
 pub use jsonl::read as read_jsonl;
 pub use prompt::{Prompt, complete};
-pub use reader::read_prompt;
+pub use reader::{read_prompt, read_prompt_aloud};
 
 pub use generate::{Corruption, GENERATORS, Generator, LabelKind, Request, generate};
 

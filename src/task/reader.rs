@@ -1,11 +1,19 @@
 //! Prompts and answers as people write them, into tokens.
 
 use crate::error::{Error, Result};
+use crate::vocabulary::chat::DAY;
 use crate::vocabulary::{Bos, Vocabulary};
 
 /// The tokens of a prompt, with BOS before them under the rule.
 pub fn read_prompt(text: &str, vocabulary: &Vocabulary, rule: Bos) -> Result<Vec<u32>> {
     Reader::new(vocabulary, rule)?.prompt(text)
+}
+
+/// The same, and what was done about BOS and other special tokens, in sentences.
+pub fn read_prompt_aloud(text: &str, vocabulary: &Vocabulary, rule: Bos) -> Result<(Vec<u32>, Vec<String>)> {
+    let mut reader = Reader::new(vocabulary, rule)?;
+    let ids = reader.prompt(text)?;
+    Ok((ids, reader.notes(true)))
 }
 
 /// Reads texts under one BOS rule and gathers what a reader must know.
@@ -21,14 +29,29 @@ impl<'a> Reader<'a> {
         Ok(Reader { vocabulary, rule, bos: vocabulary.bos(rule)?, notes: Vec::new() })
     }
 
-    /// The tokens of a text, with BOS before them under the rule; a text that spells BOS out gets no second one.
-    pub(super) fn prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let ids = self.vocabulary.encode(text)?;
-        let words = ids.strip_prefix(&self.bos.into_iter().collect::<Vec<_>>()[..]).unwrap_or(&ids);
-        if words.is_empty() {
+    /// The tokens of a text, in the chat template if there is a chat, with BOS before them under the rule; a text that spells
+    /// BOS out gets no second one.
+    pub(super) fn prompt(&mut self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.vocabulary.encode(&self.vocabulary.dressed(text)?)?;
+        // what a template puts first is under the rule too
+        let known = self.bos.or_else(|| self.vocabulary.names_bos().filter(|_| self.chats()));
+        let words = match (ids.split_first(), known) {
+            (Some((&first, words)), Some(bos)) if first == bos => words,
+            _ => &ids,
+        };
+        if words.is_empty() || text.is_empty() {
             return Err(Error::usage("the prompt is empty", "give at least one word"));
         }
+        if let (Some(bos), false) = (self.bos, words.len() == ids.len() || self.chats()) {
+            let bos = self.vocabulary.token(bos);
+            self.note(format!("A prompt spells out {bos:?} itself: no second one was put before it."));
+        }
         Ok(self.bos.into_iter().chain(words.iter().copied()).collect())
+    }
+
+    /// Whether prompts are messages in a chat.
+    pub(super) fn chats(&self) -> bool {
+        self.vocabulary.chat().is_some()
     }
 
     /// How far BOS moves the positions of a text.
@@ -97,19 +120,42 @@ impl<'a> Reader<'a> {
             Bos::Yes => "--bos yes",
             Bos::No => "--bos no",
         };
+        let decides = self.vocabulary.decides_bos().filter(|_| self.rule == Bos::Auto);
+        let by = decides.map_or_else(String::new, |who| format!(": {who} says so"));
         let first = match self.bos.filter(|_| texts) {
             _ if !texts => "BOS: none added, because prompts were given as token ids.".to_owned(),
             Some(id) => {
-                format!(
-                    "BOS: every prompt begins with {:?} ({id}) at position 0 ({rule}).",
-                    self.vocabulary.token(id)
-                )
+                let bos = self.vocabulary.token(id);
+                format!("BOS: every prompt begins with {bos:?} ({id}) at position 0 ({rule}{by}).")
             }
             None if self.rule == Bos::Auto => {
-                format!("BOS: none ({rule}: the tokenizer adds none); position 0 is the first word.")
+                let who = decides.unwrap_or("the tokenizer");
+                format!("BOS: none ({rule}: {who} adds none); position 0 is the first word.")
             }
             None => format!("BOS: none ({rule}); position 0 is the first word."),
         };
-        std::iter::once(first).chain(self.notes).collect()
+        let special = if texts { self.special() } else { Vec::new() };
+        std::iter::once(first).chain(special).chain(self.notes).collect()
+    }
+
+    /// What was done about other special tokens.
+    fn special(&self) -> Vec<String> {
+        let Some((template, system)) = self.vocabulary.chat() else {
+            let behind = self.vocabulary.dressing().map(|(_, behind)| behind).unwrap_or_default();
+            let note = format!(
+                "The tokenizer would put {} behind a text; that was left out, for the model is to go on with it.",
+                self.shown(&behind)
+            );
+            return if behind.is_empty() { Vec::new() } else { vec![note] };
+        };
+        let system =
+            system.map_or_else(String::new, |system| format!(" after the system's message {system:?}"));
+        let origin = template.origin();
+        let mut notes =
+            vec![format!("Chat: every prompt is a user's message{system}, in the template of {origin}.")];
+        if template.asks_for_the_date() {
+            notes.push(format!("A chat template that asks for today's date is told {DAY}."));
+        }
+        notes
     }
 }

@@ -24,7 +24,7 @@ use crate::loading::{Copy, open, tiny};
 use crate::page::{only_our_markdown, only_our_markup};
 
 /// Holds `property` for this many drawn inputs.
-fn hold<S: Strategy>(cases: u32, inputs: S, property: impl Fn(S::Value)) {
+pub fn hold<S: Strategy>(cases: u32, inputs: S, property: impl Fn(S::Value)) {
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let outcome = runner.run(&inputs, |input| {
@@ -35,7 +35,7 @@ fn hold<S: Strategy>(cases: u32, inputs: S, property: impl Fn(S::Value)) {
 }
 
 /// A refusal is a sentence with a way out, and names an exit code for input or usage.
-fn is_a_sentence(error: &Error) {
+pub fn is_a_sentence(error: &Error) {
     let text = error.to_string();
     assert!(text.contains("\n  hint: ") && text.len() > 30, "no way out: {text}");
     assert!(matches!(error.exit_code(), 1 | 2) && !matches!(error, Error::Tensor(_)), "{text}");

@@ -2,6 +2,7 @@
 
 mod ablation;
 mod causal;
+mod chat;
 mod command;
 mod conformance;
 mod families;
@@ -21,6 +22,7 @@ mod ops;
 mod output;
 mod page;
 mod parity;
+mod pickles;
 mod probing;
 mod promises;
 mod prompts;

@@ -140,7 +140,7 @@ fn files_that_are_missing_or_damaged() {
     refused("gpt2", text(WEIGHTS, pointer), &["model.safetensors"], "git lfs pull");
     refused("gpt2", text("circuit.json", "{"), &["circuit.json"], "again");
     let moved = |to: &'static str| move |copy: &Copy| fs::rename(copy.path(WEIGHTS), copy.path(to)).unwrap();
-    refused("gpt2", moved("pytorch_model.bin"), &["no model.safetensors"], "safe_serialization=True");
+    refused("gpt2", moved("pytorch_model.bin"), &["no file that torch.save wrote"], "model.state_dict()");
     refused("gpt2", moved("weights.safetensors"), &["no model.safetensors"], "rename it");
     let folder = |copy: &Copy| {
         gone(WEIGHTS)(copy);
