@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::flags::{FormatFlags, ModelFlags};
+use super::flags::{FormatFlags, HubFlags, ModelFlags};
 use super::print;
 use crate::error::{Error, Result};
 use crate::row::Rows;
@@ -23,9 +23,15 @@ use crate::verify;
   glassbox verify --format json > conformance.json
   glassbox verify --model path/to/gpt2")]
 pub(super) struct Verify {
-    /// A bundled name (textbook, textbook-wild, textbook@step500) or a directory in Hugging Face layout
+    /// A bundled name (textbook, textbook-wild, textbook@step500), a directory in Hugging Face layout, or a hub id, which is
+    /// fetched once (gpt2, pythia-70m, OWNER/NAME, OWNER/NAME@REVISION)
     #[arg(long, default_value = "textbook", help_heading = "Model")]
     model: String,
+    /// The branch, tag or commit of the hub's model: as `@REVISION` after its id
+    #[arg(long, value_name = "REVISION", help_heading = "Model")]
+    revision: Option<String>,
+    #[command(flatten)]
+    hub: HubFlags,
     /// Decides the prompts and every random change
     #[arg(long, default_value_t = 0, help_heading = "Model")]
     seed: u64,
@@ -57,7 +63,8 @@ impl Verify {
             return Err(Error::usage(message, "add `--table promises` or `--table sites`, or choose json"));
         }
         let working = ModelFlags::working(self.threads, self.quiet);
-        let flags = ModelFlags { model: self.model, seed: self.seed, dtype: "f64".into(), ..working };
+        let (model, revision, hub, seed) = (self.model, self.revision, self.hub, self.seed);
+        let flags = ModelFlags { model, revision, hub, seed, dtype: "f64".into(), ..working };
         let study = flags.study();
         let lab = flags.open(&study)?;
         let record = verify::verify(&lab)?;

@@ -10,6 +10,8 @@ mod gallery;
 mod generation;
 mod generators;
 mod hostile;
+#[cfg(feature = "hub")]
+mod hub;
 mod killed;
 mod layering;
 mod learn;
@@ -26,6 +28,8 @@ mod readings;
 mod refusals;
 mod series;
 mod speaking;
+#[cfg(feature = "hub")]
+mod stand_in;
 mod steering;
 mod textbook;
 mod tiny;
