@@ -256,7 +256,7 @@ fn refusals_of_the_hub_say_what_to_do() {
         ("some/model", "/api/", 401, "RepoNotFound", &["does not show it (401)", "--token-file"]),
         ("some/model@step3", "/api/", 404, "RevisionNotFound", &["no revision step3 of some/model", "a tag"]),
         ("some/model@step3", "/api/", 404, "", &["no revision step3 of some/model"]),
-        ("some/model", "config.json", 404, "EntryNotFound", &["no config.json of some/model"]),
+        ("some/model", "/config.json", 404, "EntryNotFound", &["no config.json of some/model"]),
         ("some/model", "safetensors", 401, "GatedRepo", &["gated", "accept", "HF_TOKEN"]),
         ("some/model", "safetensors", 403, "", &["gated", "(403)", "--token-file"]),
         ("some/model", "/storage/", 403, "", &["(403)"]),
