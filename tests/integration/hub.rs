@@ -238,6 +238,13 @@ fn damaged_files_are_refused_and_removed() {
         assert!(said.contains(name) && said.contains(kind) && said.contains("damaged"), "{said}");
         assert!(!bench.partial().exists());
     }
+    let deaf = StandIn::with(files("gpt2-bpe"), |seen, _, usual| match seen.path.starts_with("/storage/") {
+        true => Reply { status: 200, headers: Vec::new(), body: weights(), cut: Some(1000) },
+        false => usual,
+    });
+    let bench = Bench::at(&deaf.endpoint);
+    assert!(bench.refused(&bench.hub(&[]), MODEL).contains("broke off"));
+    assert_eq!(deaf.storage().len(), 4, "beginning anew for ever gets nowhere");
     let long = StandIn::with(files("gpt2-bpe"), |seen, _, mut usual| {
         if seen.path.starts_with("/storage/") {
             usual.body.push(0);

@@ -63,7 +63,7 @@ impl Hub {
         Hub { token_file, ..self }
     }
 
-    /// The directory a word means, as [`super::locate`] has it, by this environment.
+    /// The directory a word means, as [`super::locate()`] has it, by this environment.
     pub fn locate(&self, model: &str) -> Result<Directory> {
         let id = match understand(model)? {
             Named::Directory(directory) => return Ok(directory),

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::http::{Client, Request};
+use super::http::{Answer, Client, Request};
 use super::id::{Id, MAIN};
 use super::{cache, sha1};
 use crate::checkpoint::hash;
@@ -64,12 +64,12 @@ impl Store {
         let kept = fs::metadata(&partial).map_or(0, |about| about.len());
         let request = |from| Request { id, file: Some((commit, &file.name)), from: Some(from) };
         let mut told = 0;
-        self.complete(&partial, file, |from| client.send(&request(from)), &mut told, progress)?;
+        complete(&partial, file, |from| client.send(&request(from)), &mut told, progress)?;
         let mut wrong = damage(&partial, file)?;
         if wrong.is_some() && kept > 0 {
             // what an earlier attempt left may have been of another file: once more from the beginning
             remove(&partial)?;
-            self.complete(&partial, file, |from| client.send(&request(from)), &mut told, progress)?;
+            complete(&partial, file, |from| client.send(&request(from)), &mut told, progress)?;
             wrong = damage(&partial, file)?;
         }
         if let Some(wrong) = wrong {
@@ -81,56 +81,6 @@ impl Store {
             ));
         }
         fs::rename(&partial, &blob).map_err(|e| unwritable(&blob, &e))
-    }
-
-    /// Appends to a file until it has its length.
-    fn complete(
-        &self,
-        partial: &Path,
-        file: &Remote,
-        ask: impl Fn(u64) -> Result<super::http::Answer>,
-        told: &mut u64,
-        progress: &dyn Progress,
-    ) -> Result<()> {
-        let failed = |e: io::Error| unwritable(partial, &e);
-        let mut out = OpenOptions::new().create(true).append(true).open(partial).map_err(failed)?;
-        let mut strikes = 0;
-        loop {
-            let mut have = out.metadata().map_err(failed)?.len();
-            if have > file.size {
-                out.set_len(0).map_err(failed)?;
-                have = 0;
-            }
-            tell(told, have, progress);
-            if have == file.size {
-                return out.sync_all().map_err(failed);
-            }
-            let answer = ask(have)?;
-            let begin = answer.begins_at();
-            if begin != Some(have) {
-                out.set_len(0).map_err(failed)?;
-            }
-            let before = if begin == Some(have) { have } else { 0 };
-            let mut cause = "it sends another part of the file".to_owned();
-            if begin == Some(before) {
-                // one byte more than promised is enough to know that it is not this file
-                let mut body = answer.body.into_reader().take(file.size - before + 1);
-                cause = match copy(&mut body, &mut out, before, told, progress) {
-                    Ok(()) => "it ended early".to_owned(),
-                    Err(Broken::Write(e)) => return Err(failed(e)),
-                    Err(Broken::Read(e)) => e.to_string(),
-                };
-            }
-            let have = out.metadata().map_err(failed)?.len();
-            if have > file.size {
-                cause = "it sends more than it promised".to_owned();
-            }
-            strikes = if have > before && have <= file.size { 0 } else { strikes + 1 };
-            if strikes == STRIKES {
-                let message = format!("{} broke off at {have} of {} bytes: {cause}", file.name, file.size);
-                return Err(Error::input(message, "what was fetched is kept: run again to go on from there"));
-            }
-        }
     }
 
     /// Puts files into the snapshot of a commit: links to their contents, `config.json` last, for a snapshot without one is
@@ -165,6 +115,57 @@ impl Store {
         let partial = path.with_file_name(name);
         let written = fs::write(&partial, commit).and_then(|()| fs::rename(&partial, &path));
         written.map_err(|e| unwritable(&path, &e))
+    }
+}
+
+/// Appends to a file until it has its length; `told` is how many of its bytes the bar counts.
+fn complete(
+    partial: &Path,
+    file: &Remote,
+    ask: impl Fn(u64) -> Result<Answer>,
+    told: &mut u64,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let failed = |e: io::Error| unwritable(partial, &e);
+    let mut out = OpenOptions::new().create(true).append(true).open(partial).map_err(failed)?;
+    let (mut furthest, mut strikes) = (0, 0);
+    loop {
+        let mut have = out.metadata().map_err(failed)?.len();
+        if have > file.size {
+            out.set_len(0).map_err(failed)?;
+            have = 0;
+        }
+        furthest = have.max(furthest);
+        tell(told, have, progress);
+        if have == file.size {
+            return out.sync_all().map_err(failed);
+        }
+        let answer = ask(have)?;
+        let begin = answer.begins_at();
+        if begin != Some(have) {
+            out.set_len(0).map_err(failed)?;
+            have = 0;
+        }
+        let mut cause = "it sends another part of the file".to_owned();
+        if begin == Some(have) {
+            // one byte more than promised is enough to know that it is not this file
+            let mut body = answer.body.into_reader().take(file.size - have + 1);
+            cause = match copy(&mut body, &mut out, have, told, progress) {
+                Ok(()) => "it ended early".to_owned(),
+                Err(Broken::Write(e)) => return Err(failed(e)),
+                Err(Broken::Read(e)) => e.to_string(),
+            };
+        }
+        let have = out.metadata().map_err(failed)?.len();
+        if have > file.size {
+            cause = "it sends more than it promised".to_owned();
+        }
+        // a server that begins anew each time and breaks off at the same place brings nothing either
+        strikes = if have > furthest && have <= file.size { 0 } else { strikes + 1 };
+        if strikes == STRIKES {
+            let message = format!("{} broke off at {have} of {} bytes: {cause}", file.name, file.size);
+            return Err(Error::input(message, "what was fetched is kept: run again to go on from there"));
+        }
     }
 }
 
