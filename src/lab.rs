@@ -14,6 +14,7 @@ use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::family;
 use crate::model::{Fold, Folding, Transformer};
+pub use crate::progress::{Progress, Silent};
 use crate::vocabulary::Vocabulary;
 
 /// Which model is open, for reports and manifests.
@@ -21,6 +22,8 @@ use crate::vocabulary::Vocabulary;
 pub struct About {
     /// As asked for: `textbook`, `gpt2`, a folder's name.
     pub name: String,
+    /// The commit of its repository, if it came from a hub.
+    pub revision: Option<String>,
     /// The family that read it.
     pub family: String,
     /// sha256 over the weight files, as hex.
@@ -35,29 +38,6 @@ pub struct About {
     pub caveats: Vec<String>,
     /// The model's `circuit.json`, if it ships one: designed roles by task.
     pub circuit: Option<serde_json::Value>,
-}
-
-/// How long work shows that it is going on. Implementations must be cheap: they are called often.
-pub trait Progress: Send + Sync {
-    /// A piece of work of `steps` steps begins.
-    fn begin(&self, what: &str, steps: u64);
-    /// Some steps are done.
-    fn advance(&self, steps: u64);
-    /// A word beside the bar: the loss, the cell.
-    fn note(&self, note: &str);
-    /// The piece of work is over.
-    fn end(&self);
-}
-
-/// Shows nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
-
-impl Progress for Silent {
-    fn begin(&self, _: &str, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn note(&self, _: &str) {}
-    fn end(&self) {}
 }
 
 /// Arrays that outlive a run: recorded activations, found again by what they are of. Kept on disk by `output`.
@@ -102,13 +82,15 @@ pub struct Lab {
 
 impl Lab {
     /// Opens a model for computing in `dtype` (f32 or f64). `model` is a bundled name (`textbook`, also at a step of its training:
-    /// `textbook@step600`) or the path of a directory in Hugging Face layout.
+    /// `textbook@step600`), the path of a directory in Hugging Face layout, or a hub id that the local cache holds
+    /// (`EleutherAI/pythia-70m@step3000`). Nothing is fetched: that is [`checkpoint::Hub::fetch`].
     pub fn open(model: &str, dtype: DType, device: &Device) -> Result<Lab> {
         device::check(device, dtype)?;
         let directory = checkpoint::locate(model)?;
         let (model, family, parameters) = family::load(&directory, dtype, device)?;
         let about = About {
             name: directory.name().to_owned(),
+            revision: directory.revision().map(str::to_owned),
             family: family.name.to_owned(),
             hash: directory.weights_hash()?,
             tokenizer_hash: directory.tokenizer_hash()?,

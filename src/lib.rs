@@ -29,6 +29,7 @@
 
 // What stands on nothing, and the table of places.
 pub mod error;
+pub mod progress;
 pub mod site;
 
 // Tensor functions with checked gradients.

@@ -180,6 +180,9 @@ pub fn metadata(
         ("tokens", serde_json::json!(prompts).to_string()),
         ("token_texts", serde_json::json!(texts).to_string()),
     ]);
+    if let Some(revision) = &lab.about.revision {
+        said.insert("model_revision", revision.clone());
+    }
     if let Some(steps) = lab.folding() {
         said.insert("folded", steps);
     }

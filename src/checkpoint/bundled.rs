@@ -1,4 +1,4 @@
-//! The models that come with glassbox, and how a word on the command line becomes a directory.
+//! The models that come with glassbox, and the steps of training that a directory kept.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,64 +35,6 @@ pub fn bundled() -> Vec<Bundled> {
     found.into_values().collect()
 }
 
-/// The directory a word means: a bundled model, else a directory, either of them with `@step600` for a checkpoint of its
-/// training, `checkpoints/step-600.safetensors`, or for the last step, the directory's own weights.
-pub fn locate(model: &str) -> Result<Directory> {
-    if let Some(directory) = whole(model)? {
-        return Ok(directory);
-    }
-    if let Some((base, step)) = model.rsplit_once("@step")
-        && let Some(directory) = whole(base)?
-    {
-        let wanted = step.parse::<u64>().ok();
-        if wanted.is_some() && wanted == directory.last_step()? {
-            return Ok(directory); // the step at which training ended
-        }
-        let known = steps(&directory.path);
-        let Some(step) = wanted.filter(|step| known.contains(step)) else {
-            let known: Vec<String> = known.iter().map(|step| format!("{base}@step{step}")).collect();
-            let hint =
-                if known.is_empty() { "it has none".into() } else { format!("it has {}", known.join(", ")) };
-            return Err(Error::usage(format!("{base} has no checkpoint of step {step:?}"), hint));
-        };
-        let weights = Some(directory.path.join("checkpoints").join(format!("step-{step}.safetensors")));
-        let name = format!("{}@step{step}", directory.name);
-        return Ok(Directory { weights, name, ..directory });
-    }
-    let names: Vec<String> = bundled().into_iter().map(|bundled| bundled.name).collect();
-    let bundled = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    Err(Error::usage(
-        format!("there is no model {model:?}: no bundled model is called so, and it is not a directory"),
-        format!(
-            "bundled: {bundled}; or give the path of a directory in Hugging Face layout \
-             (config.json, model.safetensors, tokenizer.json); nothing is downloaded"
-        ),
-    ))
-}
-
-/// A model's word as it is understood from any folder: a directory's absolute path, a bundled name as it is.
-pub fn absolute(model: &str) -> String {
-    let is_bundled = |name: &str| bundled().iter().any(|bundled| bundled.name == name);
-    let (base, step) = match model.rsplit_once("@step") {
-        Some((base, step)) if !Path::new(model).is_dir() => (base, Some(step)),
-        _ => (model, None),
-    };
-    match fs::canonicalize(base) {
-        Ok(path) if !is_bundled(base) => {
-            let step = step.map(|step| format!("@step{step}")).unwrap_or_default();
-            format!("{}{step}", path.display())
-        }
-        _ => model.to_owned(),
-    }
-}
-
-fn whole(model: &str) -> Result<Option<Directory>> {
-    if let Some(bundled) = bundled().into_iter().find(|bundled| bundled.name == model) {
-        return Directory::open(bundled.path).map(Some);
-    }
-    if !model.is_empty() && Path::new(model).is_dir() { Directory::open(model).map(Some) } else { Ok(None) }
-}
-
 impl Directory {
     /// The steps of training of which a checkpoint was kept, in order. A checkpoint itself has none.
     pub fn steps(&self) -> Vec<u64> {
@@ -119,7 +61,7 @@ impl Directory {
 }
 
 /// The steps of training of which a checkpoint was kept, in order.
-fn steps(path: &Path) -> Vec<u64> {
+pub(super) fn steps(path: &Path) -> Vec<u64> {
     let names = fs::read_dir(path.join("checkpoints")).into_iter().flatten().flatten();
     let step = |name: String| name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok();
     let mut steps: Vec<u64> =

@@ -1,6 +1,7 @@
-//! A model's files, read strictly: a directory in Hugging Face layout → config keys, tensors, tokenizer.
+//! A model's files, read strictly: a directory in Hugging Face layout → config keys, tensors, tokenizer. A directory is
+//! named by its path, by a bundled name or by a hub id; `hub` finds the last in the local cache, and fetches it.
 //!
-//! With `output`, the only door to the disk. Everything here reads; nothing is trusted: a key or a tensor that nobody handles,
+//! With `output`, the only door to the disk, and the only one to the network. Nothing that is read is trusted: a key or a tensor that nobody handles,
 //! a file that is cut short, a number that is not finite are errors that name the file and what to do. No model family is
 //! named here; which keys and tensors exist is the business of `family`.
 
@@ -8,7 +9,9 @@ mod archive;
 mod bundled;
 mod convert;
 mod hash;
+mod hub;
 mod keys;
+mod locate;
 mod pickle;
 mod room;
 mod shards;
@@ -20,8 +23,10 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use serde_json::{Map, Value};
 
-pub use bundled::{Bundled, absolute, bundled, locate};
+pub use bundled::{Bundled, bundled};
+pub use hub::{Env, Hub};
 pub use keys::Keys;
+pub use locate::{absolute, locate};
 pub use room::{Need, available};
 pub use tensors::Tensors;
 
@@ -35,6 +40,9 @@ pub struct Directory {
     /// Weights that stand in for the directory's own: a checkpoint of its training.
     weights: Option<PathBuf>,
     name: String,
+    /// The commit whose files these are, and what is to be said about how it was found: of a hub's model.
+    revision: Option<String>,
+    remark: Option<String>,
 }
 
 impl Directory {
@@ -47,7 +55,7 @@ impl Directory {
             let message = format!("{} is not a model: it holds no config.json", path.display());
             return Err(Error::input(message, LAYOUT));
         }
-        Ok(Directory { path, weights: None, name })
+        Ok(Directory { path, weights: None, name, revision: None, remark: None })
     }
 
     /// The folder's name, or the name it was asked for by.
@@ -58,6 +66,11 @@ impl Directory {
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The commit whose files these are, as 40 hex digits, if the model came from a hub.
+    pub fn revision(&self) -> Option<&str> {
+        self.revision.as_deref()
     }
 
     /// The keys of `config.json`.
@@ -92,11 +105,12 @@ impl Directory {
         if path.exists() { json(&path).map(Some) } else { Ok(None) }
     }
 
-    /// The lines of `caveats.txt`: sentences that a report on this model must carry.
+    /// The lines of `caveats.txt`, and what was guessed to find it: sentences that a report on this model must carry.
     pub fn caveats(&self) -> Result<Vec<String>> {
         let path = self.path.join("caveats.txt");
         let text = if path.exists() { read_text(&path)? } else { String::new() };
-        Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+        Ok(lines.chain(self.remark.clone()).collect())
     }
 
     fn config(&self) -> Result<Map<String, Value>> {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 
 use super::progress::Bars;
+use crate::checkpoint::{Env, Hub};
 use crate::error::{Error, Result};
 use crate::lab::{self, Lab};
 use crate::metric::Metric;
@@ -20,9 +21,15 @@ use crate::table::Format;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelFlags {
-    /// A bundled name (textbook, textbook-wild, textbook@step500) or a directory in Hugging Face layout
+    /// A bundled name (textbook, textbook-wild, textbook@step500), a directory in Hugging Face layout, or a hub id, which is
+    /// fetched once (gpt2, pythia-70m, OWNER/NAME, OWNER/NAME@REVISION)
     #[arg(long, default_value = "textbook")]
     pub model: String,
+    /// The branch, tag or commit of the hub's model: as `@REVISION` after its id
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Option<String>,
+    #[command(flatten)]
+    pub hub: HubFlags,
     /// Where to compute: cpu, cuda (the first NVIDIA card) or cuda:N, metal, or auto for the best of those compiled in and present
     #[arg(long, default_value = "auto")]
     pub device: String,
@@ -42,6 +49,18 @@ pub(super) struct ModelFlags {
     /// No progress, no remarks: only results and errors
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// How models of the hub are come by.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Model")]
+pub(super) struct HubFlags {
+    /// Fetch nothing and open no connection: only what is on this machine (also HF_HUB_OFFLINE=1)
+    #[arg(long)]
+    pub offline: bool,
+    /// A file with the token for private and gated models; by default HF_TOKEN, then what `hf auth login` wrote
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Which prompts.
@@ -157,13 +176,15 @@ impl ModelFlags {
     /// Threads and talk alone, for a command that opens no model.
     pub(super) fn working(threads: Option<usize>, quiet: bool) -> ModelFlags {
         let Study { model, device, dtype, fold, seed, .. } = Study::default();
-        ModelFlags { model, device, dtype, fold, seed, threads, quiet }
+        let (revision, hub) = (None, HubFlags::default());
+        ModelFlags { model, revision, hub, device, dtype, fold, seed, threads, quiet }
     }
 
     /// A study of this model.
     pub(super) fn study(&self) -> Study {
+        let revision = self.revision.iter().map(|revision| format!("@{revision}"));
         Study {
-            model: self.model.clone(),
+            model: std::iter::once(self.model.clone()).chain(revision).collect(),
             device: self.device.clone(),
             dtype: self.dtype.clone(),
             fold: self.fold.clone(),
@@ -175,6 +196,7 @@ impl ModelFlags {
     /// Sets up threads, progress and Ctrl-C, and opens the study's model.
     pub(super) fn open(&self, study: &Study) -> Result<Lab> {
         self.threads()?;
+        self.fetch(study)?;
         study.need()?.iter().for_each(|need| self.say(need));
         let mut lab = study.lab()?;
         self.attend(&mut lab)?;
@@ -188,6 +210,21 @@ impl ModelFlags {
             lab.store = Some(Arc::new(Activations::at(folder)?));
         }
         Ok(lab)
+    }
+
+    /// Fetches the models of a study that are named by a hub id and are not in the cache.
+    fn fetch(&self, study: &Study) -> Result<()> {
+        if self.revision.is_some() && self.model.contains('@') {
+            let message = format!("`--revision` and the @ in {:?} both name a revision", self.model);
+            return Err(Error::usage(message, "give one of them"));
+        }
+        let HubFlags { offline, token_file } = self.hub.clone();
+        let hub = Hub::new(Env::of_process()).offline(offline).with_token_file(token_file);
+        let bars = Bars::new(self.quiet);
+        for model in std::iter::once(&study.model).chain(&study.compare) {
+            hub.fetch(model, &bars)?.iter().for_each(|remark| self.say(remark));
+        }
+        Ok(())
     }
 
     /// Builds the thread pool that every parallel operation uses.

@@ -25,20 +25,30 @@ impl Bars {
             f(&mut bar);
         }
     }
-}
 
-impl Progress for Bars {
-    fn begin(&self, what: &str, steps: u64) {
+    /// A bar that shows how far it is by these words of its template.
+    fn draw(&self, what: &str, steps: u64, how_far: &str) {
         if !self.shown {
             return;
         }
-        let style =
-            ProgressStyle::with_template("{prefix:>14} {bar:32} {pos}/{len} {elapsed} left {eta} {msg}");
+        let style = ProgressStyle::with_template(&format!(
+            "{{prefix:>14}} {{bar:32}} {how_far} {{elapsed}} left {{eta}} {{msg}}"
+        ));
         let bar = ProgressBar::new(steps)
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
             .with_prefix(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(250));
         self.with(|slot| *slot = Some(bar));
+    }
+}
+
+impl Progress for Bars {
+    fn begin(&self, what: &str, steps: u64) {
+        self.draw(what, steps, "{pos}/{len}");
+    }
+
+    fn begin_bytes(&self, what: &str, bytes: u64) {
+        self.draw(what, bytes, "{bytes}/{total_bytes}");
     }
 
     fn advance(&self, steps: u64) {

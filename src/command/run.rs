@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::flags::{FolderFlags, ModelFlags};
+use super::flags::{FolderFlags, HubFlags, ModelFlags};
 use super::report::work;
 use crate::error::Result;
 use crate::study::Study;
@@ -35,6 +35,8 @@ pub(super) struct Run {
     #[arg(long)]
     quiet: bool,
     #[command(flatten)]
+    hub: HubFlags,
+    #[command(flatten)]
     folder: FolderFlags,
 }
 
@@ -49,6 +51,8 @@ impl Run {
         }
         let model = ModelFlags {
             model: study.model.clone(),
+            revision: None,
+            hub: self.hub,
             device: study.device.clone(),
             dtype: study.dtype.clone(),
             fold: study.fold.clone(),

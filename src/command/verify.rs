@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::flags::{FormatFlags, ModelFlags};
+use super::flags::{FormatFlags, HubFlags, ModelFlags};
 use super::print;
 use crate::error::{Error, Result};
 use crate::row::Rows;
@@ -23,13 +23,19 @@ use crate::verify;
   glassbox verify --format json > conformance.json
   glassbox verify --model path/to/gpt2")]
 pub(super) struct Verify {
-    /// A bundled name (textbook, textbook-wild, textbook@step500) or a directory in Hugging Face layout
+    /// A bundled name (textbook, textbook-wild, textbook@step500), a directory in Hugging Face layout, or a hub id, which is
+    /// fetched once (gpt2, pythia-70m, OWNER/NAME, OWNER/NAME@REVISION)
     #[arg(long, default_value = "textbook", help_heading = "Model")]
     model: String,
     /// Where to compute: cpu, cuda (the first NVIDIA card) or cuda:N, or auto for the best that is compiled in, present and
     /// computes in f64
     #[arg(long, default_value = "auto", help_heading = "Model")]
     device: String,
+    /// The branch, tag or commit of the hub's model: as `@REVISION` after its id
+    #[arg(long, value_name = "REVISION", help_heading = "Model")]
+    revision: Option<String>,
+    #[command(flatten)]
+    hub: HubFlags,
     /// Decides the prompts and every random change
     #[arg(long, default_value_t = 0, help_heading = "Model")]
     seed: u64,
@@ -61,13 +67,9 @@ impl Verify {
             return Err(Error::usage(message, "add `--table promises` or `--table sites`, or choose json"));
         }
         let working = ModelFlags::working(self.threads, self.quiet);
-        let flags = ModelFlags {
-            model: self.model,
-            device: self.device,
-            seed: self.seed,
-            dtype: "f64".into(),
-            ..working
-        };
+        let (model, revision, hub, device) = (self.model, self.revision, self.hub, self.device);
+        let (seed, dtype) = (self.seed, "f64".into());
+        let flags = ModelFlags { model, revision, hub, device, seed, dtype, ..working };
         let study = flags.study();
         let lab = flags.open(&study)?;
         let record = verify::verify(&lab)?;

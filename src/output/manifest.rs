@@ -38,6 +38,9 @@ pub struct Manifest {
 pub struct ModelFacts {
     /// As it was asked for.
     pub name: String,
+    /// The commit of its repository, if it came from a hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// The family that read it.
     pub family: String,
     /// SHA-256 of its weights.

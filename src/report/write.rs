@@ -173,8 +173,13 @@ fn stages(study: &Study) -> Result<Vec<serde_json::Value>> {
         return Ok(Vec::new());
     }
     let fact = |stage: &Stage| {
-        let hash = checkpoint::locate(&stage.word)?.weights_hash()?;
-        Ok(serde_json::json!({ "name": stage.word, "step": stage.step, "sha256": hash }))
+        let directory = checkpoint::locate(&stage.word)?;
+        let hash = directory.weights_hash()?;
+        let mut fact = serde_json::json!({ "name": stage.word, "step": stage.step, "sha256": hash });
+        if let Some(revision) = directory.revision() {
+            fact["revision"] = revision.into();
+        }
+        Ok(fact)
     };
     study.stages()?.iter().map(fact).collect()
 }
@@ -196,6 +201,7 @@ pub fn manifest(study: &Study, lab: &Lab, task: &Task, threads: usize) -> Manife
         argv: std::env::args().collect(),
         model: ModelFacts {
             name: lab.about.name.clone(),
+            revision: lab.about.revision.clone(),
             family: lab.about.family.clone(),
             sha256: lab.about.hash.clone(),
         },

@@ -115,6 +115,7 @@ impl Trainer {
             argv: std::env::args().collect(),
             model: ModelFacts {
                 name: self.recipe.name.clone(),
+                revision: None,
                 family: "gpt2".into(),
                 sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
             },

@@ -31,6 +31,7 @@ impl Bench {
             .args(arguments)
             .current_dir(self.folder.path())
             .env_remove("RUST_BACKTRACE")
+            .env("HF_HUB_OFFLINE", "1")
             .output()
             .unwrap()
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Each module with the modules it may name; the list is in reading order. A module may always use itself.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("progress", &[]),
     ("site", &["error"]),
     ("ops", &[]),
     ("hook", &["error", "site"]),
@@ -16,9 +17,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &["error", "site", "ops", "hook", "record"]),
     ("component", &["error", "model"]),
     ("vocabulary", &["error"]),
-    ("checkpoint", &["error", "vocabulary"]),
+    ("checkpoint", &["error", "progress", "vocabulary"]),
     ("family", &["error", "model", "checkpoint"]),
-    ("lab", &["error", "model", "vocabulary", "checkpoint", "family"]),
+    ("lab", &["error", "progress", "model", "vocabulary", "checkpoint", "family"]),
     ("metric", &["error", "ops"]),
     ("decide", &["error", "metric"]),
     ("distribution", &["error", "ops"]),

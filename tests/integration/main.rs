@@ -12,6 +12,8 @@ mod gallery;
 mod generation;
 mod generators;
 mod hostile;
+#[cfg(feature = "hub")]
+mod hub;
 mod killed;
 mod layering;
 mod learn;
@@ -30,6 +32,8 @@ mod readings;
 mod refusals;
 mod series;
 mod speaking;
+#[cfg(feature = "hub")]
+mod stand_in;
 mod steering;
 mod textbook;
 mod tiny;

@@ -115,6 +115,7 @@ pub(super) fn provenance(story: &Story) -> Vec<(String, Words)> {
         ("Model".to_owned(), text(shape)),
         ("Weights (sha256)".to_owned(), vec![Inline::Code(lab.about.hash.clone())]),
     ];
+    facts.extend(lab.about.revision.clone().map(|sha| ("Revision".to_owned(), vec![Inline::Code(sha)])));
     facts.extend(folded);
     facts.extend([
         ("Prompts".to_owned(), text(story.prompts())),
