@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::gradient::Gradients;
-use crate::lab::Lab;
+use crate::lab::{About, Lab};
 use crate::metric::Metric;
 use crate::model::Transformer;
 use crate::ops;
@@ -157,6 +157,40 @@ fn filled_up(site: Site, x: &Tensor, lengths: &[usize], longest: usize) -> Resul
     Ok(Tensor::cat(&rows, 0)?)
 }
 
+/// The weights that globs over their classic names mean, f32. A glob that matches nothing is an error.
+pub fn weights(model: &Transformer, globs: &[String]) -> Result<BTreeMap<String, Tensor>> {
+    let mut found = BTreeMap::new();
+    if globs.is_empty() {
+        return Ok(found);
+    }
+    let all = model.weights()?;
+    for glob in globs {
+        let pattern = glob::Pattern::new(glob).map_err(|cause| {
+            Error::usage(format!("`{glob}` is not a pattern: {cause}"), "write `blocks.*.attn.W_Q`")
+        })?;
+        let matching: Vec<_> = all.iter().filter(|(name, _)| pattern.matches(name)).collect();
+        if matching.is_empty() {
+            return Err(Error::unknown("weight", glob, all.keys().map(String::as_str)));
+        }
+        for (name, weight) in matching {
+            found.insert(name.clone(), weight.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
+        }
+    }
+    Ok(found)
+}
+
+/// What a file of arrays says about the model they are of.
+pub fn model_metadata(lab: &Lab) -> BTreeMap<String, String> {
+    let About { name, hash, revision, .. } = &lab.about;
+    let said = [
+        Some(("model", name.clone())),
+        Some(("model_hash", hash.clone())),
+        revision.clone().map(|revision| ("model_revision", revision)),
+        lab.folding().map(|steps| ("folded", steps)),
+    ];
+    said.into_iter().flatten().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
 /// What a file of such arrays says about itself, as the text values that safetensors allows: JSON where a list is
 /// needed. `metric` is given for gradients.
 pub fn metadata(
@@ -171,8 +205,6 @@ pub fn metadata(
     let ids: Vec<&str> = task.examples.iter().map(|example| example.id.as_str()).collect();
     let mut said = BTreeMap::from([
         ("kind", if metric.is_some() { "gradients" } else { "activations" }.to_owned()),
-        ("model", lab.about.name.clone()),
-        ("model_hash", lab.about.hash.clone()),
         ("task", task.name.clone()),
         ("side", side.name().to_owned()),
         ("bos", task.bos.to_string()),
@@ -180,16 +212,12 @@ pub fn metadata(
         ("tokens", serde_json::json!(prompts).to_string()),
         ("token_texts", serde_json::json!(texts).to_string()),
     ]);
-    if let Some(revision) = &lab.about.revision {
-        said.insert("model_revision", revision.clone());
-    }
-    if let Some(steps) = lab.folding() {
-        said.insert("folded", steps);
-    }
     if let Some(metric) = metric {
         said.insert("metric", metric.name().to_owned());
     }
-    Ok(said.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    let mut all = model_metadata(lab);
+    all.extend(said.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    Ok(all)
 }
 
 #[cfg(test)]

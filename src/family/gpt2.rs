@@ -38,7 +38,9 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let by_layer = keys.flag_or("scale_attn_by_inverse_layer_idx", false)?;
     let scale = if scaled { 1.0 / (c.d_head as f64).sqrt() } else { 1.0 };
     let scale = |layer: usize| if by_layer { scale / (layer + 1) as f64 } else { scale };
-    c.layers = (0..c.n_layers).map(|layer| Layer { scale: scale(layer), ..Layer::plain(c.d_head) }).collect();
+    // one entry, which repeats, where layers do not differ
+    let different = if by_layer { c.n_layers } else { 1 };
+    c.layers = (0..different).map(|layer| Layer { scale: scale(layer), ..Layer::plain(c.d_head) }).collect();
     Ok(c)
 }
 

@@ -16,6 +16,7 @@ mod norm;
 mod padding;
 mod position;
 mod random;
+mod weights;
 mod window;
 
 use candle_core::{DType, Device, Tensor};

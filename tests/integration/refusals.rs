@@ -49,7 +49,7 @@ fn ones(shape: &[usize]) -> Tensor {
 #[test]
 fn configs_that_would_mean_other_numbers() {
     let gpt2 = |key, value, words: &[&str], hint| refused("gpt2", config(key, value), words, hint);
-    gpt2("model_type", "rnn".into(), &["\"rnn\""], "gpt2, llama");
+    gpt2("model_type", "rnn".into(), &["\"rnn\""], "llama, mistral");
     gpt2("model_type", Value::Null, &["`model_type` is missing"], "gpt2");
     gpt2("n_layer", Value::Null, &["`n_layer` is missing"], "saved with the weights");
     gpt2("n_layer", "three".into(), &["`n_layer` is \"three\""], "saved with the weights");
