@@ -69,7 +69,7 @@ fn a_template_stands_in_one_of_three_places() {
     let expected = vocabulary(&copy).chatting(None).unwrap().dressed("Hello").unwrap().into_owned();
     let mut source = String::new();
     copy.json("tokenizer_config.json", |config| {
-        source = config["chat_template"].as_str().unwrap().to_owned()
+        source = config["chat_template"].as_str().unwrap().to_owned();
     });
     copy.json("tokenizer_config.json", |config| {
         config["chat_template"] =
@@ -87,7 +87,7 @@ fn a_template_stands_in_one_of_three_places() {
 fn a_model_without_a_template_says_so() {
     let copy = model("mistral");
     copy.json("tokenizer_config.json", |config| {
-        drop(config.as_object_mut().unwrap().remove("chat_template"))
+        drop(config.as_object_mut().unwrap().remove("chat_template"));
     });
     let error = vocabulary(&copy).chatting(None).unwrap_err().to_string();
     assert!(error.contains("no chat template") && error.contains("leave `--chat` out"), "{error}");
