@@ -86,9 +86,9 @@ impl Client {
                 Err(cause) => {
                     let message = format!("the hub at {} is not reached: {cause}", self.endpoint);
                     let hint = format!(
-                        "check the network, a proxy (HTTPS_PROXY) or a mirror (HF_ENDPOINT); elsewhere, `hf download {}` \
+                        "check the network, a proxy (HTTPS_PROXY) or a mirror (HF_ENDPOINT); elsewhere, `{}` \
                          fetches the model into a folder that can be copied here and given to `--model`",
-                        request.id.name()
+                        request.id.by_hand()
                     );
                     ((attempt < CONNECTIONS).then_some(pause), Error::input(message, hint))
                 }

@@ -40,6 +40,12 @@ impl Id {
     pub(super) fn name(&self) -> &str {
         self.names.first().map_or(self.word.as_str(), String::as_str)
     }
+
+    /// How the ecosystem's own tool fetches it.
+    pub(super) fn by_hand(&self) -> String {
+        let revision = self.revision.iter().map(|revision| format!(" --revision {revision}"));
+        std::iter::once(format!("hf download {}", self.name())).chain(revision).collect()
+    }
 }
 
 /// The hub's own rule, which also keeps a name inside of the cache's folder.
@@ -77,6 +83,8 @@ mod tests {
         assert_eq!(read("gpt2@refs/pr/1"), found("gpt2", "refs/pr/1"));
         assert_eq!(read("gpt2@main"), found("gpt2", ""));
         assert_eq!(read("GPT2-small"), found("gpt2", ""));
+        let by_hand = Id::parse("pythia-70m@step3").unwrap().by_hand();
+        assert_eq!(by_hand, "hf download EleutherAI/pythia-70m --revision step3");
         for word in [
             "",
             "@",

@@ -164,12 +164,12 @@ impl Hub {
             id.names.iter().map(|name| cache::folder(&cache, name).display().to_string()).collect();
         let what = if self.cached(id).is_some() { "only in part" } else { "not" };
         let message = format!("{} is {what} in the cache: looked in {}", id.word, folders.join(" and "));
-        let name = id.name();
-        let other = format!("or fetch it on a machine that may: `hf download {name}`, and copy its folder");
+        let by_hand = id.by_hand();
+        let other = format!("or fetch it on a machine that may: `{by_hand}`, and copy its folder");
         let hint = match self.why_offline() {
             Some(switch) => format!("{switch} keeps glassbox from fetching it: run once without, {other}"),
             None if cfg!(feature = "hub") => {
-                format!("`glassbox predict --model {}` fetches it; so does `hf download {name}`", id.word)
+                format!("`glassbox predict --model {}` fetches it; so does `{by_hand}`", id.word)
             }
             None => format!(
                 "this glassbox was built without fetching: build it with `--features hub` (or without \
