@@ -20,7 +20,9 @@ const HARMLESS: &[&str] = &[
     // bookkeeping
     "_attn_implementation_autoset",
     "_name_or_path",
+    "_num_labels",
     "architectures",
+    "auto_map",
     "dtype",
     "finetuning_task",
     "model_type",
@@ -35,6 +37,7 @@ const HARMLESS: &[&str] = &[
     // training
     "activation_dropout",
     "attention_dropout",
+    "attention_probs_dropout_prob",
     "attn_pdrop",
     "classifier_dropout",
     "dropout",
@@ -43,6 +46,7 @@ const HARMLESS: &[&str] = &[
     "embedding_dropout",
     "gradient_checkpointing",
     "hidden_dropout",
+    "hidden_dropout_prob",
     "init_std",
     "initializer_range",
     "layerdrop",

@@ -20,6 +20,8 @@ pub const FAMILY: Family = Family {
 
 fn config(keys: &mut Keys) -> Result<Config> {
     let c = sizes(keys)?;
+    keys.only("rope_interleaved", false)?;
+    keys.ignore(&["is_llama_config", "max_sequence_length"]); // written by some trainers, read by nobody
     let rotary = rotary(keys, c.d_head, c.n_ctx, USUAL)?;
     let n_ctx = reach(&rotary, c.n_ctx);
     Ok(Config { n_ctx, layers: vec![Layer { rotary: Some(rotary), ..Layer::plain(c.d_head) }], ..c })

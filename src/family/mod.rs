@@ -135,6 +135,9 @@ fn open(
         )
     })?;
     let family = find(&model_type)?;
+    if let Some(mut quantisation) = keys.object_opt("quantization_config")? {
+        return Err(quantised(quantisation.word_opt("quant_method")?));
+    }
     // Nothing but a plain decoder.
     keys.only("is_encoder_decoder", false)?;
     keys.only("add_cross_attention", false)?;
@@ -142,6 +145,16 @@ fn open(
     keys.only("pruned_heads", Value::Object(serde_json::Map::new()))?;
     let config = (family.config)(&mut keys)?;
     Ok((keys, family, config, directory.tensors(dtype, device)?))
+}
+
+/// Weights in fewer bits than a float has are another format altogether.
+fn quantised(method: Option<String>) -> Error {
+    let method = method.unwrap_or_else(|| "by an unnamed method".into());
+    Error::input(
+        format!("config.json: the weights are quantised ({method}), which is not supported"),
+        "expand them once in Python, with enough memory: \
+         `m = AutoModelForCausalLM.from_pretrained(DIR, device_map='cpu'); m.dequantize().save_pretrained(OUT)`",
+    )
 }
 
 /// The neurons' response that a key names, in the words of Hugging Face's `ACT2FN`.

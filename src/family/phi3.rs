@@ -24,7 +24,11 @@ fn config(keys: &mut Keys) -> Result<Config> {
 }
 
 fn build(config: Config, keys: &mut Keys, tensors: &mut Tensors) -> Result<Transformer> {
-    keys.only("attention_bias", false)?;
+    for name in ["attention_bias", "lm_head_bias", "mlp_bias"] {
+        keys.only(name, false)?;
+    }
+    keys.only("full_attn_mod", 1)?;
+    keys.only("interpolate_factor", 1)?;
     decoder(config, keys, tensors, &LLAMA, None, |part, layer| {
         let c = part.c;
         let names = ["self_attn.qkv_proj", "self_attn.o_proj"];
