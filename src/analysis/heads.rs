@@ -117,7 +117,8 @@ impl Analysis for Heads {
         lab.progress.begin("heads", repeated.rows.len() as u64);
         for (sequence, row) in repeated.rows.iter().enumerate() {
             lab.check()?;
-            let mut watch = Watch { model: &lab.model, at: (repeated.first, repeated.period), scores: Vec::new() };
+            let mut watch =
+                Watch { model: &lab.model, at: (repeated.first, repeated.period), scores: Vec::new() };
             let stream = lab.model.embed(&lab.model.tokens(&[row])?, &mut ())?;
             lab.model.run(stream, None, config.n_layers, &mut watch)?;
             for (place, mut score) in watch.scores.into_iter().enumerate() {
@@ -237,10 +238,15 @@ fn sight(model: &Transformer, period: usize) -> Vec<String> {
         ));
     }
     if model.blocks.iter().any(|block| block.attention.sinks.is_some()) {
-        notes.push("Attention that goes to a head's sink goes to no token: a head's scores need not sum to 1.".to_owned());
+        notes.push(
+            "Attention that goes to a head's sink goes to no token: a head's scores need not sum to 1."
+                .to_owned(),
+        );
     }
     if !model.config.causal {
-        notes.push("This model looks both ways: a head may find a token's repetition ahead of it too.".to_owned());
+        notes.push(
+            "This model looks both ways: a head may find a token's repetition ahead of it too.".to_owned(),
+        );
     }
     notes
 }
@@ -365,9 +371,8 @@ mod tests {
         let half: Vec<f64> = even.iter().map(|a| a / 2.0).collect();
         let sunk = scores(&half, n, (1, 3), &|q| q + 1);
         assert!((sunk.entropy - 1.0).abs() < 1e-12 && (sunk.previous - all / 2.0).abs() < 1e-12);
-        let near: Vec<f64> = (0..n * n)
-            .map(|i| if i % n <= i / n && i / n < i % n + 2 { 0.5 } else { 0.0 })
-            .collect();
+        let near: Vec<f64> =
+            (0..n * n).map(|i| if i % n <= i / n && i / n < i % n + 2 { 0.5 } else { 0.0 }).collect();
         assert!((scores(&near, n, (1, 3), &|q| (q + 1).min(2)).entropy - 1.0).abs() < 1e-12);
         for (got, want) in
             [(s.previous, all), (s.bos, all), (s.duplicate, second), (s.induction, second), (s.entropy, 1.0)]

@@ -132,7 +132,9 @@ impl Analysis for Lens {
         let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
         let (mut rows, mut each) = (Vec::new(), Vec::new());
         for layer in 0..layers {
-            for (name, site) in [("resid_pre", At::ResidPre), ("resid_mid", At::ResidMid), ("resid_post", At::ResidPost)] {
+            for (name, site) in
+                [("resid_pre", At::ResidPre), ("resid_mid", At::ResidMid), ("resid_post", At::ResidPost)]
+            {
                 // what a block receives is what the one before it left
                 let stream = match (site, layer.checked_sub(1)) {
                     (At::ResidPre, Some(before)) => Site::Block(before, At::ResidPost),
@@ -208,7 +210,13 @@ fn read(
         let layer = model.config.n_layers;
         let logits = |site: Site| -> Result<Tensor> {
             let x = recorder.kept.get(site)?.flatten_to(1)?.index_select(&rows, 0)?; // [row, d_model]
-            let read = Stream { layer, first_pos: 0, padding: Padding::default(), resid: x.unsqueeze(1)?, learned: None };
+            let read = Stream {
+                layer,
+                first_pos: 0,
+                padding: Padding::default(),
+                resid: x.unsqueeze(1)?,
+                learned: None,
+            };
             Ok(model.unembed(&read, &mut ())?.squeeze(1)?)
         };
         let last = logits(steps[steps.len() - 1])?;

@@ -220,8 +220,7 @@ impl Patch {
                     By::Head => vec![None],
                     _ => (0..places).map(Some).collect(),
                 };
-                for (layer, _) in
-                    model.blocks.iter().enumerate().filter(|(_, block)| block.has(site.at().0))
+                for (layer, _) in model.blocks.iter().enumerate().filter(|(_, block)| block.has(site.at().0))
                 {
                     for &head in &heads {
                         swaps.extend(places.iter().map(|&place| Swap { site, layer, head, place }));
@@ -303,7 +302,6 @@ impl Patch {
         let copies = logits.dim(0)? / targets.answers.len().max(1);
         self.metric.score(logits, &targets.repeat(copies)?)
     }
-
 }
 
 /// Whether a site's values are swapped.

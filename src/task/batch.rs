@@ -104,7 +104,9 @@ impl Task {
             let mut answers = example.answers.iter().chain(&example.wrong);
             if let Some(token) = answers.find(|&&token| token as usize >= said) {
                 return Err(Error::input(
-                    format!("`{id}`: the answer {token} is outside the vocabulary of {said} that is predicted"),
+                    format!(
+                        "`{id}`: the answer {token} is outside the vocabulary of {said} that is predicted"
+                    ),
                     "check that tokenizer and model belong together",
                 ));
             }

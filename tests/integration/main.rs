@@ -1,6 +1,7 @@
 //! The one integration binary.
 
 mod ablation;
+mod architectures;
 mod causal;
 mod command;
 mod conformance;
@@ -28,6 +29,7 @@ mod refusals;
 mod series;
 mod speaking;
 mod steering;
+mod styles;
 mod textbook;
 mod tiny;
 mod training;

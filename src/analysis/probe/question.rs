@@ -314,9 +314,8 @@ fn spots(probe: &Probe, lab: &Lab, places: usize) -> Result<Vec<Spot>> {
 /// another.
 fn glob(model: &Transformer, word: &str) -> String {
     let short = |at: &&At| at.name().rsplit("hook_").next() == Some(word);
-    let order = |at: &&At| {
-        (!model.blocks.iter().any(|block| block.has(**at)), at.axes().contains(&Axis::Expert))
-    };
+    let order =
+        |at: &&At| (!model.blocks.iter().any(|block| block.has(**at)), at.axes().contains(&Axis::Expert));
     match At::ALL.iter().filter(short).min_by_key(order) {
         Some(at) if !word.contains('.') => format!("blocks.*.{}", at.name()),
         _ => word.to_owned(),
