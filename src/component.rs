@@ -5,32 +5,36 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::model::Transformer;
+use crate::model::{PositionKind, Transformer};
+use crate::site::At;
 
 /// One writer. The order is the order of execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Component {
     /// Token embeddings.
     Embed,
-    /// Learned position embeddings.
+    /// Learned position embeddings, where they are added to the stream.
     PosEmbed,
     /// A head (layer, head): z·W_O, without the shared bias.
     Head(usize, usize),
-    /// The shared bias of a layer's attention.
+    /// The shared bias of a layer's attention, with the bias of the norm behind it where there is one.
     Bias(usize),
     /// The MLP of a layer, its bias included.
     Mlp(usize),
 }
 
 impl Component {
-    /// Every writer this model has, in execution order; biases and position embeddings only where there are any.
+    /// Every writer this model has, in execution order; biases, MLPs and position embeddings only where they write to the
+    /// stream.
     pub fn all(model: &Transformer) -> Vec<Component> {
         let mut all = vec![Component::Embed];
-        all.extend(model.pos_embed.as_ref().map(|_| Component::PosEmbed));
+        let added = model.pos_embed.as_ref().filter(|_| model.config.positions == PositionKind::Learned);
+        all.extend(added.map(|_| Component::PosEmbed));
         for (layer, block) in model.blocks.iter().enumerate() {
             all.extend((0..block.attention.n_heads).map(|head| Component::Head(layer, head)));
-            all.extend(block.attention.o.b.as_ref().map(|_| Component::Bias(layer)));
-            all.push(Component::Mlp(layer));
+            let bias = block.attention.o.b.as_ref().or(block.ln1_post.bias.as_ref());
+            all.extend(bias.map(|_| Component::Bias(layer)));
+            all.extend(block.has(At::MlpOut).then_some(Component::Mlp(layer)));
         }
         all
     }

@@ -156,6 +156,27 @@ impl<'a> Growing<'a> {
         Ok(())
     }
 
+    /// Refuses to go on with models that cannot read what they say.
+    fn can_speak(&self, settings: &Settings) -> Result<()> {
+        let c = &self.lab.model.config;
+        if settings.max_tokens > 1 && !c.causal {
+            return Err(Error::usage(
+                "this model looks both ways, and does not say one token after the other",
+                "ask for one token: `--max-tokens 1`; `predict` lists what it expects",
+            ));
+        }
+        if settings.max_tokens > 1 && c.d_vocab != c.d_vocab_out {
+            return Err(Error::usage(
+                format!(
+                    "this model reads {} tokens and predicts {}: it cannot read what it says",
+                    c.d_vocab, c.d_vocab_out
+                ),
+                "ask for one token: `--max-tokens 1`; `predict` lists what it expects",
+            ));
+        }
+        Ok(())
+    }
+
     /// Chooses tokens until the text ends. `heard` is told each as it is chosen. `stream` tells apart the draws of texts
     /// that share the lab's seed.
     pub fn speak(
@@ -165,7 +186,8 @@ impl<'a> Growing<'a> {
         heard: &mut dyn FnMut(&Chosen) -> Result<()>,
     ) -> Result<Spoken> {
         settings.rule.check()?;
-        let d_vocab = self.lab.model.config.d_vocab;
+        let d_vocab = self.lab.model.config.d_vocab_out;
+        self.can_speak(settings)?;
         if let Some(id) = settings.stop.iter().find(|&&id| id as usize >= d_vocab) {
             return Err(Error::usage(
                 format!("the stop token {id} is outside the vocabulary of {d_vocab}"),

@@ -145,6 +145,11 @@ impl Lab {
         (!steps.is_empty()).then(|| Folding::Steps(steps.clone()).into())
     }
 
+    /// The steps of folding that would change what this model says, each with why.
+    pub fn not_folded(&self) -> Vec<(&'static str, &'static str)> {
+        Fold::ALL.into_iter().filter_map(|step| Some((step.name(), self.model.refuses(step)?))).collect()
+    }
+
     /// An error once the user has asked to stop; called between batches.
     pub fn check(&self) -> Result<()> {
         if self.stop.load(Ordering::Relaxed) {

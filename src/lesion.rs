@@ -19,7 +19,7 @@ pub use random::{check_count, random_prompts};
 use crate::component::Component;
 use crate::edit::{Edit, Op};
 use crate::error::{Error, Result};
-use crate::model::Transformer;
+use crate::model::{Base, Dense, Mlp, Transformer};
 use crate::record::Activations;
 use crate::site::{At, Positions, Site, Slice};
 
@@ -91,11 +91,25 @@ impl Part {
     /// Checks that this model has such a part.
     pub fn check(self, model: &Transformer) -> Result<()> {
         let Slice { site, head, index, .. } = self.slice()?;
-        model.check_site(site)?;
+        let mlp = site.layer().and_then(|layer| model.blocks.get(layer)).map(|block| &block.mlp);
+        match (self, mlp) {
+            (Part::Neuron(layer, _), Some(Mlp::Experts(_))) => {
+                return Err(Error::usage(
+                    format!("{self} is no part: layer {layer} has experts, which have neurons of their own"),
+                    format!("take out all that they write, with `m{layer}`"),
+                ));
+            }
+            (Part::Neuron(layer, _) | Part::Writer(Component::Mlp(layer)), Some(Mlp::Absent)) => {
+                return Err(Error::usage(
+                    format!("{self} is no part of this model: layer {layer} has attention and no MLP"),
+                    "name a head, as `9.6`, or a layer's attention, as `a9`",
+                ));
+            }
+            _ => model.check_site(site)?,
+        }
+        let neurons = mlp.and_then(Mlp::dense).map(Dense::width).transpose()?.unwrap_or(0);
         let entry = index.and_then(|index| index.first().copied());
-        for (what, index, size) in
-            [("head", head, model.config.n_heads), ("neuron", entry, model.config.d_mlp)]
-        {
+        for (what, index, size) in [("head", head, model.config.n_heads), ("neuron", entry, neurons)] {
             if let Some(index) = index.filter(|&index| index >= size) {
                 return Err(Error::OutOfRange { what, index, size, site: site.to_string() });
             }
@@ -114,13 +128,14 @@ impl Part {
     }
 
     /// The same for a pass that starts inside the blocks, as sweeps do: there the embeddings are changed in the stream that
-    /// enters layer 0, which is their sum, by the difference from their `own` value in the unchanged run.
-    pub fn edit_inside(self, own: &Activations, instead: Instead, positions: Positions) -> Result<Edit> {
+    /// enters layer 0, which is their sum, by the difference from their own value in the unchanged run `base`. Positions
+    /// that only queries and keys read are no part of that sum, and are changed where they are read.
+    pub fn edit_inside(self, base: &Base, instead: Instead, positions: Positions) -> Result<Edit> {
         let at = self.slice()?.pos(positions);
-        if at.site.layer().is_some() {
+        if at.site.layer().is_some() || at.site == Site::PosEmbed && base.shortformer {
             return self.edit(instead, at.pos);
         }
-        let mine = at.take(own.get(at.site)?)?.to_device(&Device::Cpu)?;
+        let mine = at.take(base.kept.get(at.site)?)?.to_device(&Device::Cpu)?;
         let difference = match instead {
             Instead::Zero => mine.neg()?,
             Instead::Values(values) => {

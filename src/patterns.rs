@@ -27,7 +27,7 @@ row! {
         pub query_token: String,
         /// The token at `key`.
         pub key_token: String,
-        /// Attention probability: the keys of a query sum to 1.
+        /// Attention probability: the keys of a query sum to 1, or to less where a sink takes the rest.
         pub weight: f64,
     }
 }

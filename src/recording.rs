@@ -34,9 +34,9 @@ pub fn sites(model: &Transformer, globs: &[String]) -> Result<Vec<Site>> {
         let pattern = glob::Pattern::new(glob).map_err(|cause| {
             Error::usage(format!("`{glob}` is not a pattern: {cause}"), "write `blocks.*.hook_resid_pre`")
         })?;
-        let layers = 0..model.config.n_layers;
-        let by_name = At::ALL.iter().filter(|at| at.is_split_input() && glob.ends_with(at.name()));
-        let split = by_name.flat_map(|&at| layers.clone().map(move |layer| Site::Block(layer, at)));
+        let split = model.every_site().filter(
+            |site| matches!(site, Site::Block(_, at) if at.is_split_input() && glob.ends_with(at.name())),
+        );
         let all: Vec<Site> = model.sites().into_iter().chain(split).collect();
         let matching: Vec<Site> = all.iter().copied().filter(|s| pattern.matches(&s.to_string())).collect();
         found.extend(&matching);
@@ -56,6 +56,10 @@ fn nothing(model: &Transformer, glob: &str, all: &[Site]) -> Error {
     if let Some(index) = layer.filter(|&layer| layer >= model.config.n_layers) {
         let size = model.config.n_layers;
         return Error::OutOfRange { what: "layer", index, size, site: format!("`{glob}`") };
+    }
+    if let Some(at) = At::ALL.iter().find(|at| glob.ends_with(at.name())) {
+        let why = "its architecture has no such place".to_owned();
+        return Error::NoSuchSite { site: Site::Block(layer.unwrap_or(0), *at).to_string(), why };
     }
     let names = all.iter().filter(|site| site.layer().is_none_or(|layer| layer == 0));
     let names: Vec<String> = names.map(Site::to_string).collect();
@@ -118,7 +122,7 @@ fn in_batches(
     sites.iter().try_for_each(|&site| lab.model.check_site(site))?;
     let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
     // a backward pass holds about three times what a forward pass does
-    let most = (task.fitting(lab, lab.model.config.d_vocab) / 3).max(1);
+    let most = (task.fitting(lab, lab.model.config.d_vocab_out) / 3).max(1);
     let all: Vec<usize> = (0..task.examples.len()).collect();
     let mut parts: BTreeMap<Site, Vec<Tensor>> = BTreeMap::new();
     lab.progress.begin("record", task.examples.len() as u64);

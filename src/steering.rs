@@ -38,11 +38,11 @@ pub fn check_site(site: Site) -> Result<()> {
 /// Every place where the stream itself stands: a direction that is projected out at all of them is out of everything
 /// that reads the stream.
 pub fn stream(model: &Transformer) -> Vec<Site> {
-    let layers = model.config.n_layers;
-    let mut sites: Vec<Site> =
-        (0..layers).flat_map(|layer| [At::ResidPre, At::ResidMid].map(|at| Site::Block(layer, at))).collect();
-    sites.push(Site::Block(layers - 1, At::ResidPost));
-    sites
+    let blocks = model.blocks.iter().enumerate().flat_map(|(layer, block)| {
+        let mid = block.has_mid().then_some(At::ResidMid);
+        std::iter::once(At::ResidPre).chain(mid).map(move |at| Site::Block(layer, at))
+    });
+    blocks.chain([Site::Block(model.config.n_layers.saturating_sub(1), At::ResidPost)]).collect()
 }
 
 /// The mean over these readings of the vector at each site `[width]`, in f64.

@@ -311,10 +311,13 @@ impl Study {
         if let Some(path) = &self.gains {
             let (gains, notes) = task::read_gains(&checkpoint::read_text(path)?, &lab.vocabulary)?;
             if let Some((id, _)) =
-                gains.by_token.iter().find(|(id, _)| **id as usize >= lab.model.config.d_vocab)
+                gains.by_token.iter().find(|(id, _)| **id as usize >= lab.model.config.d_vocab_out)
             {
                 return Err(Error::input(
-                    format!("the gains name token {id}, but the vocabulary has {}", lab.model.config.d_vocab),
+                    format!(
+                        "the gains name token {id}, but the vocabulary has {}",
+                        lab.model.config.d_vocab_out
+                    ),
                     "check that gains and model belong together",
                 ));
             }

@@ -12,7 +12,7 @@ use crate::edit::{Edit, Edits};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::lab::Lab;
-use crate::model::{Base, Stream, Transformer};
+use crate::model::{Base, PositionKind, Stream, Transformer};
 use crate::site::{Positions, Site};
 
 /// Edits that are applied together, apart from all other cells. Their rows are those of the base run.
@@ -68,8 +68,11 @@ pub fn sweep(
 /// base's keys and values repeated for every cell.
 fn width(lab: &Lab, rows: usize, window: usize, keys: usize) -> usize {
     let c = &lab.model.config;
-    let per_position = 8 * c.d_model + 4 * c.d_mlp + 3 * c.n_heads * keys;
-    let per_row = window * per_position + 4 * keys * c.n_kv_heads * c.d_head + 3 * c.d_vocab;
+    // where a place of experts is edited, all of them are computed
+    let neurons = c.d_mlp.max(c.experts.map_or(0, |routing| routing.experts * routing.d_expert));
+    let learned = if c.positions == PositionKind::Shortformer { 2 * c.d_model } else { 0 };
+    let per_position = 8 * c.d_model + learned + 4 * neurons + 3 * c.n_heads * keys;
+    let per_row = window * per_position + 4 * keys * c.n_kv_heads * c.d_head + 3 * c.d_vocab_out;
     let bytes = (rows * per_row * lab.model.dtype().size_in_bytes()) as u64;
     ((lab.memory / 2) / bytes.max(1)).clamp(1, 1 << 16) as usize
 }
@@ -84,7 +87,6 @@ fn run<'a>(
     let rows = read.len();
     let copies = cells.len();
     let from = base.stream(start.layer, start.first_pos)?;
-    let from = Stream { resid: from.resid.repeat((copies, 1, 1))?, ..from };
     let shifted = cells.enumerate().flat_map(|(copy, cell)| {
         cell.edits.iter().map(move |edit| {
             let mut edit = edit.clone();
@@ -94,6 +96,14 @@ fn run<'a>(
         })
     });
     let mut edits = Edits::new(shifted);
+    // positions that queries and keys read in every layer are no part of the stream: they are changed here
+    let learned = match from.learned {
+        Some(learned) if edits.wants(Site::PosEmbed) => {
+            Some(edits.visit(Site::PosEmbed, start.first_pos, learned.repeat((copies, 1, 1))?)?)
+        }
+        learned => learned,
+    };
+    let from = Stream { resid: from.resid.repeat((copies, 1, 1))?, learned, ..from };
     let stream = model.run(from, Some(base), model.config.n_layers, &mut edits)?;
     let read: Vec<usize> = read.iter().copied().cycle().take(rows * copies).collect();
     let logits = model.unembed(&stream.at(&read)?, &mut NoFinal(&mut edits))?;
@@ -124,13 +134,15 @@ fn start_of(model: &Transformer, cell: &Cell, read: &[usize]) -> Result<Start> {
     let mut split = BTreeSet::new();
     for edit in &cell.edits {
         model.check_site(edit.at.site)?;
-        let Some(own) = edit.at.site.layer() else {
-            return Err(Error::NoSuchSite {
-                site: edit.at.site.to_string(),
-                why: "a sweep edits places inside blocks".into(),
-            });
+        let shortformer = model.config.positions == PositionKind::Shortformer;
+        layer = match edit.at.site {
+            Site::Block(own, _) => layer.min(own),
+            Site::PosEmbed if shortformer => 0,
+            site => {
+                let why = "a sweep edits places inside blocks".into();
+                return Err(Error::NoSuchSite { site: site.to_string(), why });
+            }
         };
-        layer = layer.min(own);
         if matches!(edit.at.site, Site::Block(_, at) if at.is_split_input()) {
             split.insert(edit.at.site);
         }
@@ -144,5 +156,5 @@ fn start_of(model: &Transformer, cell: &Cell, read: &[usize]) -> Result<Start> {
     if !model.config.causal {
         first_pos = 0;
     }
-    Ok(Start { layer: layer.min(model.config.n_layers - 1), first_pos, split })
+    Ok(Start { layer: layer.min(model.config.n_layers.saturating_sub(1)), first_pos, split })
 }

@@ -26,7 +26,7 @@ use crate::lesion::{Instead, Sample};
 use crate::metric::Metric;
 use crate::model::Base;
 use crate::ops;
-use crate::record::{Activations, at_positions};
+use crate::record::at_positions;
 use crate::site::{At, Site};
 use crate::sweep::{Cell, sweep};
 use crate::task::{Place, Side, Task};
@@ -234,7 +234,7 @@ impl Ablate {
                         let instead = values.as_ref().map_or(Instead::Zero, Instead::Values);
                         let mut cells = Vec::new();
                         for lesion in &plan.lesions {
-                            let edits = edits(lesion, setting.places, batch, &base.kept, instead, &reach)?;
+                            let edits = edits(lesion, setting.places, batch, &base, instead, &reach)?;
                             cells.push(Cell { edits });
                         }
                         let scores = sweep(lab, &base, &cells, &read, &score)?;
@@ -255,7 +255,7 @@ fn edits(
     lesion: &Lesion,
     places: &[Place],
     batch: &[usize],
-    own: &Activations,
+    base: &Base,
     instead: Instead,
     reach: &Reach,
 ) -> Result<Vec<Edit>> {
@@ -274,7 +274,7 @@ fn edits(
             Some(place) => reach.place(layer, at, place),
         };
         if let Some(positions) = positions {
-            edits.push(part.edit_inside(own, instead, positions)?);
+            edits.push(part.edit_inside(base, instead, positions)?);
         }
     }
     Ok(edits)

@@ -11,7 +11,7 @@ mod rows;
 use candle_core::Tensor;
 use serde::Deserialize;
 
-pub(crate) use readout::{Readout, direct_needs, numbers};
+pub(crate) use readout::{Readout, bent, direct_needs, direct_writes, numbers, unbent};
 
 use crate::analysis::{Analysis, Findings};
 use crate::component::Component;
@@ -98,23 +98,26 @@ impl Analysis for Attribution {
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings> {
         task.check()?;
         let components = Component::all(&lab.model);
+        let halves = half_layers(&lab.model);
         let positions: Vec<usize> =
             task.examples.iter().map(|example| self.position.of(example)).collect::<Result<_>>()?;
         let lengths: Vec<usize> = task.examples.iter().map(|example| example.clean.len()).collect();
         let columns = Columns::new(task.places(), &lengths);
-        let measured = measure(lab, task, &components, &columns, &positions)?;
-        rows::findings(self, lab, task, &components, &columns, measured)
+        let measured = measure(lab, task, (&components, &halves, &columns), &positions)?;
+        rows::findings(self, lab, task, (&components, &halves, &columns), measured)
     }
 }
+
+/// What there is to list: components, half-layers, source tokens.
+type Listed<'a> = (&'a [Component], &'a [Half], &'a Columns);
 
 fn measure(
     lab: &Lab,
     task: &Task,
-    components: &[Component],
-    columns: &Columns,
+    (components, halves, columns): Listed,
     positions: &[usize],
 ) -> Result<Measured> {
-    let model = &lab.model;
+    let model = &*unbent(&lab.model);
     let (n, layers, heads) = (task.examples.len(), model.config.n_layers, model.config.n_heads);
     let wide = columns.places.len() + usize::from(columns.has_other);
     let paired = task.is_paired();
@@ -122,7 +125,7 @@ fn measure(
         logit_diff: vec![0.0; n],
         direct: vec![vec![0.0; n]; components.len() + 2],
         swap: if paired { vec![vec![0.0; n]; components.len()] } else { Vec::new() },
-        accumulated: vec![vec![0.0; n]; 2 * layers + 1],
+        accumulated: vec![vec![0.0; n]; halves.len()],
         sources: vec![vec![vec![vec![0.0; n]; wide]; heads]; layers],
         neurons: vec![Vec::new(); layers],
         order: Vec::new(),
@@ -138,12 +141,12 @@ fn measure(
         let clean = task.tokens(model, &batch, Side::Clean)?;
         let (logits, kept) = model.read(&clean, &at, |site| needs(model, site))?;
         put(&mut all.logit_diff, &batch, &numbers(&Metric::LogitDiff.score(&logits, &targets)?)?);
-        let readout = Readout::new(model, &targets, &kept.get(Site::FinalScale)?.squeeze(1)?)?;
+        let readout = Readout::new(model, &targets, &kept, &at)?;
 
         let mut direct = readout.direct(model, components, &kept, &at)?;
         if paired {
             let corrupt = task.tokens(model, &batch, Side::Corrupt)?;
-            let (_, other) = model.read(&corrupt, &at, direct_needs)?;
+            let (_, other) = model.read(&corrupt, &at, direct_writes)?;
             let other = readout.direct(model, components, &other, &at)?;
             for ((swap, clean), other) in all.swap.iter_mut().zip(&direct).zip(other) {
                 let change: Vec<f64> = clean.iter().zip(other).map(|(clean, other)| clean - other).collect();
@@ -153,11 +156,11 @@ fn measure(
         direct.extend([readout.norm_bias.clone(), readout.unembed_bias.clone()]);
         all.direct.iter_mut().zip(&direct).for_each(|(all, values)| put(all, &batch, values));
 
-        for (half, site) in half_layers(layers).enumerate() {
-            let mut read = readout.worth(&at_positions(kept.get(site)?, &at)?)?;
+        for (half, all) in halves.iter().zip(&mut all.accumulated) {
+            let mut read = readout.worth(&at_positions(kept.get(half.site)?, &at)?)?;
             let constants = readout.norm_bias.iter().zip(&readout.unembed_bias);
             read.iter_mut().zip(constants).for_each(|(read, (norm, unembed))| *read += norm + unembed);
-            put(&mut all.accumulated[half], &batch, &read);
+            put(all, &batch, &read);
         }
         for layer in 0..layers {
             all.neurons[layer].push(parts::neurons(model, &readout, &kept, layer, &at)?);
@@ -176,14 +179,32 @@ fn measure(
     Ok(all)
 }
 
-/// The stream before attention and before the MLP of each layer, then as it leaves the last.
-fn half_layers(layers: usize) -> impl Iterator<Item = Site> {
-    let halves = move |layer| [Site::Block(layer, At::ResidPre), Site::Block(layer, At::ResidMid)];
-    (0..layers).flat_map(halves).chain([Site::Block(layers - 1, At::ResidPost)])
+/// A place where the stream is read.
+struct Half {
+    /// `0_pre`, `0_mid`, …, `final_post`.
+    label: String,
+    layer: usize,
+    site: Site,
+}
+
+/// The stream before attention and, where it stands between the two, before the MLP of each layer; then as it leaves the
+/// last.
+fn half_layers(model: &Transformer) -> Vec<Half> {
+    let half = |label, layer, at| Half { label, layer, site: Site::Block(layer, at) };
+    let mut halves = Vec::new();
+    for (layer, block) in model.blocks.iter().enumerate() {
+        halves.push(half(format!("{layer}_pre"), layer, At::ResidPre));
+        if block.has_mid() {
+            halves.push(half(format!("{layer}_mid"), layer, At::ResidMid));
+        }
+    }
+    let last = model.config.n_layers.saturating_sub(1);
+    halves.push(half("final_post".to_owned(), last, At::ResidPost));
+    halves
 }
 
 fn needs(model: &Transformer, site: Site) -> bool {
-    let last = model.config.n_layers - 1;
+    let last = model.config.n_layers.saturating_sub(1);
     direct_needs(site)
         || site == Site::Block(last, At::ResidPost)
         || matches!(site, Site::Block(_, At::V | At::Pattern | At::MlpPost | At::ResidPre | At::ResidMid))

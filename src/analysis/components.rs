@@ -7,12 +7,13 @@
 
 mod rows;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use serde::Deserialize;
 
-use crate::analysis::attribution::{Readout, direct_needs, numbers};
+use crate::analysis::attribution::{Readout, direct_needs, direct_writes, numbers, unbent};
 use crate::analysis::patch::{Pair, Reach};
 use crate::analysis::{Analysis, Findings};
 use crate::component::Component;
@@ -70,7 +71,14 @@ impl Analysis for Components {
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings> {
         task.check()?;
         let components = Component::all(&lab.model);
-        let measured = self.measure(lab, task, &components)?;
+        let measured = match unbent(&lab.model) {
+            Cow::Borrowed(_) => self.measure(lab, task, &components)?,
+            // both effects of the same logits, so that they can be compared
+            Cow::Owned(model) => {
+                let unbent = Lab::new(model, lab.vocabulary.clone(), lab.about.clone()).beside(lab);
+                self.measure(&unbent, task, &components)?
+            }
+        };
         Ok(rows::findings(lab, task, &components, &measured))
     }
 }
@@ -88,7 +96,7 @@ impl Components {
             None => random_prompts(lab, task.first_bos(), longest, self.sequences)?,
         };
         let by_position = sequences.iter().all(|sequence| sequence.len() >= longest);
-        let means = Sums::over(lab, &sequences, by_position.then_some(longest), written)?.mean()?;
+        let means = Sums::over(lab, &sequences, by_position.then_some(longest), direct_writes)?.mean()?;
         let (sequences, given) = (sequences.len(), self.reference.is_some());
         Ok(Some((means, Against::Mean { sequences, given, by_position })))
     }
@@ -113,14 +121,13 @@ impl Components {
             let base = Base::record(model, &task.tokens(model, &batch, Side::Clean)?, direct_needs)?;
             let logits = at_positions(&base.logits, &read)?;
             let clean = numbers(&Metric::LogitDiff.score(&logits, &targets)?)?;
-            let scale = at_positions(base.kept.get(Site::FinalScale)?, &read)?;
-            let readout = Readout::new(model, &targets, &scale)?;
+            let readout = Readout::new(model, &targets, &base.kept, &read)?;
 
             // what stands in each component's place, and what that is worth where the logits are read
             let (other, reach, other_read) = match &means {
                 None => {
                     let pair = Pair::of(model, task, &batch)?;
-                    let (_, kept) = model.read(&pair.corrupt, &read, written)?;
+                    let (_, kept) = model.read(&pair.corrupt, &read, direct_writes)?;
                     (kept, pair.reach, read.clone())
                 }
                 Some(means) => {
@@ -143,7 +150,7 @@ impl Components {
             for (index, &component) in components.iter().enumerate() {
                 let Some(positions) = reached(component, means.is_none(), &reach) else { continue };
                 let instead = Instead::Values(means.as_ref().unwrap_or(&other));
-                let edit = Part::from(component).edit_inside(&base.kept, instead, positions)?;
+                let edit = Part::from(component).edit_inside(&base, instead, positions)?;
                 indices.push(index);
                 cells.push(Cell { edits: vec![edit] });
             }
@@ -184,11 +191,6 @@ fn repeated(means: &Activations, batch: usize) -> Result<Activations> {
         all.insert(site, mean.broadcast_as(shape)?.contiguous()?);
     }
     Ok(Activations(all))
-}
-
-/// What components write.
-fn written(site: Site) -> bool {
-    direct_needs(site) && site != Site::FinalScale
 }
 
 fn put(all: &mut [f64], examples: &[usize], values: &[f64]) {

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::lab::Lab;
 use crate::lesion;
+use crate::model::Transformer;
 use crate::patterns;
 use crate::row;
 use crate::row::Rows;
@@ -53,7 +54,8 @@ row! {
         pub induction: f64,
         /// Mean attention to the first position (BOS where there is one).
         pub bos: f64,
-        /// Mean entropy of attention divided by ln(t + 1), the entropy of even attention: 0 one place, 1 all alike.
+        /// Mean entropy of attention divided by that of even attention over the keys in sight: 0 one place, 1 all alike. What a
+        /// sink takes is left out.
         pub entropy: f64,
         /// Lower end of the 95 % bootstrap interval of `previous`, over sequences.
         pub previous_ci_lo: Option<f64>,
@@ -89,7 +91,7 @@ row! {
         pub induction: f64,
         /// Mean attention to the first position.
         pub bos: f64,
-        /// Mean entropy of attention divided by ln(t + 1).
+        /// Mean entropy of attention divided by that of even attention over the keys in sight.
         pub entropy: f64,
     }
 }
@@ -115,7 +117,8 @@ impl Analysis for Heads {
         lab.progress.begin("heads", repeated.rows.len() as u64);
         for (sequence, row) in repeated.rows.iter().enumerate() {
             lab.check()?;
-            let mut watch = Watch { first: repeated.first, period: repeated.period, scores: Vec::new() };
+            let mut watch =
+                Watch { model: &lab.model, at: (repeated.first, repeated.period), scores: Vec::new() };
             let stream = lab.model.embed(&lab.model.tokens(&[row])?, &mut ())?;
             lab.model.run(stream, None, config.n_layers, &mut watch)?;
             for (place, mut score) in watch.scores.into_iter().enumerate() {
@@ -143,6 +146,7 @@ impl Analysis for Heads {
             repeated.period,
             if repeated.first == 1 { "after BOS" } else { "without BOS, which the tokenizer does not have" }
         ));
+        findings.notes.extend(sight(&lab.model, repeated.period));
         if !task.examples.is_empty() {
             let pattern = patterns::of(lab, &task.examples[0])?;
             findings.tensors.insert("attention.pattern".into(), pattern);
@@ -190,28 +194,71 @@ impl Heads {
 }
 
 /// Reads the scores off each pattern as it passes, so that no pattern is kept.
-struct Watch {
-    first: usize,
-    period: usize,
+struct Watch<'a> {
+    model: &'a Transformer,
+    /// Where the first half begins, and its length.
+    at: (usize, usize),
     scores: Vec<SequenceScore>,
 }
 
-impl Hook for Watch {
+impl Hook for Watch<'_> {
     fn wants(&self, site: Site) -> bool {
         matches!(site, Site::Block(_, At::Pattern))
     }
 
-    fn visit(&mut self, _: Site, _: usize, x: Tensor) -> Result<Tensor> {
+    fn visit(&mut self, site: Site, _: usize, x: Tensor) -> Result<Tensor> {
         let (_, _, queries, keys) = x.dims4()?;
+        let attention = &self.model.block(site.layer().unwrap_or(0))?.attention;
+        let seen = |query: usize| {
+            let all = if attention.causal { query + 1 } else { keys };
+            attention.window.map_or(all, |window| window.min(all))
+        };
         let flat: Vec<f64> = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
         let heads = flat.chunks_exact(queries * keys);
-        self.scores.extend(heads.map(|pattern| scores(pattern, keys, self.first, self.period)));
+        self.scores.extend(heads.map(|pattern| scores(pattern, keys, self.at, &seen)));
         Ok(x)
     }
 }
 
-/// The scores of one head (to be named) from its pattern `[query, key]`, row by row, of a sequence whose first half begins at `first`.
-fn scores(pattern: &[f64], keys: usize, first: usize, period: usize) -> SequenceScore {
+/// What keeps heads of this model from scoring whatever they look for.
+fn sight(model: &Transformer, period: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    let short = |window: &usize| *window <= period;
+    let layers = model.blocks.iter().enumerate();
+    let near: Vec<String> = layers
+        .filter(|(_, block)| block.attention.window.as_ref().is_some_and(short))
+        .map(|(layer, _)| layer.to_string())
+        .collect();
+    if !near.is_empty() {
+        notes.push(format!(
+            "Heads of layers {} see no further back than their window, which is too short for a token said {period} tokens \
+             before: their duplicate and induction scores are low whatever they look for. A `length` below the window shows \
+             more.",
+            near.join(", ")
+        ));
+    }
+    if model.blocks.iter().any(|block| block.attention.sinks.is_some()) {
+        notes.push(
+            "Attention that goes to a head's sink goes to no token: a head's scores need not sum to 1."
+                .to_owned(),
+        );
+    }
+    if !model.config.causal {
+        notes.push(
+            "This model looks both ways: a head may find a token's repetition ahead of it too.".to_owned(),
+        );
+    }
+    notes
+}
+
+/// The scores of one head (to be named) from its pattern `[query, key]`, row by row, of a sequence whose first half begins at
+/// `first`; `seen` is how many keys a query can attend to.
+fn scores(
+    pattern: &[f64],
+    keys: usize,
+    (first, period): (usize, usize),
+    seen: &dyn Fn(usize) -> usize,
+) -> SequenceScore {
     let queries = pattern.len() / keys;
     let at = |query: usize, key: usize| pattern[query * keys + key];
     let mean = |queries: std::ops::Range<usize>, of: &dyn Fn(usize) -> f64| {
@@ -221,8 +268,12 @@ fn scores(pattern: &[f64], keys: usize, first: usize, period: usize) -> Sequence
     let second = first + period..queries;
     let spread = |query: usize| -> f64 {
         let row = &pattern[query * keys..(query + 1) * keys];
-        let entropy: f64 = row.iter().filter(|a| **a > 0.0).map(|a| -a * a.ln()).sum();
-        entropy / ((query + 1) as f64).ln()
+        // of what goes to tokens: a sink may take a part
+        let (total, most) = (row.iter().sum::<f64>(), (seen(query) as f64).ln());
+        if total <= 0.0 || most <= 0.0 {
+            return 0.0;
+        }
+        row.iter().map(|a| a / total).filter(|a| *a > 0.0).map(|a| -a * a.ln()).sum::<f64>() / most
     };
     SequenceScore {
         sequence: 0,
@@ -264,7 +315,7 @@ fn over(each: &[SequenceScore], layer: usize, head: usize, bootstrap: &Bootstrap
 mod tests {
     use super::*;
     use crate::lab::About;
-    use crate::model::{Config, Transformer};
+    use crate::model::Config;
     use crate::vocabulary::Vocabulary;
 
     /// A pattern whose query attends to one key.
@@ -298,13 +349,13 @@ mod tests {
     #[test]
     fn a_hand_made_head_scores_what_it_is() {
         // BOS a b c a b c: first = 1, period = 3
-        let previous = scores(&one_hot(7, |q| q.saturating_sub(1)), 7, 1, 3);
+        let previous = scores(&one_hot(7, |q| q.saturating_sub(1)), 7, (1, 3), &|q| q + 1);
         assert_eq!((previous.previous, previous.duplicate, previous.induction), (1.0, 0.0, 0.0));
         assert_eq!((previous.entropy, previous.bos), (0.0, 1.0 / 6.0));
-        let duplicate = scores(&one_hot(7, |q| if q >= 4 { q - 3 } else { 0 }), 7, 1, 3);
+        let duplicate = scores(&one_hot(7, |q| if q >= 4 { q - 3 } else { 0 }), 7, (1, 3), &|q| q + 1);
         assert_eq!((duplicate.previous, duplicate.duplicate, duplicate.induction), (1.0 / 6.0, 1.0, 0.0));
         assert_eq!(duplicate.bos, 0.5);
-        let induction = scores(&one_hot(7, |q| if q >= 4 { q - 2 } else { 0 }), 7, 1, 3);
+        let induction = scores(&one_hot(7, |q| if q >= 4 { q - 2 } else { 0 }), 7, (1, 3), &|q| q + 1);
         assert_eq!((induction.duplicate, induction.induction), (0.0, 1.0));
     }
 
@@ -313,9 +364,16 @@ mod tests {
         let n = 7;
         let even: Vec<f64> =
             (0..n * n).map(|i| if i % n <= i / n { 1.0 / (i / n + 1) as f64 } else { 0.0 }).collect();
-        let s = scores(&even, n, 1, 3);
+        let s = scores(&even, n, (1, 3), &|q| q + 1);
         let all: f64 = (1..7).map(|q| 1.0 / f64::from(q + 1)).sum::<f64>() / 6.0;
         let second: f64 = (4..7).map(|q| 1.0 / f64::from(q + 1)).sum::<f64>() / 3.0;
+        // of which a sink takes half; and within a window of two keys
+        let half: Vec<f64> = even.iter().map(|a| a / 2.0).collect();
+        let sunk = scores(&half, n, (1, 3), &|q| q + 1);
+        assert!((sunk.entropy - 1.0).abs() < 1e-12 && (sunk.previous - all / 2.0).abs() < 1e-12);
+        let near: Vec<f64> =
+            (0..n * n).map(|i| if i % n <= i / n && i / n < i % n + 2 { 0.5 } else { 0.0 }).collect();
+        assert!((scores(&near, n, (1, 3), &|q| (q + 1).min(2)).entropy - 1.0).abs() < 1e-12);
         for (got, want) in
             [(s.previous, all), (s.bos, all), (s.duplicate, second), (s.induction, second), (s.entropy, 1.0)]
         {

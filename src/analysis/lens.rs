@@ -9,6 +9,7 @@ use super::{Analysis, Findings};
 use crate::distribution::{Summary, summaries};
 use crate::error::Result;
 use crate::lab::Lab;
+use crate::model::{Padding, Stream, Transformer};
 use crate::record::Recorder;
 use crate::row;
 use crate::row::Rows;
@@ -17,7 +18,7 @@ use crate::stats::{Bootstrap, Estimate};
 use crate::task::{Place, Side, Task};
 
 /// The residual stream before, inside and after every block, read through the final norm (its own gain and bias) and
-/// the unembedding: LL_l(t) = norm(x_l\[t\])·W_U + b_U.
+/// the unembedding: LL_l(t) = norm(x_l\[t\])·W_U + b_U, bent to a bound where the model's own logits are.
 ///
 /// The last `resid_post` row is the model's real prediction. Early rows of many models are biased, because their basis
 /// is not the last one (Belrose et al. 2023); with tied embeddings the first row tends to read the input token itself.
@@ -118,7 +119,7 @@ impl Analysis for Lens {
             }
         };
         let layers = lab.model.config.n_layers;
-        let steps = steps(layers);
+        let steps = steps(&lab.model);
         // said[step][place][example]
         let mut said = vec![vec![vec![Summary::default(); task.examples.len()]; places.len()]; steps.len()];
         let batches = task.batches(task.fitting(lab, steps.len() * lab.model.config.d_model));
@@ -131,10 +132,16 @@ impl Analysis for Lens {
         let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
         let (mut rows, mut each) = (Vec::new(), Vec::new());
         for layer in 0..layers {
-            // what a block receives is what the one before it left
-            let three =
-                [("resid_pre", 2 * layer), ("resid_mid", 2 * layer + 1), ("resid_post", 2 * layer + 2)];
-            for (site, step) in three {
+            for (name, site) in
+                [("resid_pre", At::ResidPre), ("resid_mid", At::ResidMid), ("resid_post", At::ResidPost)]
+            {
+                // what a block receives is what the one before it left
+                let stream = match (site, layer.checked_sub(1)) {
+                    (At::ResidPre, Some(before)) => Site::Block(before, At::ResidPost),
+                    _ => Site::Block(layer, site),
+                };
+                let Some(step) = steps.iter().position(|&step| step == stream) else { continue };
+                let site = name;
                 for (place, said) in places.iter().zip(&said[step]) {
                     let token = place.token(task, &lab.vocabulary);
                     rows.push(over((site, layer, place), token, said, lab, &bootstrap));
@@ -166,9 +173,13 @@ impl Lens {
     }
 }
 
-/// The distinct streams of a pass: before block 0, then inside and after each block.
-fn steps(layers: usize) -> Vec<Site> {
-    let blocks = (0..layers).flat_map(|l| [Site::Block(l, At::ResidMid), Site::Block(l, At::ResidPost)]);
+/// The distinct streams of a pass: before block 0, then inside (where the MLP reads what attention wrote) and after each
+/// block.
+fn steps(model: &Transformer) -> Vec<Site> {
+    let blocks = model.blocks.iter().enumerate().flat_map(|(layer, block)| {
+        let mid = block.has_mid().then_some(Site::Block(layer, At::ResidMid));
+        mid.into_iter().chain([Site::Block(layer, At::ResidPost)])
+    });
     std::iter::once(Site::Block(0, At::ResidPre)).chain(blocks).collect()
 }
 
@@ -190,15 +201,23 @@ fn read(
     model.run(stream, None, model.config.n_layers, &mut recorder)?;
     let cells: Vec<(usize, usize)> =
         (0..batch.len()).flat_map(|r| (0..places.len()).map(move |p| (r, p))).collect();
-    let bytes = (8 * model.config.d_vocab * model.dtype().size_in_bytes()) as u64;
+    let bytes = (8 * model.config.d_vocab_out * model.dtype().size_in_bytes()) as u64;
     let together = ((lab.memory / 4) / bytes.max(1)).clamp(1, 1 << 16) as usize;
     for cells in cells.chunks(together) {
         let rows: Vec<u32> =
             cells.iter().map(|&(r, p)| (r * pos + places[p].positions[batch[r]]) as u32).collect();
         let rows = Tensor::new(rows, model.device())?;
+        let layer = model.config.n_layers;
         let logits = |site: Site| -> Result<Tensor> {
             let x = recorder.kept.get(site)?.flatten_to(1)?.index_select(&rows, 0)?; // [row, d_model]
-            model.unembed.forward(&model.ln_final.apply(&x)?)
+            let read = Stream {
+                layer,
+                first_pos: 0,
+                padding: Padding::default(),
+                resid: x.unsqueeze(1)?,
+                learned: None,
+            };
+            Ok(model.unembed(&read, &mut ())?.squeeze(1)?)
         };
         let last = logits(steps[steps.len() - 1])?;
         let of = |&(r, _): &(usize, usize)| &task.examples[batch[r]];

@@ -30,8 +30,8 @@ use crate::task::{Place, Side, Task};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Patch {
-    /// Which activations.
-    pub sites: Vec<PatchSite>,
+    /// Which activations; by default every one that the model has.
+    pub sites: Option<Vec<PatchSite>>,
     /// `denoise`, `noise` or `both`.
     pub direction: Direction,
     /// How finely: `position` for sites without heads; `head` and `head-position` for sites with them.
@@ -43,7 +43,7 @@ pub struct Patch {
 impl Default for Patch {
     fn default() -> Self {
         Patch {
-            sites: PatchSite::ALL.to_vec(),
+            sites: None,
             direction: Direction::Both,
             by: vec![By::Position, By::Head],
             metric: Metric::LogitDiff,
@@ -179,18 +179,38 @@ impl Analysis for Patch {
             ));
         }
         let places = task.places();
-        let swaps = self.swaps(&lab.model, places.len())?;
-        let measured = self.measure(lab, task, &places, &swaps)?;
+        let sites = self.sites(&lab.model)?;
+        let swaps = self.swaps(&lab.model, &sites, places.len())?;
+        let measured = self.measure(lab, task, &places, (&sites, &swaps))?;
         Ok(rows::findings(self, lab, task, &places, &swaps, &measured))
     }
 }
 
 impl Patch {
+    /// The activations to patch; one that is named must be in every layer, or somewhere at least.
+    fn sites(&self, model: &Transformer) -> Result<Vec<PatchSite>> {
+        let there = |site: &PatchSite| model.blocks.iter().any(|block| block.has(site.at().0));
+        let Some(asked) = &self.sites else {
+            return Ok(PatchSite::ALL.into_iter().filter(there).collect());
+        };
+        match asked.iter().find(|site| !there(site)) {
+            None => Ok(asked.clone()),
+            Some(PatchSite::ResidMid) => Err(Error::usage(
+                "there is no resid_mid to patch: in this model no MLP reads a stream that attention has written to",
+                "leave `resid_mid` out; `attn_out` is what attention writes",
+            )),
+            Some(site) => Err(Error::usage(
+                format!("there is no {} to patch: this model has no MLPs", site.at().1),
+                "leave it out; `attn_out` and `z` are what its layers write",
+            )),
+        }
+    }
+
     /// Every cell of every table, table by table.
-    fn swaps(&self, model: &Transformer, places: usize) -> Result<Vec<Swap>> {
+    fn swaps(&self, model: &Transformer, sites: &[PatchSite], places: usize) -> Result<Vec<Swap>> {
         let mut swaps = Vec::new();
         for by in [By::Position, By::Head, By::HeadPosition] {
-            for &site in self.sites.iter().filter(|_| self.by.contains(&by)) {
+            for &site in sites.iter().filter(|_| self.by.contains(&by)) {
                 let heads: Vec<Option<usize>> = match (by, site.heads(model)) {
                     (By::Position, None) => vec![None],
                     (By::Head | By::HeadPosition, Some(heads)) => (0..heads).map(Some).collect(),
@@ -200,7 +220,8 @@ impl Patch {
                     By::Head => vec![None],
                     _ => (0..places).map(Some).collect(),
                 };
-                for layer in 0..model.config.n_layers {
+                for (layer, _) in model.blocks.iter().enumerate().filter(|(_, block)| block.has(site.at().0))
+                {
                     for &head in &heads {
                         swaps.extend(places.iter().map(|&place| Swap { site, layer, head, place }));
                     }
@@ -217,10 +238,16 @@ impl Patch {
         Ok(swaps)
     }
 
-    fn measure(&self, lab: &Lab, task: &Task, places: &[Place], swaps: &[Swap]) -> Result<Measured> {
+    fn measure(
+        &self,
+        lab: &Lab,
+        task: &Task,
+        places: &[Place],
+        (sites, swaps): (&[PatchSite], &[Swap]),
+    ) -> Result<Measured> {
         let (model, n) = (&lab.model, task.examples.len());
         let directions = self.direction.each();
-        let batches = task.batches(self.most(lab, task));
+        let batches = task.batches(most(lab, task, sites));
         let mut all = Measured { clean: vec![0.0; n], corrupt: vec![0.0; n], patched: Vec::new(), exact: 0 };
         for batch in &batches {
             lab.check()?;
@@ -242,7 +269,7 @@ impl Patch {
         lab.progress.begin("patching", steps as u64);
         for batch in &batches {
             let pair = Pair::of(model, task, batch)?;
-            let record = |tokens| Base::record(model, tokens, |site| self.needs(site));
+            let record = |tokens| Base::record(model, tokens, |site| needs(sites, site));
             let (clean, corrupt) = (record(&pair.clean)?, record(&pair.corrupt)?);
             let at_end = at_positions(&clean.logits, &pair.read)?;
             let targets = task.targets(batch, Some(ops::log_softmax(&at_end)?));
@@ -275,20 +302,20 @@ impl Patch {
         let copies = logits.dim(0)? / targets.answers.len().max(1);
         self.metric.score(logits, &targets.repeat(copies)?)
     }
+}
 
-    /// The sites whose values are swapped.
-    fn needs(&self, site: Site) -> bool {
-        matches!(site, Site::Block(_, at) if self.sites.iter().any(|site| site.at().0 == at))
-    }
+/// Whether a site's values are swapped.
+fn needs(sites: &[PatchSite], site: Site) -> bool {
+    matches!(site, Site::Block(_, at) if sites.iter().any(|site| site.at().0 == at))
+}
 
-    /// How many examples share a batch: both runs' activations and the values to insert are held at once.
-    fn most(&self, lab: &Lab, task: &Task) -> usize {
-        let model = &lab.model;
-        let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
-        let kept = |site| self.needs(site) || Base::needs(model, site) || site == Site::Logits;
-        let each = 4 * model.recorded_bytes(longest, kept);
-        (lab.memory / 2 / each.max(1)).clamp(1, 1 << 16) as usize
-    }
+/// How many examples share a batch: both runs' activations and the values to insert are held at once.
+fn most(lab: &Lab, task: &Task, sites: &[PatchSite]) -> usize {
+    let model = &lab.model;
+    let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
+    let kept = |site| needs(sites, site) || Base::needs(model, site) || site == Site::Logits;
+    let each = 4 * model.recorded_bytes(longest, kept);
+    (lab.memory / 2 / each.max(1)).clamp(1, 1 << 16) as usize
 }
 
 impl Swap {

@@ -136,7 +136,7 @@ fn numbers_per_position(model: &Transformer, at: &Slice) -> usize {
     let shape = model.shape(at.site, 1, 1);
     let last = shape.len().saturating_sub(1);
     let sizes = at.site.axes().iter().zip(&shape).enumerate().map(|(i, (axis, &size))| match axis {
-        Axis::Head | Axis::KvHead if at.head.is_some() => 1,
+        Axis::Head | Axis::KvHead | Axis::Expert if at.head.is_some() && i != last => 1,
         _ if i == last => at.index.as_ref().map_or(size, Vec::len),
         _ => size,
     });

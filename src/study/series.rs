@@ -196,8 +196,8 @@ impl Study {
     /// Another stage's lab, which works as this one does and reads the same tokens.
     fn sibling(&self, word: &str, lab: &Lab) -> Result<Lab> {
         let other = self.open(word)?.beside(lab);
-        if other.about.tokenizer_hash != lab.about.tokenizer_hash
-            || other.model.config.d_vocab != lab.model.config.d_vocab
+        let vocabularies = |lab: &Lab| (lab.model.config.d_vocab, lab.model.config.d_vocab_out);
+        if other.about.tokenizer_hash != lab.about.tokenizer_hash || vocabularies(&other) != vocabularies(lab)
         {
             return Err(Error::input(
                 format!("{word} and {} have different vocabularies", self.model),

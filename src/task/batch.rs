@@ -83,9 +83,9 @@ impl Task {
         self.examples.first().filter(|_| self.bos).and_then(|example| example.clean.first().copied())
     }
 
-    /// Checks that every token exists in the model and every prompt fits its context.
+    /// Checks that the model can read every token and predict every answer, and that every prompt fits its context.
     pub fn fits(&self, model: &Transformer) -> Result<()> {
-        let (n_ctx, d_vocab) = (model.config.n_ctx, model.config.d_vocab);
+        let (n_ctx, read, said) = (model.config.n_ctx, model.config.d_vocab, model.config.d_vocab_out);
         for example in &self.examples {
             let (id, length) = (&example.id, example.clean.len());
             if length > n_ctx {
@@ -94,11 +94,19 @@ impl Task {
                     "shorten the prompt",
                 ));
             }
-            let prompts = example.clean.iter().chain(example.corrupt.iter().flatten());
-            let mut tokens = prompts.chain(&example.answers).chain(&example.wrong);
-            if let Some(token) = tokens.find(|&&token| token as usize >= d_vocab) {
+            let mut prompts = example.clean.iter().chain(example.corrupt.iter().flatten());
+            if let Some(token) = prompts.find(|&&token| token as usize >= read) {
                 return Err(Error::input(
-                    format!("`{id}`: token id {token} is outside the vocabulary of {d_vocab}"),
+                    format!("`{id}`: token id {token} is outside the vocabulary of {read}"),
+                    "check that tokenizer and model belong together",
+                ));
+            }
+            let mut answers = example.answers.iter().chain(&example.wrong);
+            if let Some(token) = answers.find(|&&token| token as usize >= said) {
+                return Err(Error::input(
+                    format!(
+                        "`{id}`: the answer {token} is outside the vocabulary of {said} that is predicted"
+                    ),
                     "check that tokenizer and model belong together",
                 ));
             }
@@ -111,7 +119,8 @@ impl Task {
     pub fn fitting(&self, lab: &Lab, extra: usize) -> usize {
         let c = &lab.model.config;
         let longest = self.examples.iter().map(|example| example.clean.len()).max().unwrap_or(1);
-        let numbers = 8 * c.d_model + 4 * c.d_mlp + 3 * c.n_heads * longest + extra;
+        let neurons = c.d_mlp.max(c.experts.map_or(0, |routing| routing.experts * routing.d_expert));
+        let numbers = 8 * c.d_model + 4 * neurons + 3 * c.n_heads * longest + extra;
         let bytes = (longest * numbers * lab.model.dtype().size_in_bytes()) as u64;
         ((lab.memory / 2) / bytes.max(1)).clamp(1, 1 << 16) as usize
     }

@@ -31,7 +31,7 @@ fn styles() -> [Lab; 2] {
 }
 
 /// Pairs in two templates of different length with named positions, and gains, so that every metric can be measured.
-fn task() -> Task {
+pub fn task() -> Task {
     let example = |i: u32| {
         let length = if i.is_multiple_of(2) { 6 } else { 8 };
         let clean: Vec<u32> = (0..length).map(|p| (7 * i + 5 * p * p + 3 * p) % 24).collect();
@@ -59,7 +59,7 @@ fn task() -> Task {
     }
 }
 
-fn ablate(parameters: &str) -> Ablate {
+pub fn ablate(parameters: &str) -> Ablate {
     toml::from_str::<toml::Table>(parameters).unwrap().try_into().unwrap()
 }
 
@@ -194,7 +194,7 @@ impl Naive<'_> {
     }
 
     /// Change of the metric on example i, averaged over draws.
-    fn change(&self, i: usize, metric: Metric, slices: &[Slice], kind: &str) -> f64 {
+    pub fn change(&self, i: usize, metric: Metric, slices: &[Slice], kind: &str) -> f64 {
         let each: Vec<Vec<Tensor>> = slices.iter().map(|slice| self.values(i, slice, kind)).collect();
         let draws = each[0].len();
         let runs = (0..draws).map(|draw| {
@@ -208,7 +208,7 @@ impl Naive<'_> {
 }
 
 /// The slices of a part's name at one position, or all.
-fn slices(part: &str, pos: Option<usize>) -> Vec<Slice> {
+pub fn slices(part: &str, pos: Option<usize>) -> Vec<Slice> {
     let one = |part: &str| {
         let layer = |text: &str| text.parse::<usize>().unwrap();
         let block = |l, at| Slice::whole(Site::Block(l, at));
@@ -243,27 +243,34 @@ fn every_lesion_equals_whole_passes_in_every_metric() {
         let sets = format!(
             "sets = [[\"a0.h1\", \"a1.h0\"], {embeddings}, [\"embed\"], [\"m0\", \"m0.n3\", \"a1\"]]"
         );
-        let found = ablate(&format!("{sets}\ndraws = 2\nneurons = 3")).run(&lab, &task).unwrap();
-        let rows = table(&found, "examples_ablate");
-        let naive = Naive { lab: &lab, task: &task };
-        let text = |column| rows.texts(column).unwrap();
-        let (ids, parts, places, kinds) = (text("example"), text("part"), text("pos"), text("kind"));
-        let metrics: Vec<(Metric, Vec<f64>)> = Metric::ALL
-            .into_iter()
-            .map(|metric| (metric, numbers(rows, &metric.name().replace('-', "_"))))
-            .collect();
-        let mut grains = BTreeMap::new();
-        for row in 0..rows.len() {
-            let i = task.examples.iter().position(|example| example.id == ids[row]).unwrap();
-            let pos = (!places[row].is_empty()).then(|| task.examples[i].pos[&places[row]]);
-            // every lesion in one metric each, so that all are met many times
-            let (metric, values) = &metrics[row % metrics.len()];
-            let expected = naive.change(i, *metric, &slices(&parts[row], pos), &kinds[row]);
-            close(values[row], expected, &format!("{} {} {} {metric}", ids[row], parts[row], kinds[row]));
-            *grains.entry((metric.name(), kinds[row].clone())).or_insert(0) += 1;
-        }
-        assert_eq!(grains.len(), 7 * 4, "{grains:?}");
+        let ablate = ablate(&format!("{sets}\ndraws = 2\nneurons = 3"));
+        let found = check_lesions(&lab, &task, &ablate);
+        assert_eq!(found, 7 * 4);
     }
+}
+
+/// Runs it and holds every lesion to whole passes, in one metric each, so that all are met many times. How many pairs of
+/// metric and kind were met.
+pub fn check_lesions(lab: &Lab, task: &Task, ablate: &Ablate) -> usize {
+    let found = ablate.run(lab, task).unwrap();
+    let rows = table(&found, "examples_ablate");
+    let naive = Naive { lab, task };
+    let text = |column| rows.texts(column).unwrap();
+    let (ids, parts, places, kinds) = (text("example"), text("part"), text("pos"), text("kind"));
+    let metrics: Vec<(Metric, Vec<f64>)> = Metric::ALL
+        .into_iter()
+        .map(|metric| (metric, numbers(rows, &metric.name().replace('-', "_"))))
+        .collect();
+    let mut grains = BTreeMap::new();
+    for row in 0..rows.len() {
+        let i = task.examples.iter().position(|example| example.id == ids[row]).unwrap();
+        let pos = (!places[row].is_empty()).then(|| task.examples[i].pos[&places[row]]);
+        let (metric, values) = &metrics[row % metrics.len()];
+        let expected = naive.change(i, *metric, &slices(&parts[row], pos), &kinds[row]);
+        close(values[row], expected, &format!("{} {} {} {metric}", ids[row], parts[row], kinds[row]));
+        *grains.entry((metric.name(), kinds[row].clone())).or_insert(0) += 1;
+    }
+    grains.len()
 }
 
 #[test]

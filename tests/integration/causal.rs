@@ -30,7 +30,7 @@ fn styles() -> [Lab; 2] {
 }
 
 /// Pairs in two templates of different length, with two named positions.
-fn pairs() -> Task {
+pub fn pairs() -> Task {
     let example = |i: u32| {
         let length = if i.is_multiple_of(2) { 7 } else { 9 };
         let token = |p: u32| (7 * i + 5 * p * p + 3 * p) % 24;
@@ -56,21 +56,21 @@ fn pairs() -> Task {
 }
 
 /// The same pairs, all of one template: every position is a column.
-fn aligned() -> Task {
+pub fn aligned() -> Task {
     let mut task = pairs();
     task.examples.retain(|example| example.group == "7");
     task
 }
 
-fn table<'a>(findings: &'a Findings, name: &str) -> &'a Rows {
+pub fn table<'a>(findings: &'a Findings, name: &str) -> &'a Rows {
     findings.tables.iter().find(|table| table.name == name).unwrap()
 }
 
-fn numbers(rows: &Rows, column: &str) -> Vec<f64> {
+pub fn numbers(rows: &Rows, column: &str) -> Vec<f64> {
     rows.numbers(column).unwrap().into_iter().map(|x| x.unwrap_or(f64::NAN)).collect()
 }
 
-fn close(a: f64, b: f64) {
+pub fn close(a: f64, b: f64) {
     assert!((a - b).abs() <= 1e-9 * b.abs().max(1.0), "{a} is not {b}");
 }
 
@@ -82,7 +82,7 @@ fn targets(lab: &Lab, task: &Task, i: usize) -> Targets {
 }
 
 /// The metric of one prompt after edits, by a whole pass.
-fn naive(lab: &Lab, task: &Task, i: usize, tokens: &[u32], edits: Vec<Edit>, metric: Metric) -> f64 {
+pub fn naive(lab: &Lab, task: &Task, i: usize, tokens: &[u32], edits: Vec<Edit>, metric: Metric) -> f64 {
     measured(lab, task.examples[i].end(), tokens, edits, metric, &targets(lab, task, i))
 }
 
@@ -101,11 +101,11 @@ fn measured(
     metric.score(&at_end, targets).unwrap().to_vec1::<f64>().unwrap()[0]
 }
 
-fn recorded(lab: &Lab, tokens: &[u32]) -> Activations {
+pub fn recorded(lab: &Lab, tokens: &[u32]) -> Activations {
     lab.model.record(&lab.model.tokens(&[tokens]).unwrap(), |_| true).unwrap().1
 }
 
-fn take(lab: &Lab, from: &[u32], slice: Slice) -> Edit {
+pub fn take(lab: &Lab, from: &[u32], slice: Slice) -> Edit {
     let values = slice.take(recorded(lab, from).get(slice.site).unwrap()).unwrap();
     Edit { at: slice, op: Op::Set(values) }
 }
@@ -168,7 +168,7 @@ fn every_patch_equals_a_whole_pass_on_one_prompt() {
     }
 }
 
-fn check_patches(lab: &Lab, task: &Task, metric: Metric, rows: &Rows) {
+pub fn check_patches(lab: &Lab, task: &Task, metric: Metric, rows: &Rows) {
     let text = |column| rows.texts(column).unwrap();
     let (ids, sites, directions) = (text("example"), text("site"), text("direction"));
     let (layers, raw) = (numbers(rows, "layer"), numbers(rows, "raw"));
@@ -414,7 +414,7 @@ fn what_cannot_be_measured_is_refused_with_the_numbers() {
     let mut unpaired = pairs();
     unpaired.examples[1].corrupt = None;
     assert!(said(&unpaired).contains("`e1` has none"), "{}", said(&unpaired));
-    let nothing = Patch { sites: vec![PatchSite::Z], by: vec![By::Position], ..Patch::default() };
+    let nothing = Patch { sites: Some(vec![PatchSite::Z]), by: vec![By::Position], ..Patch::default() };
     assert_eq!(nothing.run(&lab, &pairs()).unwrap_err().exit_code(), 2);
     let mut open = pairs();
     open.examples[0].wrong.clear();

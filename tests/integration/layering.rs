@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("record", &["error", "site", "hook"]),
     ("gradient", &["error", "site", "hook", "record"]),
     ("model", &["error", "site", "ops", "hook", "record"]),
-    ("component", &["error", "model"]),
+    ("component", &["error", "site", "model"]),
     ("vocabulary", &["error"]),
     ("checkpoint", &["error", "progress", "vocabulary"]),
     ("family", &["error", "model", "checkpoint"]),

@@ -1,6 +1,7 @@
 //! The one integration binary.
 
 mod ablation;
+mod architectures;
 mod causal;
 mod chat;
 mod command;
@@ -35,6 +36,7 @@ mod speaking;
 #[cfg(feature = "hub")]
 mod stand_in;
 mod steering;
+mod styles;
 mod textbook;
 mod tiny;
 mod training;

@@ -2,7 +2,8 @@
 //!
 //! Gradient × activation at every position, summed over positions: what the metric would lose if the neuron wrote nothing
 //! and the model were linear (attribution patching towards zero, Nanda 2023). It sees what a neuron does through later
-//! layers, which direct attribution does not; it is only how neurons are chosen, their effects are measured exactly.
+//! layers, which direct attribution does not; it is only how neurons are chosen, their effects are measured exactly. Experts'
+//! neurons are not among them.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -26,9 +27,12 @@ pub(super) struct Neuron {
 pub(super) fn top(lab: &Lab, task: &Task, metric: Metric, k: usize) -> Result<Vec<Neuron>> {
     let (model, n) = (&lab.model, task.examples.len());
     let wanted = |site: Site| matches!(site, Site::Block(_, At::MlpPost));
+    if !model.sites().into_iter().any(wanted) {
+        return Ok(Vec::new());
+    }
     let mut sums: Vec<Option<Tensor>> = vec![None; model.config.n_layers];
     // a backward pass holds about three times what a forward pass does
-    let batches = task.batches((task.fitting(lab, model.config.d_vocab) / 3).max(1));
+    let batches = task.batches((task.fitting(lab, model.config.d_vocab_out) / 3).max(1));
     lab.progress.begin("neurons", n as u64);
     for batch in batches {
         lab.check()?;
@@ -39,6 +43,9 @@ pub(super) fn top(lab: &Lab, task: &Task, metric: Metric, k: usize) -> Result<Ve
         let gradients = gradients.of(&metric.score(&logits, &task.targets(&batch, None))?)?;
         for (layer, sum) in sums.iter_mut().enumerate() {
             let site = Site::Block(layer, At::MlpPost);
+            if !model.block(layer)?.has(At::MlpPost) {
+                continue;
+            }
             let part = (gradients.get(site)? * recorder.kept.get(site)?.detach())?;
             let part = part.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten(0, 1)?.sum(0)?;
             *sum = Some(match sum.take() {

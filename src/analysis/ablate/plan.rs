@@ -10,7 +10,7 @@ use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::lesion::Part;
-use crate::site::Site;
+use crate::site::{At, Site};
 use crate::task::Task;
 
 /// How finely the model is taken apart.
@@ -97,8 +97,10 @@ impl Plan {
             estimate,
         };
         let layers = || {
-            (0..model.config.n_layers)
-                .flat_map(|layer| [Part::Attention(layer), Part::Writer(Component::Mlp(layer))])
+            model.blocks.iter().enumerate().flat_map(|(layer, block)| {
+                let mlp = block.has(At::MlpOut).then_some(Part::Writer(Component::Mlp(layer)));
+                std::iter::once(Part::Attention(layer)).chain(mlp)
+            })
         };
         let mut lesions = Vec::new();
         let asked = |by: By| ablate.by.contains(&by);

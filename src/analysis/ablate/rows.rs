@@ -9,6 +9,7 @@ use crate::analysis::Findings;
 use crate::lab::Lab;
 use crate::lesion::Part;
 use crate::row::Rows;
+use crate::site::At;
 use crate::stats::{Bootstrap, Estimate};
 use crate::task::Task;
 
@@ -357,6 +358,14 @@ impl Results<'_> {
                 self.ablate.neurons,
                 self.setting.measures.sloped(self.ablate.metric)
             ));
+        }
+        if self.ablate.by.contains(&By::Neuron) {
+            let blocks = || self.lab.model.blocks.iter();
+            if blocks().any(|block| block.mlp.experts().is_some()) {
+                notes.push("neurons of experts are not taken out one by one: an expert's neurons speak only where it is chosen".to_owned());
+            } else if blocks().all(|block| !block.has(At::MlpPost)) {
+                notes.push("this model has no MLPs, and so no neurons to take out".to_owned());
+            }
         }
         notes
     }

@@ -31,7 +31,7 @@ pub(super) fn sources(
     let attended = pattern.flatten(0, 2)?.index_select(&rows, 0)?.reshape((batch, heads, keys))?;
 
     let group = heads / kv_heads;
-    let before = readout.before(&attention.o.w)?.reshape((batch, kv_heads, group, d_head))?;
+    let before = readout.before_heads(model, layer)?.reshape((batch, kv_heads, group, d_head))?;
     let worth = ops::matmul(&before, &v.permute((0, 2, 3, 1))?)?; // [batch, kv_head, group, source]
     let each = (attended * worth.reshape((batch, heads, keys))?)?.transpose(0, 1)?;
     Ok(each.contiguous()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec3()?)
@@ -78,7 +78,8 @@ impl Columns {
     }
 }
 
-/// Neurons of one layer at one position per row: activation · (W_out · direction) `[batch, d_mlp]`.
+/// Neurons of one layer at one position per row: activation · (W_out · direction) `[batch, d_mlp]`; none where the layer
+/// has no MLP that every token goes through.
 pub(super) fn neurons(
     model: &Transformer,
     readout: &Readout,
@@ -91,7 +92,7 @@ pub(super) fn neurons(
         return Ok(Tensor::zeros((positions.len(), 0), model.dtype(), model.device())?);
     };
     let post = at_positions(kept.get(Site::Block(layer, At::MlpPost))?, positions)?;
-    Ok((post * readout.before(&mlp.out.w)?)?)
+    Ok((post * readout.before_neurons(layer, &mlp.out.w)?)?)
 }
 
 /// The `k` neurons (layer, neuron) with the largest |mean over examples|, largest first, with their values by example.

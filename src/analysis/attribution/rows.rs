@@ -1,11 +1,11 @@
 //! The tables of the attribution.
 
 use super::parts::{Columns, top_neurons};
-use super::{Attribution, Measured, ReadAt};
+use super::{Attribution, Half, Listed, Measured, ReadAt, bent};
 use crate::analysis::Findings;
-use crate::component::Component;
 use crate::error::Result;
 use crate::lab::Lab;
+use crate::model::{Block, PositionKind, Transformer};
 use crate::row::Rows;
 use crate::stats::{Bootstrap, Estimate};
 use crate::task::Task;
@@ -91,7 +91,7 @@ crate::row! {
 crate::row! {
     /// The logit difference of the stream at a half-layer, read with the final divisor frozen.
     pub struct AccumulatedRow {
-        /// `0_pre`, `0_mid`, …, `final_post`.
+        /// `0_pre`, `0_mid` (where the MLP reads what attention wrote), …, `final_post`.
         pub label: String,
         /// The layer; the last one for `final_post`.
         pub layer: usize,
@@ -127,8 +127,7 @@ pub(super) fn findings(
     parameters: &Attribution,
     lab: &Lab,
     task: &Task,
-    components: &[Component],
-    columns: &Columns,
+    (components, halves, columns): Listed,
     measured: Measured,
 ) -> Result<Findings> {
     let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
@@ -165,13 +164,13 @@ pub(super) fn findings(
         Rows::of("attribution_head", &heads),
         Rows::of("attribution_source", &sources(lab, task, columns, &measured, &bootstrap)),
         Rows::of("attribution_neuron", &neurons(parameters.neurons, &measured, &bootstrap)?),
-        Rows::of("accumulated", &accumulated(&measured, &bootstrap)),
+        Rows::of("accumulated", &accumulated(halves, &measured, &bootstrap)),
     ];
     if !measured.swap.is_empty() {
         tables.push(Rows::of("attribution_swap", &table(&measured.swap)));
     }
     tables.push(Rows::of("examples_attribution", &examples));
-    Ok(Findings { tables, notes: notes(parameters, &measured), ..Findings::default() })
+    Ok(Findings { tables, notes: notes(parameters, &lab.model, &measured), ..Findings::default() })
 }
 
 fn sources(
@@ -211,20 +210,39 @@ fn neurons(k: usize, measured: &Measured, bootstrap: &Bootstrap) -> Result<Vec<N
     Ok(top.into_iter().map(row).collect())
 }
 
-fn accumulated(measured: &Measured, bootstrap: &Bootstrap) -> Vec<AccumulatedRow> {
-    let last = measured.accumulated.len() - 1;
-    let row = |(half, values): (usize, &Vec<f64>)| {
-        let (label, layer) = match half {
-            half if half == last => ("final_post".to_owned(), half / 2 - 1),
-            half => (format!("{}_{}", half / 2, ["pre", "mid"][half % 2]), half / 2),
-        };
+fn accumulated(halves: &[Half], measured: &Measured, bootstrap: &Bootstrap) -> Vec<AccumulatedRow> {
+    let row = |(half, values): (&Half, &Vec<f64>)| {
+        let (label, layer) = (half.label.clone(), half.layer);
         let Estimate { value: logit_diff, lo: ci_lo, hi: ci_hi, n } = bootstrap.mean(values);
         AccumulatedRow { label, layer, logit_diff, ci_lo, ci_hi, n }
     };
-    measured.accumulated.iter().enumerate().map(row).collect()
+    halves.iter().zip(&measured.accumulated).map(row).collect()
 }
 
-fn notes(parameters: &Attribution, measured: &Measured) -> Vec<String> {
+/// What is different about this model's components.
+fn peculiar(model: &Transformer) -> Vec<String> {
+    let any = |is: fn(&Block) -> bool| model.blocks.iter().any(is);
+    let mut notes = Vec::new();
+    if any(|block| block.ln1_post.is_some() || block.ln2_post.is_some()) {
+        notes.push(
+            "what attention and MLPs write passes a norm before it joins the stream: its divisor is held fixed too, and its \
+             bias counts with b_O and with the MLP"
+                .to_owned(),
+        );
+    }
+    if any(|block| block.mlp.experts().is_some()) {
+        notes.push("MLPs of experts count as wholes: their neurons are not listed".to_owned());
+    }
+    if model.config.positions == PositionKind::Shortformer {
+        notes.push(
+            "position embeddings are read by queries and keys alone and never enter the stream: they have no direct effect"
+                .to_owned(),
+        );
+    }
+    notes
+}
+
+fn notes(parameters: &Attribution, model: &Transformer, measured: &Measured) -> Vec<String> {
     let mut worst = (0.0f64, 0.0f64); // residue, and the logit difference it stands beside
     for (i, &logit_diff) in measured.logit_diff.iter().enumerate() {
         let sum: f64 = measured.direct.iter().map(|values| values[i]).sum();
@@ -257,5 +275,7 @@ fn notes(parameters: &Attribution, measured: &Measured) -> Vec<String> {
          are not linear in the stream; what a component does through later ones is not in them"
             .to_owned(),
     );
+    notes.extend(bent(model));
+    notes.extend(peculiar(model));
     notes
 }

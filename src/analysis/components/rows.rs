@@ -2,6 +2,7 @@
 
 use super::{Against, Measured};
 use crate::analysis::Findings;
+use crate::analysis::attribution::bent;
 use crate::component::Component;
 use crate::lab::Lab;
 use crate::row::Rows;
@@ -91,7 +92,7 @@ pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measure
         }
     }
     let tables = vec![Rows::of("components", &table), Rows::of("examples_components", &examples)];
-    Findings { tables, notes: notes(measured), ..Findings::default() }
+    Findings { tables, notes: notes(lab, measured), ..Findings::default() }
 }
 
 /// What stands out when direct and total effect of one swap are compared. `direct` differs from `swapped` only without
@@ -109,7 +110,7 @@ fn remark(direct: f64, swapped: f64, total: f64, largest: f64) -> &'static str {
     }
 }
 
-fn notes(measured: &Measured) -> Vec<String> {
+fn notes(lab: &Lab, measured: &Measured) -> Vec<String> {
     let what = match measured.against {
         Against::Corrupt => "direct and total effect are of one swap: the component takes the value it has on the \
                              corrupt prompt (heads at z, at all positions); total = clean logit difference − logit \
@@ -125,5 +126,7 @@ fn notes(measured: &Measured) -> Vec<String> {
         }
     };
     let frozen = "direct effects hold the final norm's divisor fixed; total effects let every norm respond";
-    vec![what, frozen.to_owned()]
+    let mut notes = vec![what, frozen.to_owned()];
+    notes.extend(bent(&lab.model));
+    notes
 }

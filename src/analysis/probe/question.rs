@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::Probe;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::model::Transformer;
 use crate::recording;
 use crate::site::{At, Axis, Site};
 use crate::task::{Example, Place, Task};
@@ -274,7 +275,7 @@ fn place(task: &Task, name: &str) -> Result<Place> {
 /// The sites, the embeddings first, at every position.
 fn spots(probe: &Probe, lab: &Lab, places: usize) -> Result<Vec<Spot>> {
     let model = &lab.model;
-    let globs: Vec<String> = probe.sites.iter().map(|word| glob(word)).collect();
+    let globs: Vec<String> = probe.sites.iter().map(|word| glob(model, word)).collect();
     let mut sites = recording::sites(model, &globs)?;
     let embedding = Site::Block(0, At::ResidPre);
     sites.retain(|&site| site != embedding);
@@ -309,10 +310,13 @@ fn spots(probe: &Probe, lab: &Lab, places: usize) -> Result<Vec<Spot>> {
     Ok(spots)
 }
 
-/// A short name as the glob it stands for.
-fn glob(word: &str) -> String {
+/// A short name as the glob it stands for: of places of one name, one that the model has, and not the experts' if there is
+/// another.
+fn glob(model: &Transformer, word: &str) -> String {
     let short = |at: &&At| at.name().rsplit("hook_").next() == Some(word);
-    match At::ALL.iter().find(short) {
+    let order =
+        |at: &&At| (!model.blocks.iter().any(|block| block.has(**at)), at.axes().contains(&Axis::Expert));
+    match At::ALL.iter().filter(short).min_by_key(order) {
         Some(at) if !word.contains('.') => format!("blocks.*.{}", at.name()),
         _ => word.to_owned(),
     }

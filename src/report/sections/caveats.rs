@@ -7,16 +7,22 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     let (task, lab) = (story.run.task, story.run.lab);
     let has = |name: &str| story.table(name).is_some();
     let mut points: Vec<Words> = lab.about.caveats.iter().map(|caveat| plain(caveat)).collect();
+    if !lab.about.folded.is_empty() {
+        points.push(say(
+            "Weights were folded: log-probabilities and differences of logits are those of the model's own weights; \
+             activations and single logits are those of the folded ones.",
+            [],
+        ));
+    }
+    if story.run.study.fold.clone().map(String::from).as_deref() == Some("all") {
+        let left_out = |(step, why)| plain(&format!("Folding left out {step}: {why}."));
+        points.extend(lab.not_folded().into_iter().map(left_out));
+    }
     let mut point = |applies: bool, text: &str| {
         if applies {
             points.push(say(text, []));
         }
     };
-    point(
-        !lab.about.folded.is_empty(),
-        "Weights were folded: log-probabilities and differences of logits are those of the model's own weights; activations \
-         and single logits are those of the folded ones.",
-    );
     let n = task.examples.len();
     point(n == 1, "One prompt is an anecdote: there is no interval. Use `--task` or `--prompts` for many.");
     point((2..32).contains(&n), "Fewer than 32 prompts: intervals are wide, and small effects may be noise.");
