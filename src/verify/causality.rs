@@ -1,4 +1,4 @@
-//! A query sees every key at and before its own position and none after.
+//! A query sees every key at and before its own position, as far back as its window goes, and none after.
 
 use candle_core::Tensor;
 
@@ -24,7 +24,9 @@ fn run(subject: &Subject, ledger: &mut Ledger) -> Result<()> {
     let gradients = subject.gradients(&tokens, &weights, |s| matches!(s, Site::Block(_, At::Scores)))?;
     for layer in 0..subject.model().config.n_layers {
         let (scores, pattern) = (kept.block(layer, At::Scores)?, kept.block(layer, At::Pattern)?);
-        let masked = |query: usize, key: usize| causal && key > query;
+        let attention = &subject.model().block(layer)?.attention;
+        let window = attention.window.unwrap_or(usize::MAX);
+        let masked = |query: usize, key: usize| causal && (key > query || query - key >= window);
         let wrong = entries(scores, |query, key, x| masked(query, key) != (x == f64::NEG_INFINITY))?;
         ledger.holds(wrong == 0, format_args!("{wrong} scores in layer {layer} are masked wrongly"));
         let wrong = entries(pattern, |query, key, x| masked(query, key) && x != 0.0)?;
@@ -33,7 +35,11 @@ fn run(subject: &Subject, ledger: &mut Ledger) -> Result<()> {
         let wrong = entries(gradient, |query, key, x| masked(query, key) && x != 0.0)?;
         ledger.holds(wrong == 0, format_args!("{wrong} masked scores in layer {layer} have a gradient"));
         let sums = pattern.sum(candle_core::D::Minus1)?;
-        ledger.equal(format_args!("the sum of attention in layer {layer}"), &sums, &sums.ones_like()?)?;
+        let whole = match &attention.sinks {
+            None => sums.ones_like()?,
+            Some(sinks) => left(scores, sinks)?,
+        };
+        ledger.equal(format_args!("the sum of attention in layer {layer}"), &sums, &whole)?;
     }
     if !causal {
         return Ok(());
@@ -60,6 +66,20 @@ fn run(subject: &Subject, ledger: &mut Ledger) -> Result<()> {
         ledger.equal(what, &before(&changed)?, &before(&logits)?)?;
     }
     Ok(())
+}
+
+/// What a sink of each head leaves to the keys: Σ exp(score) / (Σ exp(score) + exp(sink)) of scores `[batch, head, query, key]`.
+fn left(scores: &Tensor, sinks: &[f64]) -> Result<Tensor> {
+    let (batch, heads, queries, keys) = scores.dims4()?;
+    let rows = numbers(scores)?;
+    let rows = rows.chunks_exact(keys.max(1)).enumerate().map(|(row, scores)| {
+        let sink = sinks.get(row / queries.max(1) % heads.max(1)).copied().unwrap_or(f64::NEG_INFINITY);
+        let top = scores.iter().copied().fold(sink, f64::max);
+        let sum: f64 = scores.iter().map(|score| (score - top).exp()).sum();
+        sum / (sum + (sink - top).exp())
+    });
+    let left = Tensor::from_vec(rows.collect(), (batch, heads, queries), scores.device())?;
+    Ok(left.to_dtype(scores.dtype())?)
 }
 
 /// How many entries of `[batch, head, query, key]` are as `is` says.
