@@ -300,3 +300,13 @@ fn no_test_file_is_forgotten() {
         assert!(name == "main" || main.contains(&format!("mod {name};")), "{name}.rs is not in main.rs");
     }
 }
+
+/// The family that ARCHITECTURE.md shows is the family as it is.
+#[test]
+fn the_family_shown_in_the_architecture_is_the_real_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let family = read("src/family/olmo.rs");
+    let shown = family[family.find("pub const FAMILY").unwrap()..].trim_end();
+    assert!(read("ARCHITECTURE.md").contains(shown), "copy src/family/olmo.rs into ARCHITECTURE.md again");
+}

@@ -1,5 +1,7 @@
 //! The promises of the engine, as `glassbox verify` checks them, over every style of model; and what a misuse is told.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Device, Tensor};
 use glassbox::Result;
 use glassbox::hook::Each;
@@ -74,6 +76,17 @@ fn every_promise_holds_on_the_tiny_checkpoints() {
             kept(&lab, name);
         }
     }
+}
+
+#[test]
+fn every_promise_holds_on_a_checkpoint_of_every_family() {
+    let index = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families/index.json");
+    let index: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(index).unwrap()).unwrap();
+    all_kept(index.into_keys().map(|name| {
+        let lab = Lab::open(&checkpoint(&name).to_string_lossy(), DType::F64, &Device::Cpu).unwrap();
+        (lab, name)
+    }));
 }
 
 #[test]
