@@ -4,8 +4,8 @@ use super::parts::{Names, decoder};
 use super::{Family, even, gpt2};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
+use crate::model::Pairs;
 use crate::model::{Block, Config, Layer, PositionKind, Rotary, RotaryScaling, Transformer, Wiring};
-use crate::ops::Pairs;
 
 /// How it is read.
 pub const FAMILY: Family = Family {

@@ -7,11 +7,11 @@ use serde_json::Value;
 use super::{Family, even, shared_width};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
+use crate::model::Pairs;
 use crate::model::{
     Activation, Attention, Block, Config, Dense, Layer, Linear, Mlp, MlpKind, Norm, NormKind, PositionKind,
     Rotary, RotaryScaling, Transformer, Wiring,
 };
-use crate::ops::Pairs;
 
 /// How it is read.
 pub const FAMILY: Family = Family {

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::checkpoint::Keys;
 use crate::error::Result;
+use crate::model::Pairs;
 use crate::model::{Rotary, RotaryScaling};
-use crate::ops::Pairs;
 
 /// What holds where a config does not say.
 #[derive(Debug, Clone, Copy)]

@@ -21,6 +21,7 @@ mod window;
 
 use candle_core::{DType, Device, Tensor};
 
+pub use crate::ops::Pairs;
 pub use attention::Attention;
 pub use block::{Block, Wiring};
 pub use cache::Cache;

@@ -64,7 +64,7 @@ fn configs_that_would_mean_other_numbers() {
     gpt2("n_head", 5.into(), &["`n_head` is 5"], "divisors of the width 24");
     gpt2("vocab_size", u64::MAX.into(), &["`vocab_size`"], "");
     gpt2("layer_norm_epsilon", 0.into(), &["`layer_norm_epsilon` is 0"], "");
-    gpt2("activation_function", "quick_gelu".into(), &["quick_gelu"], "gelu_new");
+    gpt2("activation_function", "mish".into(), &["mish"], "gelu_new");
     gpt2("add_cross_attention", true.into(), &["`add_cross_attention` is true"], "supported: false");
     gpt2("pruned_heads", json!({"1": [0]}), &["`pruned_heads`"], "supported: {}");
     gpt2("n_ctx", 16.into(), &["`n_ctx` is 16"], "supported: 32");
