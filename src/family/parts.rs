@@ -57,7 +57,7 @@ pub(super) fn decoder(
             Some(table.narrow(0, idle, c.n_ctx)?.contiguous()?)
         }
     };
-    let mut blocks = Vec::with_capacity(c.n_layers);
+    let mut blocks = Vec::new();
     for layer in 0..c.n_layers {
         let name = format!("{prefix}{}.{layer}.", names.blocks);
         blocks.push(block(&mut Part { tensors, c, name }, layer)?);
