@@ -1,6 +1,7 @@
 //! `config.json`, read strictly: a key that nobody asked for is an error, for it may change the numbers.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
@@ -117,6 +118,9 @@ const HARMLESS: &[&str] = &[
     "summary_use_proj",
 ];
 
+/// Numbers above 0 as configs have them. Beyond these, squares and quotients leave the range of f32, and logits are NaN.
+pub const POSITIVE: RangeInclusive<f64> = 1e-15..=1e15;
+
 impl Keys {
     /// A reader of an object; `place` is where it stands, for error messages.
     pub fn new(place: impl Into<String>, map: Map<String, Value>) -> Keys {
@@ -133,10 +137,27 @@ impl Keys {
     pub fn size_opt(&mut self, name: &str) -> Result<Option<usize>> {
         /// So that the product of two sizes is still a number.
         const MOST: u64 = 1 << 31;
+        self.whole(name, MOST)
+    }
+
+    /// A count of layers, heads or experts: one that lists are made of before any tensor bounds it.
+    pub fn few(&mut self, name: &str) -> Result<usize> {
+        let count = self.few_opt(name)?;
+        count.ok_or_else(|| self.absent(name))
+    }
+
+    /// A count of layers, heads or experts, if the key is there.
+    pub fn few_opt(&mut self, name: &str) -> Result<Option<usize>> {
+        /// More than any model has, and no burden.
+        const MOST: u64 = 1 << 16;
+        self.whole(name, MOST)
+    }
+
+    fn whole(&mut self, name: &str, most: u64) -> Result<Option<usize>> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.as_u64() {
-            Some(size) if (1..=MOST).contains(&size) => Ok(Some(size as usize)),
-            _ => Err(self.wrong(name, &value, "a whole number from 1")),
+            Some(size) if (1..=most).contains(&size) => Ok(Some(size as usize)),
+            _ => Err(self.wrong(name, &value, &format!("a whole number from 1 to {most}"))),
         }
     }
 
@@ -173,7 +194,10 @@ impl Keys {
     pub fn positive_opt(&mut self, name: &str) -> Result<Option<f64>> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.as_f64() {
-            Some(number) if number.is_finite() && number > 0.0 => Ok(Some(number)),
+            Some(number) if POSITIVE.contains(&number) => Ok(Some(number)),
+            Some(number) if number > 0.0 => {
+                Err(self.wrong(name, &value, "a number from 1e-15 to 1e15"))
+            }
             _ => Err(self.wrong(name, &value, "a number above 0")),
         }
     }
@@ -191,6 +215,11 @@ impl Keys {
             Some(number) if number.is_finite() => Ok(Some(number)),
             _ => Err(self.wrong(name, &value, "a number")),
         }
+    }
+
+    /// Whether the key is there and not `null`.
+    pub fn given(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// Whether the key is there, whatever its value.
@@ -294,7 +323,8 @@ impl Keys {
         scored.filter(|(score, _)| *score > 0.9).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, used)| used)
     }
 
-    fn absent(&self, name: &str) -> Error {
+    /// A key that is needed and absent.
+    pub fn absent(&self, name: &str) -> Error {
         let message = format!("{}: the key `{name}` is missing", self.place);
         Error::input(message, "config.json must be the one that was saved with the weights")
     }

@@ -25,7 +25,7 @@ use serde_json::{Map, Value};
 
 pub use bundled::{Bundled, bundled};
 pub use hub::{Env, Hub};
-pub use keys::Keys;
+pub use keys::{Keys, POSITIVE};
 pub use locate::{absolute, locate};
 pub use room::{Need, available};
 pub use tensors::Tensors;

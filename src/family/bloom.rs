@@ -30,9 +30,9 @@ fn config(keys: &mut Keys) -> Result<Config> {
         Some(d_model) => d_model,
         None => keys.size("hidden_size")?,
     };
-    let n_heads = match keys.size_opt("num_attention_heads")? {
+    let n_heads = match keys.few_opt("num_attention_heads")? {
         Some(n_heads) => n_heads,
-        None => keys.size("n_head")?,
+        None => keys.few("n_head")?,
     };
     let d_vocab = keys.size("vocab_size")?;
     let d_head = shared_width(keys, d_model, n_heads, "n_head")?;
@@ -42,7 +42,7 @@ fn config(keys: &mut Keys) -> Result<Config> {
     keys.ignore(&["skip_bias_add", "skip_bias_add_qkv", "slow_but_exact", "unk_token_id"]);
     Ok(Config {
         d_model,
-        n_layers: keys.size("n_layer")?,
+        n_layers: keys.few("n_layer")?,
         n_heads,
         n_kv_heads: n_heads,
         d_head,

@@ -1,6 +1,8 @@
 //! Falcon (Almazrouei et al. 2023): multi-query or grouped attention in parallel with the MLP; its smallest kin has
 //! linear biases and no parallel parts.
 
+use serde_json::Value;
+
 use super::parts::{Split, decoder};
 use super::rope::{USUAL, rotary};
 use super::{Family, activation, bloom, shared_width};
@@ -18,26 +20,27 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let (d_model, n_heads) = (keys.size("hidden_size")?, keys.size("num_attention_heads")?);
+    let (d_model, n_heads) = (keys.size("hidden_size")?, keys.few("num_attention_heads")?);
     let (n_ctx, d_vocab) =
         (keys.size_opt("max_position_embeddings")?.unwrap_or(2048), keys.size("vocab_size")?);
     let d_head = shared_width(keys, d_model, n_heads, "num_attention_heads")?;
     let grouped = keys.flag_or("new_decoder_architecture", false)?;
     let (multi, parallel) = (keys.flag_or("multi_query", true)?, keys.flag_or("parallel_attn", true)?);
-    let kv = keys.size_opt("num_kv_heads")?.unwrap_or(n_heads);
+    let kv = keys.few_opt("num_kv_heads")?.unwrap_or(n_heads);
     keys.only("apply_residual_connection_post_layernorm", false)?;
     keys.ignore(&["ff_factor"]); // `ffn_hidden_size` says the same
     let plain = Layer::plain(d_head);
     let layer = if keys.flag_or("alibi", false)? {
         // biases are added before the scale
         let per_head = Slopes::new(n_heads).per_head;
+        keys.ignore(&["rope_parameters", "rope_scaling", "rope_theta"]); // no rotation beside them
         Layer { slopes: Some(Slopes { per_head, rounded: true, factor: plain.scale }), ..plain }
     } else {
         Layer { rotary: Some(rotary(keys, d_head, n_ctx, USUAL)?), ..plain }
     };
     Ok(Config {
         d_model,
-        n_layers: keys.size("num_hidden_layers")?,
+        n_layers: keys.few("num_hidden_layers")?,
         n_heads,
         n_kv_heads: if grouped {
             kv
@@ -64,6 +67,10 @@ fn build(config: Config, keys: &mut Keys, tensors: &mut Tensors) -> Result<Trans
     let bias = keys.flag_or("bias", false)?;
     let grouped = keys.flag_or("new_decoder_architecture", false)?;
     let norms = keys.size_opt("num_ln_in_parallel_attn")?.unwrap_or(if grouped { 2 } else { 1 });
+    if norms > if grouped { 2 } else { 1 } {
+        let value = Value::from(norms);
+        return Err(keys.unsupported("num_ln_in_parallel_attn", &value, "1, and 2 in the new architecture"));
+    }
     let split = if grouped || config.n_kv_heads > 1 { Split::ByGroup } else { Split::Thirds };
     decoder(config, keys, tensors, &bloom::NAMES, None, |part, layer| {
         let names = ["self_attention.query_key_value", "self_attention.dense"];

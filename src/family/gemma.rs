@@ -17,22 +17,28 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = sizes(keys)?;
+    let c = sizes(keys, ["hidden_act", "hidden_activation"])?;
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, USUAL)?);
     Ok(Config { layers: vec![Layer { rotary, ..Layer::plain(c.d_head) }], ..c })
 }
 
-/// The keys that the Gemmas share. `hidden_activation` comes before the older `hidden_act`, which named another.
-pub(super) fn sizes(keys: &mut Keys) -> Result<Config> {
+/// The keys that the Gemmas share. The activation has two names, of which one counts: the other must say the same.
+pub(super) fn sizes(keys: &mut Keys, [counts, other]: [&str; 2]) -> Result<Config> {
     keys.size("head_dim")?; // no quotient of the others
     keys.only("use_bidirectional_attention", false)?;
-    let c = llama::sizes(keys)?;
-    // the older key says "gelu" where the tanh form was trained
-    let older = match activation(keys, "hidden_act", Activation::GeluTanh)? {
-        Activation::Gelu => Activation::GeluTanh,
-        other => other,
+    let c = llama::sizes(keys, llama::RMS)?;
+    let mut named = |name: &str, usual: Activation| -> Result<Activation> {
+        let named = activation(keys, name, usual)?;
+        // the older key says "gelu" where the tanh form was trained
+        let meant = name == "hidden_act" && named == Activation::Gelu;
+        Ok(if meant { Activation::GeluTanh } else { named })
     };
-    Ok(Config { activation: activation(keys, "hidden_activation", older)?, ..c })
+    let activation = named(counts, Activation::GeluTanh)?;
+    if named(other, activation)? != activation {
+        let value = keys.word_opt(other)?.into();
+        return Err(keys.unsupported(other, &value, &format!("what `{counts}` says")));
+    }
+    Ok(Config { activation, ..c })
 }
 
 fn build(config: Config, keys: &mut Keys, tensors: &mut Tensors) -> Result<Transformer> {

@@ -35,7 +35,7 @@ fn config(keys: &mut Keys) -> Result<Config> {
 
 /// Gemma with norms around each part.
 pub(super) fn sizes(keys: &mut Keys) -> Result<Config> {
-    Ok(Config { norm_places: NormPlaces::Around, ..gemma::sizes(keys)? })
+    Ok(Config { norm_places: NormPlaces::Around, ..gemma::sizes(keys, ["hidden_activation", "hidden_act"])? })
 }
 
 fn build(config: Config, keys: &mut Keys, tensors: &mut Tensors) -> Result<Transformer> {

@@ -1,7 +1,7 @@
 //! Gemma 3's language model (Gemma Team 2025): Gemma 2 with norms of queries and keys in place of caps, and a rotation of
 //! its own in layers with windows.
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::parts::{LLAMA, Names, decoder};
 use super::rope::{Defaults, Outer, read};
@@ -49,16 +49,23 @@ fn rotations(keys: &mut Keys, c: &Config) -> Result<[Rotary; 2]> {
         Some(newer) => newer.object_opt(name),
         None => Ok(None),
     };
-    let objects = [kind("sliding_attention")?, kind("full_attention")?.or(older)];
+    let objects = [kind("sliding_attention")?, kind("full_attention")?];
     if let Some(newer) = &newer {
         newer.finish()?;
     }
+    let [local, global] = objects;
+    let global = match (global, older) {
+        (Some(_), Some(_)) => {
+            let value = Value::from("a second rotation of full_attention");
+            return Err(keys.unsupported("rope_scaling", &value, "one, in `rope_parameters` or here"));
+        }
+        (global, older) => global.or(older),
+    };
     let rotary = |base: Option<f64>, usual: f64, object: Option<Keys>| {
         let outer = Outer { base, part: None, original: None, n_ctx: c.n_ctx as f64 };
         let mut object = object.unwrap_or_else(|| Keys::new("rope_parameters", Map::new()));
         read(&mut object, c.d_head, &outer, Defaults { base: usual, part: 1.0 })
     };
-    let [local, global] = objects;
     Ok([rotary(bases[0], 1e4, local)?, rotary(bases[1], 1e6, global)?])
 }
 

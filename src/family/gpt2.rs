@@ -46,14 +46,14 @@ fn config(keys: &mut Keys) -> Result<Config> {
 
 /// The keys that GPT-2's kin share.
 pub(super) fn sizes(keys: &mut Keys) -> Result<Config> {
-    let (d_model, n_heads, n_ctx) = (keys.size("n_embd")?, keys.size("n_head")?, keys.size("n_positions")?);
+    let (d_model, n_heads, n_ctx) = (keys.size("n_embd")?, keys.few("n_head")?, keys.size("n_positions")?);
     keys.only("n_ctx", n_ctx)?;
     // Only the rounding of half precision, in which nothing is computed here.
     keys.ignore(&["reorder_and_upcast_attn"]);
     let d_vocab = keys.size("vocab_size")?;
     Ok(Config {
         d_model,
-        n_layers: keys.size("n_layer")?,
+        n_layers: keys.few("n_layer")?,
         n_heads,
         n_kv_heads: n_heads,
         d_head: shared_width(keys, d_model, n_heads, "n_head")?,

@@ -1,6 +1,6 @@
 //! GPT-Neo (Black et al. 2021): GPT-2 with unscaled scores and attention that is local in every other layer.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::parts::{Names, decoder};
 use super::{Family, activation, gpt2, shared_width};
@@ -18,8 +18,8 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let (d_model, n_heads) = (keys.size("hidden_size")?, keys.size("num_heads")?);
-    let (n_layers, d_vocab) = (keys.size("num_layers")?, keys.size("vocab_size")?);
+    let (d_model, n_heads) = (keys.size("hidden_size")?, keys.few("num_heads")?);
+    let (n_layers, d_vocab) = (keys.few("num_layers")?, keys.size("vocab_size")?);
     let d_head = shared_width(keys, d_model, n_heads, "num_heads")?;
     let window = keys.size_opt("window_size")?.unwrap_or(256);
     let local = kinds(keys, n_layers)?;
@@ -46,21 +46,22 @@ fn config(keys: &mut Keys) -> Result<Config> {
 fn kinds(keys: &mut Keys, n_layers: usize) -> Result<Vec<bool>> {
     let written_out = keys.list_opt("attention_layers")?;
     let supported = format!("patterns of \"global\" and \"local\" that make up {n_layers} layers");
-    let Some(groups) = keys.list_opt("attention_types")? else {
-        return Ok((0..n_layers).map(|layer| layer % 2 == 1).collect());
-    };
-    let group = |group: &Value| -> Option<Vec<bool>> {
-        let times = group.get(1)?.as_u64().filter(|&times| times <= n_layers as u64)?;
+    let usual = json!([[["global", "local"], n_layers / 2]]);
+    let groups = keys.list_opt("attention_types")?.or(usual.as_array().cloned()).unwrap_or_default();
+    let with = |mut all: Vec<bool>, group: &Value| -> Option<Vec<bool>> {
+        let times = group.get(1)?.as_u64()? as usize;
         let pattern = group.get(0)?.as_array()?.iter().map(|kind| match kind.as_str()? {
             "global" => Some(false),
             "local" => Some(true),
             _ => None,
         });
         let pattern: Vec<bool> = pattern.collect::<Option<_>>()?;
-        Some(pattern.repeat(times as usize))
+        // checked first: a repetition is as long as it says
+        pattern.len().checked_mul(times).filter(|more| *more <= n_layers - all.len())?;
+        all.extend(pattern.repeat(times));
+        Some(all)
     };
-    let all: Option<Vec<Vec<bool>>> = groups.iter().map(group).collect();
-    let all = all.map(|groups| groups.concat()).filter(|all| all.len() == n_layers);
+    let all = groups.iter().try_fold(Vec::new(), with).filter(|all| all.len() == n_layers);
     let all = all.ok_or_else(|| keys.unsupported("attention_types", &Value::Array(groups), &supported))?;
     let names = || all.iter().map(|&local| Value::from(if local { "local" } else { "global" }));
     match written_out {

@@ -26,7 +26,7 @@ const NAMES: Names = Names {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let (d_model, n_heads) = (keys.size("hidden_size")?, keys.size("num_attention_heads")?);
+    let (d_model, n_heads) = (keys.size("hidden_size")?, keys.few("num_attention_heads")?);
     let (n_ctx, d_vocab) = (keys.size("max_position_embeddings")?, keys.size("vocab_size")?);
     let d_head = shared_width(keys, d_model, n_heads, "num_attention_heads")?;
     // older configs have names of their own for rotation
@@ -36,7 +36,7 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let parallel = keys.flag_or("use_parallel_residual", true)?;
     Ok(Config {
         d_model,
-        n_layers: keys.size("num_hidden_layers")?,
+        n_layers: keys.few("num_hidden_layers")?,
         n_heads,
         n_kv_heads: n_heads,
         d_head,

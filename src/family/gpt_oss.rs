@@ -22,7 +22,11 @@ fn config(keys: &mut Keys) -> Result<Config> {
     keys.size("head_dim")?; // no quotient of the others
     keys.only("hidden_act", "silu")?; // what is computed has a name of its own
     keys.only("swiglu_alpha", 1.702)?;
-    let c = Config { activation: Activation::QuickGelu, ..llama::sizes(keys)? };
+    let c = Config { activation: Activation::QuickGelu, ..llama::sizes(keys, Some(("rms_norm_eps", 1e-5)))? };
+    if !keys.given("rope_scaling") && !keys.given("rope_parameters") {
+        // its library then takes those of one published size
+        return Err(keys.absent("rope_parameters"));
+    }
     let rotary = rotary(keys, c.d_head, c.n_ctx, Defaults { base: 150_000.0, part: 1.0 })?;
     keys.ignore(&["initial_context_length"]); // said again in the rope parameters
     let window = keys.size_or_null("sliding_window", 128)?;
@@ -32,9 +36,9 @@ fn config(keys: &mut Keys) -> Result<Config> {
         window: window.filter(|_| slides),
         ..Layer::plain(c.d_head)
     };
-    let per_token = keys.size("num_experts_per_tok")?;
+    let per_token = keys.few("num_experts_per_tok")?;
     keys.only("experts_per_token", per_token)?;
-    let (experts, d_expert) = (keys.size("num_local_experts")?, c.d_mlp);
+    let (experts, d_expert) = (keys.few("num_local_experts")?, c.d_mlp);
     let routing = check_routing(keys, Routing { experts, per_token, renormalised: true, d_expert })?;
     Ok(Config {
         layers: slides.into_iter().map(layer).collect(),

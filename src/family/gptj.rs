@@ -1,5 +1,7 @@
 //! GPT-J (Wang & Komatsuzaki 2021): attention and MLP in parallel behind one norm, neighbouring entries rotated together.
 
+use serde_json::Value;
+
 use super::parts::{Names, decoder};
 use super::{Family, even, gpt2};
 use crate::checkpoint::{Keys, Tensors};
@@ -20,7 +22,10 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let c = gpt2::sizes(keys)?;
     keys.only("rotary", true)?;
     keys.only("scale_attn_weights", true)?;
-    // where `rotary_dim` is null, angles are counted over the stream, which is another rotation
+    if keys.has("rotary_dim") && !keys.given("rotary_dim") {
+        // angles are then counted over the stream, which is another rotation
+        return Err(keys.unsupported("rotary_dim", &Value::Null, "a number of entries of each head"));
+    }
     let dims = even(keys, "rotary_dim", 64, c.d_head)?;
     let rotary = Rotary { base: 10_000.0, dims, pairs: Pairs::Adjacent, scaling: RotaryScaling::None };
     let layer = Layer { rotary: Some(rotary), ..Layer::plain(c.d_head) };

@@ -18,7 +18,7 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = llama::sizes(keys)?;
+    let c = llama::sizes(keys, llama::RMS)?;
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, USUAL)?);
     let scale = keys.positive_or("attention_multiplier", 1.0)?;
     Ok(Config { layers: vec![Layer { scale, rotary, ..Layer::plain(c.d_head) }], ..c })

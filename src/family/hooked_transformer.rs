@@ -59,17 +59,17 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let d_head = match sized(keys, "d_head")? {
         Some(d_head) => d_head,
         None => {
-            let n_heads = keys.size("n_heads")?;
+            let n_heads = keys.few("n_heads")?;
             shared_width(keys, d_model, n_heads, "n_heads")?
         }
     };
     let n_heads = sized(keys, "n_heads")?.unwrap_or((d_model / d_head).max(1));
-    let n_kv_heads = keys.size_opt("n_key_value_heads")?.unwrap_or(n_heads);
+    let n_kv_heads = keys.few_opt("n_key_value_heads")?.unwrap_or(n_heads);
     if !n_heads.is_multiple_of(n_kv_heads) {
         let divisors = format!("divisors of the {n_heads} query heads");
         return Err(keys.unsupported("n_key_value_heads", &Value::from(n_kv_heads), &divisors));
     }
-    let (n_layers, n_ctx, d_vocab) = (keys.size("n_layers")?, keys.size("n_ctx")?, keys.size("d_vocab")?);
+    let (n_layers, n_ctx, d_vocab) = (keys.few("n_layers")?, keys.size("n_ctx")?, keys.size("d_vocab")?);
     let attn_only = keys.flag_or("attn_only", false)?;
     let gated = keys.flag_or("gated_mlp", false)?;
     let (norm, weighed) = norm(keys)?;

@@ -19,7 +19,7 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = sizes(keys)?;
+    let c = sizes(keys, RMS)?;
     keys.only("rope_interleaved", false)?;
     keys.ignore(&["is_llama_config", "max_sequence_length"]); // written by some trainers, read by nobody
     let rotary = rotary(keys, c.d_head, c.n_ctx, USUAL)?;
@@ -27,10 +27,16 @@ fn config(keys: &mut Keys) -> Result<Config> {
     Ok(Config { n_ctx, layers: vec![Layer { rotary: Some(rotary), ..Layer::plain(c.d_head) }], ..c })
 }
 
+/// The key of the norms' ε, and what it is where a config does not say; nothing where no key says it.
+pub(super) type Epsilon = Option<(&'static str, f64)>;
+
+/// Llama's own.
+pub(super) const RMS: Epsilon = Some(("rms_norm_eps", 1e-6));
+
 /// The keys that Llama's kin share: RMSNorm, a gated MLP, no layers yet.
-pub(super) fn sizes(keys: &mut Keys) -> Result<Config> {
-    let (d_model, n_heads) = (keys.size("hidden_size")?, keys.size("num_attention_heads")?);
-    let n_kv_heads = keys.size_opt("num_key_value_heads")?.unwrap_or(n_heads);
+pub(super) fn sizes(keys: &mut Keys, eps: Epsilon) -> Result<Config> {
+    let (d_model, n_heads) = (keys.size("hidden_size")?, keys.few("num_attention_heads")?);
+    let n_kv_heads = keys.few_opt("num_key_value_heads")?.unwrap_or(n_heads);
     if !n_heads.is_multiple_of(n_kv_heads) {
         let divisors = format!("divisors of the {n_heads} query heads");
         return Err(keys.unsupported("num_key_value_heads", &Value::from(n_kv_heads), &divisors));
@@ -46,7 +52,7 @@ pub(super) fn sizes(keys: &mut Keys) -> Result<Config> {
     let d_vocab = keys.size("vocab_size")?;
     Ok(Config {
         d_model,
-        n_layers: keys.size("num_hidden_layers")?,
+        n_layers: keys.few("num_hidden_layers")?,
         n_heads,
         n_kv_heads,
         d_head,
@@ -55,7 +61,7 @@ pub(super) fn sizes(keys: &mut Keys) -> Result<Config> {
         d_vocab_out: d_vocab,
         n_ctx: keys.size("max_position_embeddings")?,
         norm: NormKind::Rms,
-        norm_eps: keys.positive_or("rms_norm_eps", 1e-6)?,
+        norm_eps: eps.map_or(Ok(1e-5), |(name, usual)| keys.positive_or(name, usual))?,
         norm_bias: false,
         positions: PositionKind::None,
         activation: activation(keys, "hidden_act", Activation::Silu)?,

@@ -16,7 +16,7 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = llama::sizes(keys)?;
+    let c = llama::sizes(keys, llama::RMS)?;
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, USUAL)?);
     let window = keys.size_or_null("sliding_window", 4096)?;
     Ok(Config { layers: vec![Layer { rotary, window, ..Layer::plain(c.d_head) }], ..c })

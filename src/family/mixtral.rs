@@ -17,12 +17,12 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = llama::sizes(keys)?;
+    let c = llama::sizes(keys, Some(("rms_norm_eps", 1e-5)))?;
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, Defaults { base: 1e6, part: 1.0 })?);
     let window = keys.size_opt("sliding_window")?;
     let routing = Routing {
-        experts: keys.size_opt("num_local_experts")?.unwrap_or(8),
-        per_token: keys.size_opt("num_experts_per_tok")?.unwrap_or(2),
+        experts: keys.few_opt("num_local_experts")?.unwrap_or(8),
+        per_token: keys.few_opt("num_experts_per_tok")?.unwrap_or(2),
         renormalised: true,
         d_expert: c.d_mlp,
     };

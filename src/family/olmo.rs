@@ -16,11 +16,10 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = llama::sizes(keys)?;
+    let c = llama::sizes(keys, None)?;
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, USUAL)?);
     Ok(Config {
         norm: NormKind::Layer,
-        norm_eps: 1e-5, // no key says otherwise
         norm_gain: false,
         layers: vec![Layer { rotary, ..Layer::plain(c.d_head) }],
         qkv_clip: keys.positive_opt("clip_qkv")?,

@@ -17,7 +17,7 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = llama::sizes(keys)?;
+    let c = llama::sizes(keys, Some(("rms_norm_eps", 1e-5)))?;
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, USUAL)?);
     let layers = vec![Layer { rotary, ..Layer::plain(c.d_head) }];
     Ok(Config { norm_places: NormPlaces::After, qk_norm: QkNorm::Whole, layers, ..c })

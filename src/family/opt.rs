@@ -31,13 +31,13 @@ fn config(keys: &mut Keys) -> Result<Config> {
             "its stream is no sum of what is written to it, on which every method here rests; other sizes of OPT are supported",
         ));
     }
-    let (d_model, n_heads) = (keys.size("hidden_size")?, keys.size("num_attention_heads")?);
+    let (d_model, n_heads) = (keys.size("hidden_size")?, keys.few("num_attention_heads")?);
     let (d_vocab, affine) = (keys.size("vocab_size")?, keys.flag_or("layer_norm_elementwise_affine", true)?);
     let d_head = shared_width(keys, d_model, n_heads, "num_attention_heads")?;
     keys.only("word_embed_proj_dim", d_model)?;
     Ok(Config {
         d_model,
-        n_layers: keys.size("num_hidden_layers")?,
+        n_layers: keys.few("num_hidden_layers")?,
         n_heads,
         n_kv_heads: n_heads,
         d_head,

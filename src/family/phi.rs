@@ -17,11 +17,10 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = llama::sizes(keys)?;
+    let c = llama::sizes(keys, Some(("layer_norm_eps", 1e-5)))?;
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, Defaults { base: 1e4, part: 0.5 })?);
     Ok(Config {
         norm: NormKind::Layer,
-        norm_eps: keys.positive_or("layer_norm_eps", 1e-5)?,
         norm_bias: true,
         qk_norm: if keys.flag_or("qk_layernorm", false)? { QkNorm::Head } else { QkNorm::None },
         wiring: Wiring::Parallel,

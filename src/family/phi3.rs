@@ -5,7 +5,7 @@ use super::rope::{USUAL, rotary};
 use super::{Family, llama};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
-use crate::model::{Block, Config, Dense, Layer, Linear, Mlp, Transformer};
+use crate::model::{Block, Config, Dense, Layer, Linear, Mlp, RotaryScaling, Transformer};
 
 /// How it is read.
 pub const FAMILY: Family = Family {
@@ -17,8 +17,12 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = llama::sizes(keys)?;
-    let rotary = Some(rotary(keys, c.d_head, c.n_ctx, USUAL)?);
+    let c = llama::sizes(keys, Some(("rms_norm_eps", 1e-5)))?;
+    let rotary = rotary(keys, c.d_head, c.n_ctx, USUAL)?;
+    if matches!(rotary.scaling, RotaryScaling::Long { .. }) {
+        keys.size("original_max_position_embeddings")?; // the rotation's own is not asked
+    }
+    let rotary = Some(rotary);
     let window = keys.size_opt("sliding_window")?;
     Ok(Config { layers: vec![Layer { rotary, window, ..Layer::plain(c.d_head) }], ..c })
 }

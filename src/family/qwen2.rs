@@ -17,7 +17,7 @@ pub const FAMILY: Family = Family {
 
 fn config(keys: &mut Keys) -> Result<Config> {
     keys.only("use_mrope", false)?;
-    let c = llama::sizes(keys)?;
+    let c = llama::sizes(keys, llama::RMS)?;
     let layers = layers(keys, &c)?;
     Ok(Config { layers, ..c })
 }

@@ -15,9 +15,9 @@ pub const FAMILY: Family = Family {
     build,
 };
 
-pub(super) fn config(keys: &mut Keys) -> Result<Config> {
+fn config(keys: &mut Keys) -> Result<Config> {
     keys.size("head_dim")?; // no quotient of the others
-    let c = Config { qk_norm: QkNorm::Head, ..llama::sizes(keys)? };
+    let c = Config { qk_norm: QkNorm::Head, ..llama::sizes(keys, llama::RMS)? };
     let layers = qwen2::layers(keys, &c)?;
     Ok(Config { layers, ..c })
 }

@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::parts::{LLAMA, QKVO, decoder};
-use super::{Family, check_routing, qwen3};
+use super::rope::{USUAL, rotary};
+use super::{Family, check_routing, llama};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
-use crate::model::{Block, Config, Mlp, Routing, Transformer};
+use crate::model::{Block, Config, Layer, Mlp, QkNorm, Routing, Transformer};
 
 /// How it is read.
 pub const FAMILY: Family = Family {
@@ -18,15 +19,24 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let mut c = qwen3::config(keys)?;
-    let count = match keys.size_opt("num_experts")? {
+    keys.size("head_dim")?; // no quotient of the others
+    let mut c = Config { qk_norm: QkNorm::Head, ..llama::sizes(keys, llama::RMS)? };
+    let rotary = Some(rotary(keys, c.d_head, c.n_ctx, USUAL)?);
+    let used = keys.flag_or("use_sliding_window", false)?;
+    let window = keys.size_or_null("sliding_window", 4096)?.filter(|_| used);
+    match window {
+        Some(_) => keys.only("max_window_layers", 0)?, // its library has windows in all layers, if in any
+        None => keys.ignore(&["max_window_layers"]),
+    }
+    c.layers = vec![Layer { rotary, window, ..Layer::plain(c.d_head) }; c.n_layers];
+    let count = match keys.few_opt("num_experts")? {
         Some(count) => count,
-        None => keys.size("num_local_experts")?,
+        None => keys.few("num_local_experts")?,
     };
     keys.only("num_local_experts", count)?;
     let routing = Routing {
         experts: count,
-        per_token: keys.size("num_experts_per_tok")?,
+        per_token: keys.few("num_experts_per_tok")?,
         renormalised: keys.flag_or("norm_topk_prob", false)?,
         d_expert: keys.size("moe_intermediate_size")?,
     };

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::checkpoint::Keys;
+use crate::checkpoint::{Keys, POSITIVE};
 use crate::error::Result;
 use crate::model::Pairs;
 use crate::model::{Rotary, RotaryScaling};
@@ -79,7 +79,12 @@ pub(super) fn read(rope: &mut Keys, d_head: usize, outer: &Outer, defaults: Defa
     }
     let scaling = scaling(rope, base, dims, outer)?;
     rope.finish()?;
-    Ok(Rotary { base, dims, pairs: Pairs::Halves, scaling })
+    let rotary = Rotary { base, dims, pairs: Pairs::Halves, scaling };
+    let (one, many) = (rotary.frequencies(1), rotary.frequencies(reach(&rotary, outer.n_ctx as usize)));
+    if one.into_iter().chain(many).all(f64::is_finite) {
+        return Ok(rotary);
+    }
+    Err(rope.unsupported("rope_theta", &Value::from(base), "numbers of which finite angles come"))
 }
 
 fn scaling(rope: &mut Keys, base: f64, dims: usize, outer: &Outer) -> Result<RotaryScaling> {
@@ -101,10 +106,14 @@ fn scaling(rope: &mut Keys, base: f64, dims: usize, outer: &Outer) -> Result<Rot
         "yarn" => yarn(rope, base, dims, original, outer)?,
         "longrope" | "su" => {
             let factor = rope.positive_opt("factor")?.unwrap_or(outer.n_ctx / original);
+            if original <= 1.0 {
+                let value = Value::from(original);
+                return Err(rope.unsupported("original_max_position_embeddings", &value, "more than 1"));
+            }
             let usual = if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() };
             let mut divisors = |name: &str| {
                 let list = rope.numbers(name)?;
-                if list.len() == dims / 2 && list.iter().all(|&x| x > 0.0) {
+                if list.len() == dims / 2 && list.iter().all(|x| POSITIVE.contains(x)) {
                     return Ok(list);
                 }
                 let hint = format!("{} numbers above 0, one for each rotated pair", dims / 2);
@@ -112,7 +121,7 @@ fn scaling(rope: &mut Keys, base: f64, dims: usize, outer: &Outer) -> Result<Rot
             };
             let (short, long) = (divisors("short_factor")?, divisors("long_factor")?);
             let magnitude = rope.positive_opt("attention_factor")?.unwrap_or(usual);
-            RotaryScaling::Long { short, long, original, magnitude }
+            RotaryScaling::Long { short: short.into(), long: long.into(), original, magnitude }
         }
         _ => {
             let known = "default, linear, dynamic, llama3, yarn, longrope";
@@ -133,6 +142,9 @@ fn yarn(rope: &mut Keys, base: f64, dims: usize, original: f64, outer: &Outer) -
     };
     let turning =
         |turns: f64| dims as f64 * (original / (turns * std::f64::consts::TAU)).ln() / (2.0 * base.ln());
+    if base == 1.0 {
+        return Err(rope.unsupported("rope_theta", &Value::from(base), "other bases than 1, of which all turn alike"));
+    }
     let low = turning(rope.positive_opt("beta_fast")?.unwrap_or(32.0));
     let high = turning(rope.positive_opt("beta_slow")?.unwrap_or(1.0));
     let (low, high) = if rope.flag_or("truncate", true)? { (low.floor(), high.ceil()) } else { (low, high) };

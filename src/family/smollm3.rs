@@ -18,7 +18,7 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = llama::sizes(keys)?;
+    let c = llama::sizes(keys, llama::RMS)?;
     let rotary = rotary(keys, c.d_head, c.n_ctx, Defaults { base: 2e6, part: 1.0 })?;
     let every = keys.size_opt("no_rope_layer_interval")?.unwrap_or(4);
     let usual =

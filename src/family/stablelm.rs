@@ -19,12 +19,11 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = llama::sizes(keys)?;
+    let c = llama::sizes(keys, Some(("layer_norm_eps", 1e-5)))?;
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, Defaults { base: 1e4, part: 0.25 })?);
     let parallel = keys.flag_or("use_parallel_residual", false)?;
     Ok(Config {
         norm: NormKind::Layer,
-        norm_eps: keys.positive_or("layer_norm_eps", 1e-5)?,
         norm_bias: true,
         qk_norm: if keys.flag_or("qk_layernorm", false)? { QkNorm::EachHead } else { QkNorm::None },
         wiring: if parallel { Wiring::Parallel } else { Wiring::Sequential },

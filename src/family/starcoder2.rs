@@ -17,14 +17,13 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    let c = llama::sizes(keys)?;
+    let c = llama::sizes(keys, Some(("norm_epsilon", 1e-5)))?;
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, USUAL)?);
     let window = keys.size_opt("sliding_window")?;
     keys.only("mlp_type", "default")?;
     keys.only("norm_type", "layer_norm")?;
     Ok(Config {
         norm: NormKind::Layer,
-        norm_eps: keys.positive_or("norm_epsilon", 1e-5)?,
         norm_bias: true,
         layers: vec![Layer { rotary, window, ..Layer::plain(c.d_head) }],
         activation: activation(keys, "hidden_act", Activation::GeluTanh)?,

@@ -1,5 +1,7 @@
 //! How a model knows where a token stands.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
@@ -72,9 +74,9 @@ pub enum RotaryScaling {
     /// LongRoPE (Ding et al. 2024): a divisor for each frequency, of two sets by the text's length.
     Long {
         /// Divisors up to the original context.
-        short: Vec<f64>,
+        short: Arc<[f64]>,
         /// Divisors beyond it.
-        long: Vec<f64>,
+        long: Arc<[f64]>,
         /// Context length of the original training.
         original: f64,
         /// Rotated vectors are multiplied by this.
@@ -148,10 +150,10 @@ impl RotaryScaling {
             RotaryScaling::Linear { factor } => freq / factor,
             RotaryScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
                 let wavelength = std::f64::consts::TAU / freq;
-                if wavelength < original / high_freq_factor {
-                    freq
-                } else if wavelength > original / low_freq_factor {
+                if wavelength > original / low_freq_factor {
                     freq / factor
+                } else if wavelength < original / high_freq_factor {
+                    freq
                 } else {
                     let smooth =
                         (original / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);

@@ -19,7 +19,7 @@ use crate::parity::{Copy, difference, numbers, tokens, values};
 use crate::tiny::{checkpoint, open};
 
 /// Largest difference allowed, relative to max(1, largest reference value at the site).
-const TOLERANCE: f64 = 1e-4;
+pub const TOLERANCE: f64 = 1e-4;
 /// The same for gradients in float64, relative to the largest gradient at the site.
 const GRADIENT_TOLERANCE: f64 = 1e-6;
 
@@ -27,19 +27,19 @@ const GRADIENT_TOLERANCE: f64 = 1e-6;
 const CLASSIC: [(&str, &str); 3] = [("gpt2", "gpt2"), ("llama", "llama"), ("llama-tied", "llama")];
 
 /// The checkpoints: name → (family, what it covers).
-fn variants() -> BTreeMap<String, (String, String)> {
+pub fn variants() -> BTreeMap<String, (String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families/index.json");
     let index: BTreeMap<String, Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let word = |entry: &Value, key: &str| entry[key].as_str().unwrap().to_owned();
     index.iter().map(|(name, entry)| (name.clone(), (word(entry, "family"), word(entry, "about")))).collect()
 }
 
-fn reference(name: &str) -> HashMap<String, Tensor> {
+pub fn reference(name: &str) -> HashMap<String, Tensor> {
     values(&format!("families/{name}"))
 }
 
 /// The sites of which there are reference values, under this prefix.
-fn sites(reference: &HashMap<String, Tensor>, prefix: &str) -> Vec<Site> {
+pub fn sites(reference: &HashMap<String, Tensor>, prefix: &str) -> Vec<Site> {
     let sites = reference.keys().filter_map(|key| key.strip_prefix(prefix)?.parse().ok());
     sites.collect::<BTreeSet<Site>>().into_iter().collect()
 }

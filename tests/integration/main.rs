@@ -7,6 +7,7 @@ mod chat;
 mod command;
 mod conformance;
 mod families;
+mod families_config;
 mod figure;
 mod fold;
 mod gallery;
