@@ -23,6 +23,7 @@ mod loading;
 mod memory;
 mod mutation;
 mod ops;
+mod oracle;
 mod output;
 mod page;
 mod parity;
@@ -33,6 +34,7 @@ mod prompts;
 mod readings;
 mod refusals;
 mod series;
+mod shapes;
 mod speaking;
 #[cfg(feature = "hub")]
 mod stand_in;

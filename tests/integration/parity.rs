@@ -188,27 +188,6 @@ fn activation_patching_agrees_with_hooks_on_transformer_lens() {
     }
 }
 
-/// Candle's own llama takes heads of d_model / n_heads only, so `llama-tied` is not for it. It returns the last position.
-#[test]
-fn llama_agrees_with_candle_transformers() {
-    use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
-    let folder = checkpoint("llama");
-    let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
-    let config = serde_json::from_str::<LlamaConfig>(&config).unwrap().into_config(false);
-    let weights = candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu).unwrap();
-    let weights = candle_nn::VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
-    let theirs = Llama::load(weights, &config).unwrap();
-    let prompt = tokens(&values("llama"), "tokens");
-    let ours = open(&folder, DType::F32).unwrap().forward(&prompt, &mut ()).unwrap();
-    for pos in 0..prompt.dim(1).unwrap() {
-        let mut cache = Cache::new(false, DType::F32, &config, &Device::Cpu).unwrap();
-        let start = prompt.narrow(1, 0, pos + 1).unwrap().contiguous().unwrap();
-        let theirs = theirs.forward(&start, 0, &mut cache).unwrap();
-        let (off, size) = difference(&ours.narrow(1, pos, 1).unwrap().squeeze(1).unwrap(), &theirs);
-        assert!(off < TOLERANCE * size.max(1.), "position {pos}: {off}");
-    }
-}
-
 /// A checkpoint's files, for changing.
 pub struct Copy {
     pub folder: tempfile::TempDir,
