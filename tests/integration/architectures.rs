@@ -258,7 +258,7 @@ fn every_lesion_equals_a_whole_pass() {
         let lab = lab(config);
         let task = sayable(ablation::task(), &lab);
         let embeddings = match lab.model.pos_embed {
-            Some(_) => "[\"embed\"], [\"pos_embed\"], [\"embed\", \"pos_embed\", \"a1.h0\"]",
+            Some(_) => "[\"embed\"], [\"pos_embed\"], [\"pos_embed\", \"a1.h0\"]",
             None => "[\"embed\"], [\"embed\", \"a1.h0\"]",
         };
         let ablate = ablation::ablate(&format!("sets = [{embeddings}]\ndraws = 2\nneurons = 2"));
