@@ -58,8 +58,8 @@ fn configs_that_would_mean_other_numbers() {
     gpt2(
         "n_layer",
         2_000_000_000.into(),
-        &["transformer.h.3.attn.c_attn.weight is missing"],
-        "nearest are transformer.h.",
+        &["`n_layer` is 2000000000, but a whole number from 1 to 65536 is needed"],
+        "saved with the weights",
     );
     gpt2("n_head", 5.into(), &["`n_head` is 5"], "divisors of the width 24");
     gpt2("vocab_size", u64::MAX.into(), &["`vocab_size`"], "");
@@ -76,13 +76,13 @@ fn configs_that_would_mean_other_numbers() {
     llama("head_dim", 7.into(), &["`head_dim` is 7"], "even");
     llama(
         "rope_scaling",
-        json!({"rope_type": "yarn", "factor": 2.0}),
-        &["`rope_type` is \"yarn\""],
+        json!({"rope_type": "spiral", "factor": 2.0}),
+        &["`rope_type` is \"spiral\""],
         "llama3",
     );
     llama("rope_scaling", json!({"rope_type": "llama3"}), &["rope_scaling: the key `factor` is missing"], "");
     llama("rope_parameters", json!({"rope_theta": 7.0}), &["rope_parameters: `rope_theta` is 7.0"], "100");
-    llama("rope_parameters", json!({}), &["`rope_parameters` is \"another scaling\""], "`rope_scaling`");
+    llama("rope_parameters", json!({}), &["`rope_parameters` is \"another rotation\""], "`rope_scaling`");
     llama("partial_rotary_factor", 0.5.into(), &["`partial_rotary_factor` is 0.5"], "");
     llama("sliding_window", 4096.into(), &["`sliding_window`"], "");
 }
