@@ -104,7 +104,10 @@ fn every_promise_holds_on_random_models_of_every_style() {
         ("yarn", rotary(4, RotaryScaling::Yarn { factor: 4.0, low: 0.2, high: 1.5, magnitude: 1.2 })),
         ("divisors by length", {
             let (short, long) = (vec![1.0, 1.5], vec![2.0, 3.0]);
-            rotary(4, RotaryScaling::Long { short: short.into(), long: long.into(), original: 4.0, magnitude: 1.1 })
+            rotary(
+                4,
+                RotaryScaling::Long { short: short.into(), long: long.into(), original: 4.0, magnitude: 1.1 },
+            )
         }),
         ("adjacent pairs", {
             let mut config = rotary(2, RotaryScaling::None);
