@@ -190,7 +190,9 @@ mod tests {
         let series = |step: f64| (0..48).map(|i| 1.0 + step * f64::from(i)).collect::<Vec<f64>>();
         let phi = json!({"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": series(0.05),
                          "long_factor": series(1.25), "original_max_position_embeddings": 4096});
-        let cases: &[(&str, &Value, [usize; 3], f64, [(usize, f64); 6])] = &[
+        /// A name, the parameters, [n_ctx, d_head, length], the magnitude, and some of the frequencies.
+        type Case<'a> = (&'a str, &'a Value, [usize; 3], f64, [(usize, f64); 6]);
+        let cases: &[Case] = &[
             (
                 "Llama-3.1-8B",
                 &llama,
