@@ -195,9 +195,7 @@ impl Keys {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.as_f64() {
             Some(number) if POSITIVE.contains(&number) => Ok(Some(number)),
-            Some(number) if number > 0.0 => {
-                Err(self.wrong(name, &value, "a number from 1e-15 to 1e15"))
-            }
+            Some(number) if number > 0.0 => Err(self.wrong(name, &value, "a number from 1e-15 to 1e15")),
             _ => Err(self.wrong(name, &value, "a number above 0")),
         }
     }

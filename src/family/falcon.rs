@@ -28,6 +28,11 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let (multi, parallel) = (keys.flag_or("multi_query", true)?, keys.flag_or("parallel_attn", true)?);
     let kv = keys.few_opt("num_kv_heads")?.unwrap_or(n_heads);
     keys.only("apply_residual_connection_post_layernorm", false)?;
+    if grouped {
+        keys.only("parallel_attn", true)?;
+    } else if !multi {
+        keys.only("num_kv_heads", n_heads)?;
+    }
     keys.ignore(&["ff_factor"]); // `ffn_hidden_size` says the same
     let plain = Layer::plain(d_head);
     let layer = if keys.flag_or("alibi", false)? {

@@ -29,8 +29,8 @@ pub(super) fn sizes(keys: &mut Keys, [counts, other]: [&str; 2]) -> Result<Confi
     let c = llama::sizes(keys, llama::RMS)?;
     let mut named = |name: &str, usual: Activation| -> Result<Activation> {
         let named = activation(keys, name, usual)?;
-        // the older key says "gelu" where the tanh form was trained
-        let meant = name == "hidden_act" && named == Activation::Gelu;
+        // Gemma's first configs say "gelu" where the tanh form was trained
+        let meant = [name, counts] == ["hidden_act"; 2] && named == Activation::Gelu;
         Ok(if meant { Activation::GeluTanh } else { named })
     };
     let activation = named(counts, Activation::GeluTanh)?;

@@ -21,7 +21,7 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let rotary = rotary(keys, c.d_head, c.n_ctx, USUAL)?;
     let window = keys.size_or_null("sliding_window", 4096)?;
     let scale = 1.0 / keys.positive_or("query_pre_attn_scalar", 256.0)?.sqrt();
-    let slides = sliding(keys, c.n_layers, |layer| layer % 2 == 0)?;
+    let slides = sliding(keys, c.n_layers, window, |layer| layer % 2 == 0)?;
     let layer = |slides: bool| Layer {
         scale,
         rotary: Some(rotary.clone()),

@@ -26,15 +26,14 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let scale = 1.0 / keys.positive_or("query_pre_attn_scalar", 256.0)?.sqrt();
     keys.ignore(&["_sliding_window_pattern"]); // what `layer_types` was made from
     let pattern = keys.size_opt("sliding_window_pattern")?.unwrap_or(6);
-    let slides = sliding(keys, c.n_layers, |layer| !(layer + 1).is_multiple_of(pattern))?;
+    let slides = sliding(keys, c.n_layers, window, |layer| !(layer + 1).is_multiple_of(pattern))?;
     let layer = |slides: bool| Layer {
         scale,
         rotary: Some(if slides { local.clone() } else { global.clone() }),
         window: window.filter(|_| slides),
         ..Layer::plain(c.d_head)
     };
-    // written by some configs, and read by nobody
-    keys.ignore(&["attn_logit_softcapping"]);
+    keys.only("attn_logit_softcapping", Value::Null)?;
     let logit_cap = keys.positive_opt("final_logit_softcapping")?;
     Ok(Config { layers: slides.into_iter().map(layer).collect(), qk_norm: QkNorm::Head, logit_cap, ..c })
 }

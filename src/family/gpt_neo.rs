@@ -49,8 +49,9 @@ fn kinds(keys: &mut Keys, n_layers: usize) -> Result<Vec<bool>> {
     let usual = json!([[["global", "local"], n_layers / 2]]);
     let groups = keys.list_opt("attention_types")?.or(usual.as_array().cloned()).unwrap_or_default();
     let with = |mut all: Vec<bool>, group: &Value| -> Option<Vec<bool>> {
-        let times = group.get(1)?.as_u64()? as usize;
-        let pattern = group.get(0)?.as_array()?.iter().map(|kind| match kind.as_str()? {
+        let [pattern, times] = group.as_array()?.as_slice() else { return None };
+        let times = times.as_u64()? as usize;
+        let pattern = pattern.as_array()?.iter().map(|kind| match kind.as_str()? {
             "global" => Some(false),
             "local" => Some(true),
             _ => None,

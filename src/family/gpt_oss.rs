@@ -30,7 +30,7 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let rotary = rotary(keys, c.d_head, c.n_ctx, Defaults { base: 150_000.0, part: 1.0 })?;
     keys.ignore(&["initial_context_length"]); // said again in the rope parameters
     let window = keys.size_or_null("sliding_window", 128)?;
-    let slides = sliding(keys, c.n_layers, |layer| layer % 2 == 0)?;
+    let slides = sliding(keys, c.n_layers, window, |layer| layer % 2 == 0)?;
     let layer = |slides: bool| Layer {
         rotary: Some(rotary.clone()),
         window: window.filter(|_| slides),

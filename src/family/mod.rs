@@ -182,8 +182,26 @@ fn shared_width(keys: &Keys, d_model: usize, n_heads: usize, name: &str) -> Resu
     Err(keys.unsupported(name, &Value::from(n_heads), &format!("divisors of the width {d_model}")))
 }
 
-/// Which layers have a window: those that `layer_types` calls so, else those of the family's usual pattern.
-fn sliding(keys: &mut Keys, n_layers: usize, usual: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
+/// Which layers have a window: those that `layer_types` calls so, else those of the family's usual pattern. There must be a
+/// window then.
+fn sliding(
+    keys: &mut Keys,
+    n_layers: usize,
+    window: Option<usize>,
+    usual: impl Fn(usize) -> bool,
+) -> Result<Vec<bool>> {
+    let slides = named_or(keys, n_layers, usual)?;
+    match window {
+        None if slides.contains(&true) => {
+            let hint =
+                "a number, as there are layers with a window; or \"full_attention\" in all of `layer_types`";
+            Err(keys.unsupported("sliding_window", &Value::Null, hint))
+        }
+        _ => Ok(slides),
+    }
+}
+
+fn named_or(keys: &mut Keys, n_layers: usize, usual: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
     let Some(kinds) = keys.list_opt("layer_types")? else { return Ok((0..n_layers).map(usual).collect()) };
     let slides = |kind: &Value| match kind.as_str()? {
         "sliding_attention" => Some(true),

@@ -29,7 +29,7 @@ pub(super) fn layers(keys: &mut Keys, c: &Config) -> Result<Vec<Layer>> {
     let window = window.filter(|_| keys.flag_or("use_sliding_window", false).is_ok_and(|used| used));
     keys.flag_or("use_sliding_window", false)?;
     let first = keys.count_or("max_window_layers", 28)?;
-    let slides = sliding(keys, c.n_layers, |layer| layer >= first)?;
+    let slides = sliding(keys, c.n_layers, window, |layer| window.is_some() && layer >= first)?;
     let layer = |slides: bool| Layer {
         rotary: Some(rotary.clone()),
         window: window.filter(|_| slides),

@@ -32,7 +32,9 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let window = keys.size_opt("sliding_window")?;
     let used = keys.flag_or("use_sliding_window", false)?;
     keys.ignore(&["max_window_layers"]); // read by nobody
-    let slides = sliding(keys, c.n_layers, |layer| used && rotated[layer].as_u64() == Some(0))?;
+    let slides = sliding(keys, c.n_layers, window, |layer| {
+        used && window.is_some() && rotated[layer].as_u64() == Some(0)
+    })?;
     let layer = |(rotated, slides): (&Value, bool)| Layer {
         rotary: Some(rotary.clone()).filter(|_| rotated.as_u64() == Some(1)),
         window: window.filter(|_| slides),

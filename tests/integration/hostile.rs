@@ -98,7 +98,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 /// Any JSON, small, with numbers at the ends of their ranges.
-fn any_json() -> impl Strategy<Value = Value> {
+pub fn any_json() -> impl Strategy<Value = Value> {
     let edges = [0, 1, 2, 3, 7, 1 << 31, 1 << 32, 1 << 53, i64::MAX, -1, i64::MIN];
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -118,20 +118,20 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 /// One change to a JSON value: where, which, and what comes there.
 #[derive(Debug, Clone)]
-struct Change {
+pub struct Change {
     path: Vec<Index>,
     kind: u8,
     name: String,
     value: Value,
 }
 
-fn changes() -> impl Strategy<Value = Vec<Change>> {
+pub fn changes() -> impl Strategy<Value = Vec<Change>> {
     let change = (vec(any::<Index>(), 1..4), 0u8..6, text(), any_json());
     vec(change.prop_map(|(path, kind, name, value)| Change { path, kind, name, value }), 1..3)
 }
 
 /// The value with something in it replaced, removed, added or said twice.
-fn changed(mut whole: Value, changes: &[Change]) -> Value {
+pub fn changed(mut whole: Value, changes: &[Change]) -> Value {
     for change in changes {
         let (last, above) = change.path.split_last().unwrap();
         let mut at = &mut whole;
@@ -177,7 +177,7 @@ fn changed(mut whole: Value, changes: &[Change]) -> Value {
     whole
 }
 
-fn read_json(path: &std::path::Path) -> Value {
+pub fn read_json(path: &std::path::Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 

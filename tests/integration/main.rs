@@ -8,6 +8,7 @@ mod command;
 mod conformance;
 mod families;
 mod families_config;
+mod families_hostile;
 mod figure;
 mod fold;
 mod gallery;
