@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::parts::{LLAMA, Names, decoder};
-use super::rope::{Defaults, Outer, read};
+use super::rope::{Defaults, Outer, USUAL, read};
 use super::{Family, gemma, gemma2, sliding};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
@@ -63,7 +63,7 @@ fn rotations(keys: &mut Keys, c: &Config) -> Result<[Rotary; 2]> {
     let rotary = |base: Option<f64>, usual: f64, object: Option<Keys>| {
         let outer = Outer { base, part: None, original: None, n_ctx: c.n_ctx as f64 };
         let mut object = object.unwrap_or_else(|| Keys::new("rope_parameters", Map::new()));
-        read(&mut object, c.d_head, &outer, Defaults { base: usual, part: 1.0 })
+        read(&mut object, c.d_head, &outer, Defaults { base: usual, ..USUAL })
     };
     Ok([rotary(bases[0], 1e4, local)?, rotary(bases[1], 1e6, global)?])
 }

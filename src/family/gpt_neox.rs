@@ -32,7 +32,7 @@ fn config(keys: &mut Keys) -> Result<Config> {
     // older configs have names of their own for rotation
     let base = keys.positive_or("rotary_emb_base", 10_000.0)?;
     let part = keys.positive_or("rotary_pct", 0.25)?;
-    let rotary = rotary(keys, d_head, n_ctx, Defaults { base, part })?;
+    let rotary = rotary(keys, d_head, n_ctx, Defaults { base, part, partly: true })?;
     let parallel = keys.flag_or("use_parallel_residual", true)?;
     Ok(Config {
         d_model,

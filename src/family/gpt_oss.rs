@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use super::parts::{LLAMA, Part, QKVO, decoder};
-use super::rope::{Defaults, rotary};
+use super::rope::{Defaults, USUAL, rotary};
 use super::{Family, check_routing, llama, sliding};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
@@ -27,7 +27,7 @@ fn config(keys: &mut Keys) -> Result<Config> {
         // its library then takes those of one published size
         return Err(keys.absent("rope_parameters"));
     }
-    let rotary = rotary(keys, c.d_head, c.n_ctx, Defaults { base: 150_000.0, part: 1.0 })?;
+    let rotary = rotary(keys, c.d_head, c.n_ctx, Defaults { base: 150_000.0, ..USUAL })?;
     keys.ignore(&["initial_context_length"]); // said again in the rope parameters
     let window = keys.size_or_null("sliding_window", 128)?;
     let slides = sliding(keys, c.n_layers, window, |layer| layer % 2 == 0)?;

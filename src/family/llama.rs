@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::parts::{LLAMA, Names, QKVO, decoder};
-use super::rope::{USUAL, reach, rotary};
+use super::rope::{USUAL, rotary};
 use super::{Family, activation, shared_width};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
@@ -23,8 +23,7 @@ fn config(keys: &mut Keys) -> Result<Config> {
     keys.only("rope_interleaved", false)?;
     keys.ignore(&["is_llama_config", "max_sequence_length"]); // written by some trainers, read by nobody
     let rotary = rotary(keys, c.d_head, c.n_ctx, USUAL)?;
-    let n_ctx = reach(&rotary, c.n_ctx);
-    Ok(Config { n_ctx, layers: vec![Layer { rotary: Some(rotary), ..Layer::plain(c.d_head) }], ..c })
+    Ok(Config { layers: vec![Layer { rotary: Some(rotary), ..Layer::plain(c.d_head) }], ..c })
 }
 
 /// The key of the norms' ε, and what it is where a config does not say; nothing where no key says it.

@@ -1,7 +1,7 @@
 //! Mixtral (Jiang et al. 2024): Mistral with eight MLPs, of which a router chooses two for each token.
 
 use super::parts::{LLAMA, QKVO, decoder};
-use super::rope::{Defaults, rotary};
+use super::rope::{Defaults, USUAL, rotary};
 use super::{Family, llama};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
@@ -18,7 +18,7 @@ pub const FAMILY: Family = Family {
 
 fn config(keys: &mut Keys) -> Result<Config> {
     let c = llama::sizes(keys, Some(("rms_norm_eps", 1e-5)))?;
-    let rotary = Some(rotary(keys, c.d_head, c.n_ctx, Defaults { base: 1e6, part: 1.0 })?);
+    let rotary = Some(rotary(keys, c.d_head, c.n_ctx, Defaults { base: 1e6, ..USUAL })?);
     let window = keys.size_opt("sliding_window")?;
     let routing = Routing {
         experts: keys.few_opt("num_local_experts")?.unwrap_or(8),

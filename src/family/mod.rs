@@ -143,7 +143,8 @@ fn open(
     keys.only("add_cross_attention", false)?;
     keys.only("tie_encoder_decoder", false)?;
     keys.only("pruned_heads", Value::Object(serde_json::Map::new()))?;
-    let config = (family.config)(&mut keys)?;
+    let mut config = (family.config)(&mut keys)?;
+    config.n_ctx = rope::longest(&config);
     Ok((keys, family, config, directory.tensors(dtype, device)?))
 }
 

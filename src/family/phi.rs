@@ -1,7 +1,7 @@
 //! Phi (Li et al. 2023): attention and MLP in parallel behind one norm, partly rotary positions, biases everywhere.
 
 use super::parts::{LLAMA, Names, decoder};
-use super::rope::{Defaults, rotary};
+use super::rope::{Defaults, USUAL, rotary};
 use super::{Family, activation, llama};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
@@ -18,7 +18,7 @@ pub const FAMILY: Family = Family {
 
 fn config(keys: &mut Keys) -> Result<Config> {
     let c = llama::sizes(keys, Some(("layer_norm_eps", 1e-5)))?;
-    let rotary = Some(rotary(keys, c.d_head, c.n_ctx, Defaults { base: 1e4, part: 0.5 })?);
+    let rotary = Some(rotary(keys, c.d_head, c.n_ctx, Defaults { part: 0.5, partly: true, ..USUAL })?);
     Ok(Config {
         norm: NormKind::Layer,
         norm_bias: true,

@@ -1,7 +1,7 @@
 //! Phi-3 and Phi-4 (Abdin et al. 2024): Llama with fused maps, a sliding window, and long contexts by LongRoPE.
 
 use super::parts::{LLAMA, Split, decoder};
-use super::rope::{USUAL, rotary};
+use super::rope::{Defaults, USUAL, rotary};
 use super::{Family, llama};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
@@ -18,7 +18,7 @@ pub const FAMILY: Family = Family {
 
 fn config(keys: &mut Keys) -> Result<Config> {
     let c = llama::sizes(keys, Some(("rms_norm_eps", 1e-5)))?;
-    let rotary = rotary(keys, c.d_head, c.n_ctx, USUAL)?;
+    let rotary = rotary(keys, c.d_head, c.n_ctx, Defaults { partly: true, ..USUAL })?;
     if matches!(rotary.scaling, RotaryScaling::Long { .. }) {
         keys.size("original_max_position_embeddings")?; // the rotation's own is not asked
     }

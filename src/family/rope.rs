@@ -5,8 +5,7 @@ use serde_json::Value;
 
 use crate::checkpoint::{Keys, POSITIVE};
 use crate::error::Result;
-use crate::model::Pairs;
-use crate::model::{Rotary, RotaryScaling};
+use crate::model::{Config, Pairs, Rotary, RotaryScaling};
 
 /// What holds where a config does not say.
 #[derive(Debug, Clone, Copy)]
@@ -15,10 +14,12 @@ pub(super) struct Defaults {
     pub(super) base: f64,
     /// The share of each head that is rotated.
     pub(super) part: f64,
+    /// Whether the family can rotate a part of each head at all.
+    pub(super) partly: bool,
 }
 
-/// The usual ones: θ = 10,000, whole heads.
-pub(super) const USUAL: Defaults = Defaults { base: 10_000.0, part: 1.0 };
+/// The usual ones: θ = 10,000, whole heads and nothing else.
+pub(super) const USUAL: Defaults = Defaults { base: 10_000.0, part: 1.0, partly: false };
 
 /// The rotation of heads of this width. `n_ctx` is `max_position_embeddings`.
 pub(super) fn rotary(keys: &mut Keys, d_head: usize, n_ctx: usize, defaults: Defaults) -> Result<Rotary> {
@@ -43,13 +44,20 @@ pub(super) fn rotary(keys: &mut Keys, d_head: usize, n_ctx: usize, defaults: Def
 }
 
 /// The longest prompt: where a stretched rotation reaches beyond `max_position_embeddings`, what it reaches.
-pub(super) fn reach(rotary: &Rotary, n_ctx: usize) -> usize {
+fn reach(rotary: &Rotary, n_ctx: usize) -> usize {
     match rotary.scaling {
         RotaryScaling::Linear { factor } | RotaryScaling::Dynamic { factor, .. } => {
             (n_ctx as f64 * factor) as usize
         }
+        RotaryScaling::Yarn { factor, original, .. } => n_ctx.max((original * factor) as usize),
         _ => n_ctx,
     }
+}
+
+/// The longest prompt of a model: what the rotations of all its layers reach.
+pub(super) fn longest(c: &Config) -> usize {
+    let rotated = c.layers.iter().filter_map(|layer| layer.rotary.as_ref());
+    rotated.map(|rotary| reach(rotary, c.n_ctx)).min().unwrap_or(c.n_ctx)
 }
 
 /// What a config says about rotation outside of the object that is about it.
@@ -75,9 +83,13 @@ pub(super) fn read(rope: &mut Keys, d_head: usize, outer: &Outer, defaults: Defa
     let base = outer.base.or(rope.positive_opt("rope_theta")?).unwrap_or(defaults.base);
     let part = outer.part.or(rope.positive_opt("partial_rotary_factor")?).unwrap_or(defaults.part);
     let dims = (d_head as f64 * part) as usize;
-    if dims == 0 || dims > d_head.min(MOST) || !dims.is_multiple_of(2) {
+    let right = dims > 0 && dims <= d_head.min(MOST) && dims.is_multiple_of(2);
+    if !right || !defaults.partly && part != 1.0 {
         let value = Value::from(part);
-        let hint = format!("shares of {d_head} that are an even number of entries, up to {MOST}");
+        let hint = match defaults.partly {
+            true => format!("shares of {d_head} that are an even number of entries, up to {MOST}"),
+            false => format!("1, and heads of an even width up to {MOST}"),
+        };
         return Err(rope.unsupported("partial_rotary_factor", &value, &hint));
     }
     let scaling = scaling(rope, base, dims, outer)?;
@@ -159,7 +171,7 @@ fn yarn(rope: &mut Keys, base: f64, dims: usize, original: f64) -> Result<Rotary
     let (low, high) = if rope.flag_or("truncate", true)? { (low.floor(), high.ceil()) } else { (low, high) };
     let (low, high) = (low.max(0.0), high.min(dims as f64 - 1.0));
     let high = if low == high { high + 0.001 } else { high };
-    Ok(RotaryScaling::Yarn { factor, low, high, magnitude })
+    Ok(RotaryScaling::Yarn { factor, low, high, original, magnitude })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::rope::{Defaults, rotary};
+use super::rope::{Defaults, USUAL, rotary};
 use super::{Family, llama, sliding};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
@@ -19,7 +19,7 @@ pub const FAMILY: Family = Family {
 
 fn config(keys: &mut Keys) -> Result<Config> {
     let c = llama::sizes(keys, llama::RMS)?;
-    let rotary = rotary(keys, c.d_head, c.n_ctx, Defaults { base: 2e6, part: 1.0 })?;
+    let rotary = rotary(keys, c.d_head, c.n_ctx, Defaults { base: 2e6, ..USUAL })?;
     let every = keys.size_opt("no_rope_layer_interval")?.unwrap_or(4);
     let usual =
         || (1..=c.n_layers).map(|layer| Value::from(u8::from(!layer.is_multiple_of(every)))).collect();

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::parts::{LLAMA, Part, QKVO, decoder};
-use super::rope::{Defaults, rotary};
+use super::rope::{Defaults, USUAL, rotary};
 use super::{Family, llama};
 use crate::checkpoint::{Keys, Tensors};
 use crate::error::Result;
@@ -20,7 +20,7 @@ pub const FAMILY: Family = Family {
 
 fn config(keys: &mut Keys) -> Result<Config> {
     let c = llama::sizes(keys, Some(("layer_norm_eps", 1e-5)))?;
-    let rotary = Some(rotary(keys, c.d_head, c.n_ctx, Defaults { base: 1e4, part: 0.25 })?);
+    let rotary = Some(rotary(keys, c.d_head, c.n_ctx, Defaults { part: 0.25, partly: true, ..USUAL })?);
     let parallel = keys.flag_or("use_parallel_residual", false)?;
     Ok(Config {
         norm: NormKind::Layer,

@@ -68,6 +68,8 @@ pub enum RotaryScaling {
         low: f64,
         /// Index from which on all are.
         high: f64,
+        /// Context length of the original training.
+        original: f64,
         /// Rotated vectors are multiplied by this.
         magnitude: f64,
     },

@@ -61,7 +61,12 @@ fn configs_that_would_mean_other_numbers() {
         &["`n_layer` is 2000000000, but a whole number from 1 to 65536 is needed"],
         "saved with the weights",
     );
-    gpt2("n_layer", 4.into(), &["transformer.h.3.attn.c_attn.weight is missing"], "nearest are transformer.h.");
+    gpt2(
+        "n_layer",
+        4.into(),
+        &["transformer.h.3.attn.c_attn.weight is missing"],
+        "nearest are transformer.h.",
+    );
     gpt2("n_head", 5.into(), &["`n_head` is 5"], "divisors of the width 24");
     gpt2("vocab_size", u64::MAX.into(), &["`vocab_size`"], "");
     gpt2("layer_norm_epsilon", 0.into(), &["`layer_norm_epsilon` is 0"], "");

@@ -28,10 +28,19 @@ pub fn all() -> Vec<(&'static str, Config)> {
         ("relu", Config { activation: Activation::Relu, ..Config::tiny() }),
         ("part rotary", rotary(2, RotaryScaling::Linear { factor: 2.0 })),
         ("a base by length", rotary(4, RotaryScaling::Dynamic { factor: 2.0, original: 4.0 })),
-        ("yarn", rotary(4, RotaryScaling::Yarn { factor: 4.0, low: 0.2, high: 1.5, magnitude: 1.2 })),
+        (
+            "yarn",
+            rotary(
+                4,
+                RotaryScaling::Yarn { factor: 4.0, low: 0.2, high: 1.5, original: 8.0, magnitude: 1.2 },
+            ),
+        ),
         ("divisors by length", {
             let (short, long) = (vec![1.0, 1.5], vec![2.0, 3.0]);
-            rotary(4, RotaryScaling::Long { short: short.into(), long: long.into(), original: 4.0, magnitude: 1.1 })
+            rotary(
+                4,
+                RotaryScaling::Long { short: short.into(), long: long.into(), original: 4.0, magnitude: 1.1 },
+            )
         }),
         ("adjacent pairs", {
             let mut config = rotary(2, RotaryScaling::None);
