@@ -98,16 +98,8 @@ impl<'a> Growing<'a> {
     /// Runs the prompt under these edits. Positions are absolute, and stand also for tokens yet to come; values that
     /// differ from position to position need named positions.
     pub fn new(lab: &'a Lab, prompt: &[u32], edits: &[Edit]) -> Result<Growing<'a>> {
-        Growing::in_cache(lab, prompt, edits, Cache::new(&lab.model))
-    }
-
-    /// The same, of a text that will have at most this many tokens: models that rotate by the text's length need to know.
-    pub fn ending_at(lab: &'a Lab, prompt: &[u32], edits: &[Edit], end: usize) -> Result<Growing<'a>> {
-        Growing::in_cache(lab, prompt, edits, Cache::new(&lab.model).ending_at(end))
-    }
-
-    fn in_cache(lab: &'a Lab, prompt: &[u32], edits: &[Edit], cache: Cache) -> Result<Growing<'a>> {
         let lasting = Lasting::new(&lab.model, edits)?;
+        let cache = Cache::new(&lab.model);
         let mut growing = Growing { lab, lasting, cache, tokens: Vec::new(), logits: Vec::new() };
         growing.extend(prompt)?;
         Ok(growing)
@@ -135,15 +127,23 @@ impl<'a> Growing<'a> {
         &self.logits
     }
 
-    /// Adds a token.
+    /// Adds a token. Where the longer text is rotated in another way than what the cache holds, all of it is computed anew:
+    /// what is said next is always what the model says of the text as it stands.
     pub fn push(&mut self, token: u32) -> Result<()> {
-        self.extend(&[token])
+        let length = self.tokens.len();
+        if self.lab.model.rotates_alike(length, length + 1) {
+            return self.extend(&[token]);
+        }
+        let all = [&self.tokens[..], &[token]].concat();
+        (self.cache, self.tokens) = (Cache::new(&self.lab.model), Vec::new());
+        self.extend(&all)
     }
 
     fn extend(&mut self, tokens: &[u32]) -> Result<()> {
         self.lab.check()?;
         let model = &self.lab.model;
         let (first, end) = (self.cache.pos(), self.cache.pos() + tokens.len());
+        self.cache.end_at(end);
         let mut edits = Edits::new(self.lasting.within(first..end)?);
         let stream = model.grow(&model.tokens(&[tokens])?, &mut self.cache, &mut edits)?;
         // what comes next is read at the last position; no other needs to be unembedded

@@ -33,7 +33,10 @@ const HARMLESS: &[&str] = &[
     "tokenizer_class",
     "torch_dtype",
     "torchscript",
+    "transformers.js_config",
     "transformers_version",
+    "unsloth_fixed",
+    "unsloth_version",
     "use_bfloat16",
     // training
     "activation_dropout",
@@ -68,6 +71,7 @@ const HARMLESS: &[&str] = &[
     // what a pass returns
     "output_attentions",
     "output_hidden_states",
+    "output_past",
     "output_scores",
     "return_dict",
     "return_dict_in_generate",

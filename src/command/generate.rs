@@ -195,9 +195,7 @@ impl Generate {
         for (index, (example, edits)) in examples.iter().zip(&edits).enumerate() {
             let start = |&edited: &bool| {
                 let edits: &[Edit] = if edited { edits } else { &[] };
-                let end =
-                    example.clean.len().saturating_add(self.choice.max_tokens).min(lab.model.config.n_ctx);
-                Ok((edited, Growing::ending_at(&lab, &example.clean, edits, end)?))
+                Ok((edited, Growing::new(&lab, &example.clean, edits)?))
             };
             for (edited, start) in runs.iter().map(start).collect::<Result<Vec<_>>>()? {
                 for sample in 0..self.choice.samples {

@@ -38,9 +38,11 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let d_head = shared_width(keys, d_model, n_heads, "n_head")?;
     keys.only("apply_residual_connection_post_layernorm", false)?;
     keys.only("n_inner", 4 * d_model)?;
+    keys.only("hidden_size", d_model)?;
+    keys.only("slow_but_exact", false)?; // with biases left out, where weights were split
     // ways of computing the same sum, and keys that nothing reads
     keys.ignore(&["bias_dropout_fusion", "masked_softmax_fusion", "offset_alibi", "seq_length"]);
-    keys.ignore(&["skip_bias_add", "skip_bias_add_qkv", "slow_but_exact", "unk_token_id"]);
+    keys.ignore(&["skip_bias_add", "skip_bias_add_qkv", "unk_token_id"]);
     Ok(Config {
         d_model,
         n_layers: keys.few("n_layer")?,

@@ -35,7 +35,9 @@ fn config(keys: &mut Keys) -> Result<Config> {
     }
     keys.ignore(&["ff_factor"]); // `ffn_hidden_size` says the same
     let plain = Layer::plain(d_head);
-    let layer = if keys.flag_or("alibi", false)? {
+    let biased = keys.flag_or("alibi", false)?;
+    let n_ctx = if biased { 1 << 20 } else { n_ctx }; // no rotation bounds it
+    let layer = if biased {
         // biases are added before the scale
         let per_head = Slopes::new(n_heads).per_head;
         keys.ignore(&["rope_parameters", "rope_scaling", "rope_theta"]); // no rotation beside them

@@ -20,6 +20,9 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let c = sizes(keys)?;
     let rotary = rotary(keys, c.d_head, c.n_ctx, USUAL)?;
     let window = keys.size_or_null("sliding_window", 4096)?;
+    if let Some(window) = window {
+        keys.only("sliding_window_size", window)?; // an older name beside it
+    }
     let scale = 1.0 / keys.positive_or("query_pre_attn_scalar", 256.0)?.sqrt();
     let slides = sliding(keys, c.n_layers, window, |layer| layer % 2 == 0)?;
     let layer = |slides: bool| Layer {

@@ -50,6 +50,8 @@ pub(super) fn sizes(keys: &mut Keys) -> Result<Config> {
     keys.only("n_ctx", n_ctx)?;
     // Only the rounding of half precision, in which nothing is computed here.
     keys.ignore(&["reorder_and_upcast_attn"]);
+    // Of the first release, read by nobody.
+    keys.ignore(&["n_special", "predict_special_tokens"]);
     let d_vocab = keys.size("vocab_size")?;
     Ok(Config {
         d_model,

@@ -32,6 +32,8 @@ fn config(keys: &mut Keys) -> Result<Config> {
     // older configs have names of their own for rotation
     let base = keys.positive_or("rotary_emb_base", 10_000.0)?;
     let part = keys.positive_or("rotary_pct", 0.25)?;
+    keys.only("rope_theta", base)?;
+    keys.only("partial_rotary_factor", part)?;
     let rotary = rotary(keys, d_head, n_ctx, Defaults { base, part, partly: true })?;
     let parallel = keys.flag_or("use_parallel_residual", true)?;
     Ok(Config {

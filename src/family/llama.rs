@@ -21,6 +21,7 @@ pub const FAMILY: Family = Family {
 fn config(keys: &mut Keys) -> Result<Config> {
     let c = sizes(keys, RMS)?;
     keys.only("rope_interleaved", false)?;
+    keys.only("use_sliding_window", false)?;
     keys.ignore(&["is_llama_config", "max_sequence_length"]); // written by some trainers, read by nobody
     let rotary = rotary(keys, c.d_head, c.n_ctx, USUAL)?;
     Ok(Config { layers: vec![Layer { rotary: Some(rotary), ..Layer::plain(c.d_head) }], ..c })
@@ -49,6 +50,13 @@ pub(super) fn sizes(keys: &mut Keys, eps: Epsilon) -> Result<Config> {
         return Err(keys.unsupported("head_dim", &Value::from(d_head), even));
     }
     let d_vocab = keys.size("vocab_size")?;
+    // the first conversions have it under another name
+    let n_ctx = match keys.size_opt("max_position_embeddings")? {
+        Some(n_ctx) => n_ctx,
+        None => {
+            keys.size_opt("max_sequence_length")?.ok_or_else(|| keys.absent("max_position_embeddings"))?
+        }
+    };
     Ok(Config {
         d_model,
         n_layers: keys.few("num_hidden_layers")?,
@@ -58,7 +66,7 @@ pub(super) fn sizes(keys: &mut Keys, eps: Epsilon) -> Result<Config> {
         d_mlp: keys.size("intermediate_size")?,
         d_vocab,
         d_vocab_out: d_vocab,
-        n_ctx: keys.size("max_position_embeddings")?,
+        n_ctx,
         norm: NormKind::Rms,
         norm_eps: eps.map_or(Ok(1e-5), |(name, usual)| keys.positive_or(name, usual))?,
         norm_bias: false,

@@ -35,6 +35,8 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let (d_vocab, affine) = (keys.size("vocab_size")?, keys.flag_or("layer_norm_elementwise_affine", true)?);
     let d_head = shared_width(keys, d_model, n_heads, "num_attention_heads")?;
     keys.only("word_embed_proj_dim", d_model)?;
+    keys.only("learned_embeddings", true)?;
+    keys.only("scale_embeddings", false)?;
     Ok(Config {
         d_model,
         n_layers: keys.few("num_hidden_layers")?,

@@ -47,7 +47,9 @@ pub(super) fn decoder(
 ) -> Result<Transformer> {
     let c = &config;
     let prefix = tensors.prefix(names.prefixes);
-    tensors.skip(&format!("{prefix}rotary_emb.inv_freq")); // follows from the config
+    for buffer in ["rotary_emb.inv_freq", "version"] {
+        tensors.skip(&format!("{prefix}{buffer}")); // follows from the config, or says who wrote it
+    }
     let embed_name = format!("{prefix}{}.weight", names.embed);
     let embed = tensors.take(&embed_name, &[c.d_vocab, c.d_model])?;
     let pos_embed = match learned {
@@ -164,6 +166,7 @@ impl Part<'_> {
     ) -> Result<Attention> {
         let c = self.c;
         let width = c.n_heads * c.d_head;
+        self.skip(&["self_attention.rotary_emb.inv_freq"]);
         let fused = self.linear(qkv, c.d_model, width + 2 * c.n_kv_heads * c.d_head, qkv_bias)?;
         let [q, k, v] = split.apart(&fused, c)?;
         let o = self.linear(o, width, c.d_model, o_bias)?;

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::checkpoint::{Keys, POSITIVE};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Config, Pairs, Rotary, RotaryScaling};
 
 /// What holds where a config does not say.
@@ -152,7 +152,10 @@ fn yarn(rope: &mut Keys, base: f64, dims: usize, original: f64) -> Result<Rotary
     let factor = rope.positive("factor")?;
     let longer = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
     let given = rope.positive_opt("attention_factor")?;
-    let magnitude = match (given, rope.positive_opt("mscale")?, rope.positive_opt("mscale_all_dim")?) {
+    rope.ignore(&["finetuned"]); // how it was trained
+    // 0 is as good as absent
+    let mut some = |name: &str| Ok::<_, Error>(rope.number_opt(name)?.filter(|&number| number != 0.0));
+    let magnitude = match (given, some("mscale")?, some("mscale_all_dim")?) {
         (Some(given), ..) => given,
         (None, Some(some), Some(all)) => longer(some) / longer(all),
         _ => longer(1.0),

@@ -13,7 +13,7 @@ use crate::model::{Block, Config, HeadNorm, Layer, Norm, NormKind, QkNorm, Trans
 pub const FAMILY: Family = Family {
     name: "stablelm",
     about: "LayerNorm, partly rotary positions, gated MLP, parallel or not; norms of each head",
-    model_types: &["stablelm", "stablelm_epoch"],
+    model_types: &["stablelm"],
     config,
     build,
 };
@@ -21,6 +21,7 @@ pub const FAMILY: Family = Family {
 fn config(keys: &mut Keys) -> Result<Config> {
     let c = llama::sizes(keys, Some(("layer_norm_eps", 1e-5)))?;
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, Defaults { part: 0.25, partly: true, ..USUAL })?);
+    keys.only("rotary_scaling_factor", 1.0)?;
     let parallel = keys.flag_or("use_parallel_residual", false)?;
     Ok(Config {
         norm: NormKind::Layer,

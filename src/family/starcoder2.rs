@@ -20,6 +20,8 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let c = llama::sizes(keys, Some(("norm_epsilon", 1e-5)))?;
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, USUAL)?);
     let window = keys.size_opt("sliding_window")?;
+    keys.only("scale_attn_weights", true)?;
+    keys.ignore(&["layer_norm_epsilon", "scale_attention_softmax_in_fp32"]); // `norm_epsilon` is what is read
     keys.only("mlp_type", "default")?;
     keys.only("norm_type", "layer_norm")?;
     Ok(Config {

@@ -38,6 +38,12 @@ impl Cache {
         Cache { end: Some(pos), ..self }
     }
 
+    /// As [`Cache::ending_at`], of a sequence that goes on: right where a text of the new length is rotated like the old one
+    /// ([`Transformer::rotates_alike`]).
+    pub fn end_at(&mut self, pos: usize) {
+        self.end = Some(pos);
+    }
+
     /// How many positions it holds: where the next token stands.
     pub fn pos(&self) -> usize {
         self.pos
@@ -95,15 +101,22 @@ fn roomy(buffer: &Tensor, pos: usize, end: usize) -> Result<Tensor> {
 }
 
 impl Transformer {
+    /// Whether texts of these two lengths are rotated alike, so that a cache of the one serves the other.
+    pub fn rotates_alike(&self, one: usize, other: usize) -> bool {
+        let rotations = self.blocks.iter().filter_map(|block| block.attention.rotary.as_ref());
+        let mut by_length = rotations.filter(|rotary| rotary.scaling.by_length());
+        by_length.all(|rotary| rotary.frequencies(one) == rotary.frequencies(other))
+    }
+
     /// The next tokens `[batch, pos]` of a growing sequence → the stream after the last block at their positions. Keys
     /// and values to the left come from the cache, which takes up the new ones. The window is the new tokens, so that edits of
     /// them stand at their absolute positions. Rows that begin with unequal lengths are padded on the left.
     pub fn grow(&self, tokens: &Tensor, cache: &mut Cache, hook: &mut dyn Hook) -> Result<Stream> {
         if cache.pos == 0 {
             cache.padding = Padding::of(tokens)?;
-            if let Some(end) = cache.end {
-                cache.padding = cache.padding.clone().ending_at(end);
-            }
+        }
+        if let Some(end) = cache.end {
+            cache.padding = cache.padding.clone().ending_at(end);
         }
         let by_length =
             |block: &Block| block.attention.rotary.as_ref().is_some_and(|rotary| rotary.scaling.by_length());

@@ -35,13 +35,7 @@ const INSTEAD: &[(&str, f64)] = &[
 const UNNOTICED: &[(&[&str], &[&str], &str)] = &[
     (
         &["bloom", "bloom-six"],
-        &[
-            "bias_dropout_fusion",
-            "masked_softmax_fusion",
-            "skip_bias_add",
-            "skip_bias_add_qkv",
-            "slow_but_exact",
-        ],
+        &["bias_dropout_fusion", "masked_softmax_fusion", "skip_bias_add", "skip_bias_add_qkv"],
         "ways of computing the same sum",
     ),
     (&["bloom"], &["offset_alibi"], "of the program that trained it; its library reads it no more"),
@@ -61,6 +55,11 @@ const UNNOTICED: &[(&[&str], &[&str], &str)] = &[
     (&["falcon-one-norm"], &["ff_factor"], "`ffn_hidden_size` says the same"),
     (&["falcon-grouped", "falcon-one-norm"], &["multi_query"], "the new architecture has `num_kv_heads`"),
     (&["gemma3-capped"], &["_sliding_window_pattern"], "`layer_types` was made from it"),
+    (
+        &["gpt_oss", "gpt_oss-five", "llama-mscale", "llama-yarn"],
+        &["max_position_embeddings"],
+        "the prompt may be as long as what YaRN reaches",
+    ),
     (&["gpt_oss"], &["initial_context_length"], "said again in the rotation's own parameters"),
     (
         &["hooked", "hooked-attn-only", "hooked-bare", "hooked-solu"],

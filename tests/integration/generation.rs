@@ -10,6 +10,8 @@ use glassbox::model::{Cache, Config, Pad, Transformer};
 use glassbox::site::{At, Axis, Positions, Site, Slice};
 use glassbox::vocabulary::Vocabulary;
 
+use crate::tiny::checkpoint;
+
 const PROMPT: [u32; 5] = [3, 17, 5, 9, 3];
 
 fn labs(dtype: DType) -> [Lab; 2] {
@@ -164,6 +166,29 @@ fn what_is_drawn_is_what_a_run_without_cache_draws() {
             assert!((chosen.log_prob - chosen.prob.ln()).abs() < 1e-9);
             assert!((chosen.entropy - entropy).abs() < 1e-4);
             tokens.push(id);
+        }
+    }
+}
+
+/// Where rotation depends on the text's length, what is said next is what the whole text says, before and behind the
+/// length at which the rotation changes.
+#[test]
+fn a_text_that_outgrows_its_rotation_is_read_anew() {
+    for (name, prompt, behind) in [("phi3-longrope", 6, 10), ("llama-dynamic", 6, 9)] {
+        let lab = Lab::open(&checkpoint(name).to_string_lossy(), DType::F64, &Device::Cpu).unwrap();
+        let rotary = lab.model.blocks[0].attention.rotary.clone().unwrap();
+        assert_ne!(rotary.frequencies(prompt), rotary.frequencies(behind), "{name} has a length to outgrow");
+        let text: Vec<u32> = (0..12).map(|i| 3 + 5 * i % 31).collect();
+        let standing = Slice::whole(Site::Block(0, At::ResidPost)).pos(Positions::At(vec![2]));
+        let edits = [Edit { at: standing, op: Op::Scale(0.5) }];
+        for edits in [&[][..], &edits] {
+            let mut growing = Growing::new(&lab, &text[..prompt], edits).unwrap();
+            for end in prompt..text.len() {
+                let want = anew(&lab, &text[..end], edits);
+                let off = growing.logits().iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(off < 1e-10, "{name}, {end} tokens: {off}");
+                growing.push(text[end]).unwrap();
+            }
         }
     }
 }

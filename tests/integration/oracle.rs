@@ -154,7 +154,7 @@ fn cases() -> Vec<Case> {
         },
         case("qwen3"),
         // no windows
-        Case { both: json!({"use_sliding_window": false}), ..case("qwen3-window") },
+        Case { both: json!({"use_sliding_window": false, "layer_types": null}), ..case("qwen3-window") },
         Case { theirs: json!({"num_experts": 4}), ..case("qwen3_moe") },
         // no `mlp_only_layers`; the one layer with experts that they leave is the fourth
         Case {
@@ -163,7 +163,10 @@ fn cases() -> Vec<Case> {
         },
         case("smollm3"),
         // no windows
-        Case { both: json!({"use_sliding_window": false, "sliding_window": null}), ..case("smollm3-window") },
+        Case {
+            both: json!({"use_sliding_window": false, "sliding_window": null, "layer_types": null}),
+            ..case("smollm3-window")
+        },
         case("stablelm"),
         case("starcoder2"),
     ]

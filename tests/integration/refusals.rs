@@ -76,7 +76,7 @@ fn configs_that_would_mean_other_numbers() {
     gpt2("n_ctx", 16.into(), &["`n_ctx` is 16"], "supported: 32");
     gpt2("n_layers", 3.into(), &["unknown key `n_layers`"], "remove it");
     gpt2("soft_cap", 30.0.into(), &["unknown key `soft_cap`"], "remove it");
-    gpt2("quantization_config", json!({"bits": 4}), &["unknown key `quantization_config`"], "");
+    gpt2("quantization_config", json!({"bits": 4}), &["the weights are quantised"], "expand them");
     let llama = |key, value, words: &[&str], hint| refused("llama", config(key, value), words, hint);
     llama("num_key_value_heads", 3.into(), &["`num_key_value_heads` is 3"], "divisors");
     llama("head_dim", 7.into(), &["`head_dim` is 7"], "even");
