@@ -89,18 +89,32 @@ fn only(folder: &Path) -> Result<Vec<PathBuf>> {
             format!("there is {name}: rename it to {SINGLE}, or add the {INDEX}"),
         ));
     }
-    let torch = |name: &&String| {
-        Path::new(name.as_str()).extension().is_some_and(|ext| TORCH.iter().any(|known| ext == *known))
-    };
-    let found: Vec<&str> = names.iter().filter(torch).map(String::as_str).collect();
-    match found[..] {
-        [] => Err(Error::input(message, LAYOUT)),
-        [one] => Ok(vec![folder.join(one)]),
-        _ => Err(Error::input(
+    match (lone(names.iter()), &torch(names.iter())[..]) {
+        (Some(one), _) => Ok(vec![folder.join(one)]),
+        (None, []) => Err(Error::input(message, LAYOUT)),
+        (None, found) => Err(Error::input(
             format!("{message}, and more than one other weight file: {}", found.join(", ")),
             format!("leave one of them there, or rename the right one to {TORCH_SINGLE}"),
         )),
     }
+}
+
+/// The weights among these names where nothing bears the usual ones: the only file that torch wrote, or the only one at the
+/// end of a training, `…final.pth`.
+pub(super) fn lone<'a>(names: impl Iterator<Item = &'a String>) -> Option<&'a str> {
+    let found = torch(names);
+    let last: Vec<&str> = found.iter().copied().filter(|name| name.ends_with("final.pth")).collect();
+    match (&found[..], &last[..]) {
+        ([one], _) | (_, [one]) => Some(one),
+        _ => None,
+    }
+}
+
+/// Those of these names that torch would give.
+fn torch<'a>(names: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
+    let is_torch =
+        |name: &&str| Path::new(name).extension().is_some_and(|ext| TORCH.iter().any(|known| ext == *known));
+    names.map(String::as_str).filter(is_torch).collect()
 }
 
 /// Opens files and reads their headers. A tensor that two files hold is an error, as is one that the index of these files

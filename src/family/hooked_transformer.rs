@@ -24,6 +24,11 @@ pub const FAMILY: Family = Family {
 
 /// Fields that say how the library worked, not what the model is.
 const BOOKKEEPING: &[&str] = &[
+    // of `use_NTK_by_parts_rope`, which is not supported
+    "NTK_by_parts_factor",
+    "NTK_by_parts_high_freq_factor",
+    "NTK_by_parts_low_freq_factor",
+    "NTK_original_ctx_len",
     "checkpoint_index",
     "checkpoint_label_type",
     "checkpoint_value",
@@ -50,9 +55,13 @@ const BOOKKEEPING: &[&str] = &[
 
 fn config(keys: &mut Keys) -> Result<Config> {
     keys.ignore(BOOKKEEPING);
-    for name in
-        ["load_in_4bit", "post_embedding_ln", "use_NTK_by_parts_rope", "use_normalization_before_and_after"]
-    {
+    for name in [
+        "load_in_4bit",
+        "post_embedding_ln",
+        "tie_word_embeddings",
+        "use_NTK_by_parts_rope",
+        "use_normalization_before_and_after",
+    ] {
         keys.only(name, false)?;
     }
     let d_model = keys.size("d_model")?;
@@ -73,6 +82,9 @@ fn config(keys: &mut Keys) -> Result<Config> {
     let attn_only = keys.flag_or("attn_only", false)?;
     let gated = keys.flag_or("gated_mlp", false)?;
     let (norm, weighed) = norm(keys)?;
+    if attn_only {
+        keys.ignore(&["act_fn"]); // of no neuron
+    }
     let (activation, mlp_norm) = if attn_only { (Activation::Relu, false) } else { response(keys)? };
     let d_mlp = sized(keys, "d_mlp")?.unwrap_or(4 * d_model);
     let positions = keys.word_opt("positional_embedding_type")?.unwrap_or_else(|| "standard".into());

@@ -19,7 +19,6 @@ pub const FAMILY: Family = Family {
 };
 
 fn config(keys: &mut Keys) -> Result<Config> {
-    keys.size("head_dim")?; // no quotient of the others
     let mut c = Config { qk_norm: QkNorm::Head, ..llama::sizes(keys, llama::RMS)? };
     let rotary = Some(rotary(keys, c.d_head, c.n_ctx, USUAL)?);
     let used = keys.flag_or("use_sliding_window", false)?;

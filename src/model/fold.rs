@@ -12,7 +12,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Block, Dense, Linear, Norm, NormKind, PositionKind, Transformer};
+use super::{Block, Dense, Linear, Mlp, Norm, NormKind, PositionKind, Transformer};
 use crate::error::{Error, Result};
 use crate::ops;
 
@@ -120,7 +120,7 @@ impl Transformer {
         let after_is_layer = |norm: &Norm| !norm.is_some() || is_layer(norm);
         let any = |has: fn(&Block) -> bool| self.blocks.iter().any(has);
         let centred = |block: &Block| {
-            let feeds = is_layer(&block.ln2);
+            let feeds = matches!(block.mlp, Mlp::Absent) || is_layer(&block.ln2);
             is_layer(&block.ln1)
                 && feeds
                 && after_is_layer(&block.ln1_post)

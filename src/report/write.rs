@@ -150,6 +150,11 @@ fn filled(caption: &str, story: &Story) -> String {
 fn rerun(run: &Run, folder: &mut Folder) -> Result<()> {
     let mut own = run.study.clone();
     own.model = checkpoint::absolute(&own.model);
+    if let Some(commit) = &run.lab.about.revision {
+        // a branch moves on; what was studied does not
+        let id = own.model.split_once('@').map_or(own.model.as_str(), |(id, _)| id);
+        own.model = format!("{id}@{commit}");
+    }
     own.activations = None; // of use to this machine only; without, they are recorded anew
     own.compare.iter_mut().for_each(|model| *model = checkpoint::absolute(model));
     own.task.name = own.task.file.is_some().then(|| run.task.name.clone());

@@ -74,17 +74,19 @@ pub fn read(name: &str, content: &str, vocabulary: &Vocabulary, bos: Bos) -> Res
             _ => format!("{} tokens", example.clean.len()),
         };
     }
+    let mut notes = reader.notes(texts);
+    if let (Some(shortest), Some(longest)) = (lengths.first(), lengths.last())
+        && lengths.len() > 1
+    {
+        notes.push(format!(
+            "prompts have {shortest} to {longest} tokens: passes take those of one length together, and only positions that \
+             have a name (`end` always has) are compared or averaged between prompts"
+        ));
+    }
     let first = vocabulary.bos(bos)?;
     let with_bos = first.is_some() && examples.iter().all(|example| example.clean.first() == first.as_ref());
     let labels = labels_of(&examples);
-    let task = Task {
-        name: name.to_owned(),
-        labels,
-        examples,
-        bos: with_bos,
-        notes: reader.notes(texts),
-        ..Task::default()
-    };
+    let task = Task { name: name.to_owned(), labels, examples, bos: with_bos, notes, ..Task::default() };
     task.check()?;
     Ok(task)
 }

@@ -4,8 +4,9 @@ use candle_core::Tensor;
 
 use super::{Ledger, Promise, Subject, Within};
 use crate::error::Result;
-use crate::model::{Fold, Folding, Norm, NormKind, PositionKind, Transformer};
+use crate::model::{Block, Fold, Folding, Norm, NormKind, PositionKind, Transformer};
 use crate::ops;
+use crate::site::At;
 
 pub(super) const PROMISE: Promise = Promise {
     name: "folding",
@@ -42,8 +43,13 @@ fn run(subject: &Subject, ledger: &mut Ledger) -> Result<()> {
 
 /// The steps that would change what a model says, by what they rest on.
 fn invalid(model: &Transformer) -> Vec<Fold> {
-    let norms: Vec<&Norm> =
-        model.blocks.iter().flat_map(|block| [&block.ln1, &block.ln2]).chain([&model.ln_final]).collect();
+    // of a block without an MLP, nothing reads the second norm
+    let read = |block: &'_ Block| {
+        std::iter::once(block.ln1.clone())
+            .chain(block.has(At::MlpIn).then(|| block.ln2.clone()))
+            .collect::<Vec<Norm>>()
+    };
+    let norms: Vec<Norm> = model.blocks.iter().flat_map(read).chain([model.ln_final.clone()]).collect();
     let behind = || model.blocks.iter().flat_map(|block| [&block.ln1_post, &block.ln2_post]);
     let attention = || model.blocks.iter().map(|block| &block.attention);
     let reads_mean = norms.iter().any(|norm| norm.kind != NormKind::Layer)

@@ -104,7 +104,7 @@ fn page(worst: &BTreeMap<String, f64>) {
     };
     let mut text = "# Families\n\nMade by `UPDATE_GOLDEN=1 cargo test --release families`. The deviation is the largest at \
                     any stored site of any variant, relative to max(1, largest value there), in float32, as the next power of ten; \
-                    allowed is 1e-4. `glassbox list families` prints the same list.\n\n\
+                    allowed is 1e-4.\n\n\
                     | family | what distinguishes it | tested variants | largest deviation |\n|---|---|---|---|\n"
         .to_owned();
     for family in FAMILIES {

@@ -6,6 +6,7 @@
 //! models--OWNER--NAME/blobs/ETAG
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -65,15 +66,28 @@ pub(super) fn find(cache: &Path, id: &Id) -> Option<Snapshot> {
     folders().find_map(|folder| newest(&folder))
 }
 
+/// The newest snapshot that no reference names: one that some other branch or tag leads to is not what was asked for.
 fn newest(folder: &Path) -> Option<Snapshot> {
+    let taken = references(&folder.join("refs"));
     let entries = fs::read_dir(folder.join("snapshots")).ok()?.flatten();
     let snapshots = entries.filter_map(|entry| {
         let commit = entry.file_name().to_string_lossy().into_owned();
         let written = entry.metadata().and_then(|about| about.modified()).ok()?;
         let snapshot = Snapshot { path: entry.path(), commit, guessed: true };
-        (is_commit(&snapshot.commit) && snapshot.can_open()).then_some((written, snapshot))
+        let free = is_commit(&snapshot.commit) && !taken.contains(&snapshot.commit);
+        (free && snapshot.can_open()).then_some((written, snapshot))
     });
     snapshots.max_by(|a, b| (a.0, &a.1.commit).cmp(&(b.0, &b.1.commit))).map(|(_, snapshot)| snapshot)
+}
+
+/// The commits that references in a folder, and below it, lead to.
+fn references(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let commits = |path: PathBuf| match path.is_dir() {
+        true => references(&path),
+        false => fs::read_to_string(path).into_iter().map(|text| text.trim().to_owned()).collect(),
+    };
+    entries.flat_map(commits).collect()
 }
 
 #[cfg(test)]

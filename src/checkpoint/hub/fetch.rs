@@ -8,7 +8,7 @@ use super::http::{Client, Request};
 use super::id::Id;
 use super::store::{Remote, Store};
 use super::{Hub, cache};
-use crate::checkpoint::{CONFIG, object};
+use crate::checkpoint::{CONFIG, object, shards as weights};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -46,9 +46,11 @@ pub(super) fn fetch(hub: &Hub, id: &Id, progress: &dyn Progress) -> Result<()> {
         return Err(unusable(id, CONFIG, &names));
     }
     let found = WEIGHTS.iter().find(|(single, index)| has(single) || has(index));
-    let Some((single, index)) = found else { return Err(unusable(id, WEIGHTS[0].0, &names)) };
+    let Some((single, index)) = found.copied().or_else(|| Some((weights::lone(names.iter())?, ""))) else {
+        return Err(unusable(id, WEIGHTS[0].0, &names));
+    };
     if has(single) {
-        wanted.push((*single).to_owned());
+        wanted.push(single.to_owned());
     } else {
         let index = remote(index)?;
         store.fetch(&client, id, &commit, &index, &crate::progress::Silent)?;
@@ -124,6 +126,6 @@ fn unusable(id: &Id, lacks: &str, names: &BTreeSet<String>) -> Error {
     let more = if names.len() > SHOWN { ", …" } else { "" };
     Error::input(
         format!("{} has no {lacks}: it has {}{more}", id.word, shown.join(", ")),
-        "a model has config.json and model.safetensors (or its index and shards, or pytorch_model.bin): take another repository or revision",
+        "a model has config.json and model.safetensors (or its index and shards, or pytorch_model.bin, or one .pt or .pth): take another repository or revision",
     )
 }

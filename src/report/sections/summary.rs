@@ -110,13 +110,13 @@ pub(super) fn provenance(story: &Story) -> Vec<(String, Words)> {
         "{} ({} layers, {} heads, d_model {}, {} parameters)",
         lab.about.name, c.n_layers, c.n_heads, c.d_model, lab.about.parameters
     );
-    let folded = lab.folding().map(|steps| ("Weights folded".to_owned(), vec![Inline::Code(steps)]));
+    let folded = lab.folding().map_or_else(|| text("no".into()), |steps| vec![Inline::Code(steps)]);
     let mut facts = vec![
         ("Model".to_owned(), text(shape)),
         ("Weights (sha256)".to_owned(), vec![Inline::Code(lab.about.hash.clone())]),
     ];
     facts.extend(lab.about.revision.clone().map(|sha| ("Revision".to_owned(), vec![Inline::Code(sha)])));
-    facts.extend(folded);
+    facts.push(("Weights folded".to_owned(), folded));
     facts.extend([
         ("Prompts".to_owned(), text(story.prompts())),
         ("Metric".to_owned(), vec![Inline::Code(study.metric.to_string())]),
