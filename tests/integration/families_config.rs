@@ -34,7 +34,7 @@ const INSTEAD: &[(&str, f64)] = &[
 /// What may change unnoticed: checkpoints, keys, and why.
 const UNNOTICED: &[(&[&str], &[&str], &str)] = &[
     (
-        &["bloom", "bloom-six"],
+        &["bloom"],
         &["bias_dropout_fusion", "masked_softmax_fusion", "skip_bias_add", "skip_bias_add_qkv"],
         "ways of computing the same sum",
     ),
@@ -71,7 +71,7 @@ const UNNOTICED: &[(&[&str], &[&str], &str)] = &[
         &["attn_types", "window_size"],
         "`use_local_attn` is false",
     ),
-    (&["hooked-attn-only"], &["d_mlp", "gated_mlp", "parallel_attn_mlp"], "there is no MLP"),
+    (&["hooked-attn-only"], &["act_fn", "d_mlp", "gated_mlp", "parallel_attn_mlp"], "there is no MLP"),
     (&["hooked-bare"], &["eps"], "there is no norm"),
     (
         &["hooked-bare", "hooked-pairs", "hooked-rotary"],

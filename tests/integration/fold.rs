@@ -239,8 +239,9 @@ fn a_run_says_how_its_weights_were_folded() {
         assert!(read(&format!("folded/{page}")).contains(said), "{page}");
         assert!(read(&format!("folded/{page}")).contains(&all.join(",")), "{page}");
         assert!(read(&format!("folded/{page}")).contains("Weights were folded"), "{page}");
-        assert!(!read(&format!("plain/{page}")).contains("eights folded"), "{page}");
+        assert!(!read(&format!("plain/{page}")).contains("Weights were folded"), "{page}");
     }
+    assert!(read("plain/report.md").contains("Weights folded: no\n"));
     assert_ne!(read("folded/tables/attribution.csv"), read("plain/tables/attribution.csv"));
     bench.ok(&["run", "folded/study.toml", "--quiet", "--out", "again"]);
     assert_eq!(bench.files("folded"), bench.files("again"));

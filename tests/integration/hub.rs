@@ -483,7 +483,7 @@ fn the_program_fetches_and_writes_down_the_commit() {
     assert_eq!(manifest["model"]["sha256"], sha256(&weights()));
     assert!(!text.contains(SECRET));
     let study = fs::read_to_string(bench.folder.path().join("run/study.toml")).unwrap();
-    assert!(study.contains("some/model@step3000"), "{study}");
+    assert!(study.contains(&format!("some/model@{COMMIT}")), "a branch moves on: {study}");
     assert_eq!(fs::read_to_string(bench.repository().join("refs/step3000")).unwrap(), COMMIT);
 
     let asked = stand_in.seen().len();

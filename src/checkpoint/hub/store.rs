@@ -111,7 +111,8 @@ impl Store {
         let path = self.folder.join("refs").join(revision);
         path.parent().map_or(Ok(()), folders)?;
         let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".incomplete");
+        // of this process and thread alone: others may be writing the same
+        name.push(format!(".{}-{:?}.incomplete", std::process::id(), std::thread::current().id()));
         let partial = path.with_file_name(name);
         let written = fs::write(&partial, commit).and_then(|()| fs::rename(&partial, &path));
         written.map_err(|e| unwritable(&path, &e))
