@@ -7,7 +7,7 @@ use super::print;
 use crate::analysis::ANALYSES;
 use crate::checkpoint::{Bundled, bundled};
 use crate::error::{Error, Result};
-use crate::family::FAMILIES;
+use crate::family::{FAMILIES, Family};
 use crate::metric::Metric;
 use crate::row;
 use crate::row::Rows;
@@ -60,6 +60,20 @@ row! {
 }
 
 row! {
+    /// A family of models that can be read.
+    pub struct Readable {
+        /// What it is called.
+        pub name: String,
+        /// What distinguishes it.
+        pub about: String,
+        /// The tiny checkpoints on which it is held to its own library.
+        pub tested: String,
+        /// The largest deviation measured there, relative to max(1, largest value at the site), as the next power of ten.
+        pub deviation: String,
+    }
+}
+
+row! {
     /// A place of the forward pass.
     pub struct Place {
         /// Its classic name; `{l}` is the layer.
@@ -83,10 +97,7 @@ impl List {
         let named = |name: &str, about: &str| Named { name: name.to_owned(), about: about.to_owned() };
         match self.what {
             What::Sites => Rows::of("sites", &sites()),
-            What::Families => {
-                let all = FAMILIES.iter().map(|f| named(f.name, f.about));
-                Rows::of("families", &all.collect::<Vec<_>>())
-            }
+            What::Families => Rows::of("families", &FAMILIES.iter().map(read).collect::<Vec<_>>()),
             What::Analyses => {
                 Rows::of("analyses", &ANALYSES.iter().map(|a| named(a.name, a.about)).collect::<Vec<_>>())
             }
@@ -105,6 +116,21 @@ impl List {
                 Rows::of("models", &all.collect::<Vec<_>>())
             }
         }
+    }
+}
+
+/// A family, with what the page of families says of it: the page is made by the test that measures.
+fn read(family: &Family) -> Readable {
+    const PAGE: &str = include_str!("../../reports/families.md");
+    let row = PAGE.lines().find(|line| line.starts_with(&format!("| `{}` |", family.name)));
+    let cells: Vec<&str> = row.unwrap_or_default().split(" | ").map(str::trim).collect();
+    let variants = cells.get(2).copied().unwrap_or_default().split("<br>");
+    let names = variants.filter_map(|variant| variant.strip_prefix('`')?.split_once('`'));
+    Readable {
+        name: family.name.to_owned(),
+        about: family.about.to_owned(),
+        tested: names.map(|(name, _)| name).collect::<Vec<_>>().join(", "),
+        deviation: cells.get(3).map(|cell| cell.trim_end_matches('|').trim().to_owned()).unwrap_or_default(),
     }
 }
 

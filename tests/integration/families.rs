@@ -15,6 +15,7 @@ use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+use crate::command::Bench;
 use crate::parity::{Copy, difference, numbers, tokens, values};
 use crate::tiny::{checkpoint, open};
 
@@ -126,6 +127,18 @@ fn page(worst: &BTreeMap<String, f64>) {
         text,
         "reports/families.md: UPDATE_GOLDEN=1 renews it"
     );
+}
+
+#[test]
+fn the_list_of_families_says_what_was_measured() {
+    let listed = Bench::new().ok(&["list", "families", "--format", "json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let text = listed.to_string();
+    for family in FAMILIES {
+        assert!(text.contains(&format!("\"name\":\"{}\"", family.name)), "{}: {text}", family.name);
+    }
+    assert_eq!(text.matches("\"deviation\":\"1e-").count(), FAMILIES.len(), "{text}");
+    assert!(!text.contains("\"tested\":\"\""), "{text}");
 }
 
 #[test]
