@@ -111,8 +111,7 @@ fn page(worst: &BTreeMap<String, f64>) {
     for family in FAMILIES {
         let measured = worst.get(family.name).copied();
         let deviation = match (measured, listed(family.name)) {
-            // rounding is not the same on every machine
-            (Some(measured), Some(listed)) if measured <= 4. * listed => bound(listed),
+            (Some(measured), Some(listed)) if measured <= listed => bound(listed),
             (Some(measured), _) => bound(measured),
             (None, _) => panic!("{} was not measured", family.name),
         };
