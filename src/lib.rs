@@ -72,6 +72,8 @@ pub mod lesion;
 
 pub mod sweep;
 
+pub mod graph;
+
 pub mod stats;
 
 pub mod learn;
