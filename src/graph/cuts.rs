@@ -179,17 +179,18 @@ impl<'a> Cuts<'a> {
         // of layers before the pass the differences are those of the base run, the same in every copy
         let live = self.differences.contains_key(&first);
         let copies = if live { self.copies } else { 1 };
-        let each: Vec<Tensor> = writers
-            .iter()
-            .map(|writer| match self.differences.get(writer) {
-                Some(difference) => Ok(difference.reshape((copies, 1, ()))?),
-                None => {
-                    let Exchange { own, other, .. } = &self.exchange;
-                    Ok((self.window(&other.each[*writer])? - self.window(&own.each[*writer])?)?
-                        .reshape((1, 1, ()))?)
-                }
-            })
-            .collect::<Result<_>>()?;
+        let each: Vec<Tensor> =
+            writers
+                .iter()
+                .map(|writer| match self.differences.get(writer) {
+                    Some(difference) => Ok(difference.reshape((copies, 1, ()))?),
+                    None => {
+                        let Exchange { own, other, .. } = &self.exchange;
+                        Ok((self.window(&other.each[*writer])? - self.window(&own.each[*writer])?)?
+                            .reshape((1, 1, ()))?)
+                    }
+                })
+                .collect::<Result<_>>()?;
         let each = Tensor::cat(&each, 1)?; // [copies or 1, writers, rows · pos · d_model]
         let sum = if live {
             ops::matmul(&weights, &each)?
