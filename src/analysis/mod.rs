@@ -4,6 +4,7 @@
 pub mod ablate;
 pub mod attribution;
 pub mod components;
+pub mod edges;
 pub mod heads;
 pub mod lens;
 pub mod patch;
@@ -83,6 +84,7 @@ pub const ANALYSES: &[Entry] = &[
     entry::<attribution::Attribution>(),
     entry::<patch::Patch>(),
     entry::<components::Components>(),
+    entry::<edges::Edges>(),
     entry::<heads::Heads>(),
     entry::<ablate::Ablate>(),
     entry::<probe::Probe>(),

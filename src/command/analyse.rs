@@ -111,6 +111,19 @@ methods! {
   glassbox steer --n 32 'site=\"mlp_out\"' randoms=4 --metric log-prob --out steering")]
     Steer = "steer";
 
+    /// What each edge between components carries: who tells whom
+    ///
+    /// An edge goes from a writer of the residual stream (input, head, MLP) to a reader after it (a head's query, key or value, an
+    /// MLP, the logits). Cut, it carries the writer's value on the corrupt prompt, to that reader alone. exact cuts every edge by
+    /// itself; eap, eap-ig-inputs, eap-ig-activations and clean-corrupt estimate all of them from a few gradients, and
+    /// what they rank highest is cut exactly.
+    #[command(after_help = "Examples:
+  glassbox edges --task ioi
+  glassbox edges --task ioi 'methods=[\"exact\", \"eap\", \"eap-ig-inputs\"]' --table agreement_summary
+  glassbox edges --task induction 'methods=[\"exact\"]' carry=zero --format csv
+  glassbox edges --task facts direction=denoise steps=10 --out edges")]
+    Edges = "edges";
+
     /// Score every head on repeated random tokens: previous-token, duplicate-token, induction, BOS, entropy
     #[command(after_help = "Examples:
   glassbox heads
