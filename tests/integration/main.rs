@@ -5,6 +5,7 @@ mod architectures;
 mod causal;
 mod chat;
 mod command;
+mod compiled;
 mod conformance;
 mod edges;
 mod families;
