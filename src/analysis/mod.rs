@@ -2,6 +2,8 @@
 //! file, frame, figure or terminal.
 
 pub mod ablate;
+mod agreement;
+pub mod atp;
 pub mod attribution;
 pub mod components;
 pub mod edges;
@@ -83,6 +85,7 @@ pub const ANALYSES: &[Entry] = &[
     entry::<lens::Lens>(),
     entry::<attribution::Attribution>(),
     entry::<patch::Patch>(),
+    entry::<atp::Atp>(),
     entry::<components::Components>(),
     entry::<edges::Edges>(),
     entry::<heads::Heads>(),

@@ -1,4 +1,4 @@
-//! The single methods: `predict`, `lens`, `attribution`, `patch`, `ablate`, `steer`, `heads`, `probe`.
+//! The single methods: `predict`, `lens`, `attribution`, `patch`, `atp`, `ablate`, `steer`, `heads`, `probe`.
 
 use clap::Args;
 
@@ -85,6 +85,18 @@ methods! {
   glassbox patch --task ioi 'sites=[\"z\"]' direction=noise --metric kl
   glassbox patch --prompt 'The capital of France is' --corrupt 'The capital of Italy is' --answer Paris --wrong Rome")]
     Patch = "patch";
+
+    /// What every patch would do, estimated from gradients, and how far the estimates hold (attribution patching)
+    ///
+    /// One gradient stands for all patches of a run (AtP), with the softmax behind queries and keys computed anew and sizes that
+    /// cancellation cannot hide (AtP*). The largest estimates are patched exactly, and so is a sample of the rest:
+    /// --table agreement_summary says how well the two agree. Effects have the unit and the sign of `patch`.
+    #[command(after_help = "Examples:
+  glassbox atp --task ioi
+  glassbox atp --task ioi --table agreement_summary full=200
+  glassbox atp --task ioi 'sites=[\"q\",\"k\"]' 'by=[\"head-position\"]' qk_fix=false grad_drop=false
+  glassbox atp --task induction 'by=[\"neuron\"]' direction=noise --metric log-prob --format csv")]
+    Atp = "atp";
 
     /// What the model still does when a part of it is taken out: zero, mean, mean-by-position and resample ablation
     ///
