@@ -126,7 +126,7 @@ impl Circuit {
 }
 
 /// The nodes that a reader feeds: the head, all heads that share a key or value, the MLP; the logits feed none.
-pub(super) fn owners(graph: &Graph, reader: Reader) -> Vec<Writer> {
+pub(crate) fn owners(graph: &Graph, reader: Reader) -> Vec<Writer> {
     match reader {
         Reader::Head { layer, channel: Channel::Q, head, .. } => vec![Writer::Head(layer, head)],
         Reader::Head { layer, head, .. } => {
