@@ -2,6 +2,7 @@
 //! prints: results on stdout, everything else on stderr.
 
 mod analyse;
+mod circuit;
 mod flags;
 mod generate;
 mod list;
@@ -51,6 +52,7 @@ enum Command {
     Patch(analyse::Patch),
     Ablate(analyse::Ablate),
     Steer(analyse::Steer),
+    Circuit(circuit::Circuit),
     Heads(analyse::Heads),
     Probe(analyse::Probe),
     Generate(generate::Generate),
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Patch(command) => command.run(),
         Command::Ablate(command) => command.run(),
         Command::Steer(command) => command.run(),
+        Command::Circuit(command) => command.run(),
         Command::Heads(command) => command.run(),
         Command::Probe(command) => command.run(),
         Command::Generate(command) => command.run(),
