@@ -162,6 +162,11 @@ impl Graph {
         })
     }
 
+    /// How many readers of this kind each layer has: heads, or key-value heads.
+    pub fn readers_of(&self, channel: Channel) -> usize {
+        if channel == Channel::Q { self.heads.0 } else { self.heads.1 }
+    }
+
     /// How many query heads share a key-value head.
     pub fn group(&self) -> usize {
         self.heads.0 / self.heads.1.max(1)

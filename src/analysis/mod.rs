@@ -2,8 +2,11 @@
 //! file, frame, figure or terminal.
 
 pub mod ablate;
+mod agreement;
+pub mod atp;
 pub mod attribution;
 pub mod components;
+pub mod edges;
 pub mod heads;
 pub mod lens;
 pub mod patch;
@@ -88,7 +91,9 @@ pub const ANALYSES: &[Entry] = &[
     entry::<lens::Lens>(),
     entry::<attribution::Attribution>(),
     entry::<patch::Patch>(),
+    entry::<atp::Atp>(),
     entry::<components::Components>(),
+    entry::<edges::Edges>(),
     entry::<heads::Heads>(),
     entry::<ablate::Ablate>(),
     entry::<probe::Probe>(),

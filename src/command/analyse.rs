@@ -1,4 +1,4 @@
-//! The single methods: `predict`, `lens`, `attribution`, `patch`, `ablate`, `steer`, `heads`, `probe`.
+//! The single methods: `predict`, `lens`, `attribution`, `patch`, `atp`, `ablate`, `steer`, `heads`, `probe`.
 
 use clap::Args;
 
@@ -86,6 +86,18 @@ methods! {
   glassbox patch --prompt 'The capital of France is' --corrupt 'The capital of Italy is' --answer Paris --wrong Rome")]
     Patch = "patch";
 
+    /// What every patch would do, estimated from gradients, and how far the estimates hold (attribution patching)
+    ///
+    /// One gradient stands for all patches of a run (AtP), with the softmax behind queries and keys computed anew and sizes that
+    /// cancellation cannot hide (AtP*). The largest estimates are patched exactly, and so is a sample of the rest:
+    /// --table agreement_summary says how well the two agree. Effects have the unit and the sign of `patch`.
+    #[command(after_help = "Examples:
+  glassbox atp --task ioi
+  glassbox atp --task ioi --table agreement_summary full=200
+  glassbox atp --task ioi 'sites=[\"q\",\"k\"]' 'by=[\"head-position\"]' qk_fix=false grad_drop=false
+  glassbox atp --task induction 'by=[\"neuron\"]' direction=noise --metric log-prob --format csv")]
+    Atp = "atp";
+
     /// What the model still does when a part of it is taken out: zero, mean, mean-by-position and resample ablation
     ///
     /// Each head, each layer's attention and MLP (everywhere, and at each position), the neurons that matter most, and sets of
@@ -110,6 +122,19 @@ methods! {
   glassbox steer --task capital --n 16 'strengths=[-1,0,1]' --format csv
   glassbox steer --n 32 'site=\"mlp_out\"' randoms=4 --metric log-prob --out steering")]
     Steer = "steer";
+
+    /// What each edge between components carries: who tells whom
+    ///
+    /// An edge goes from a writer of the residual stream (input, head, MLP) to a reader after it (a head's query, key or value, an
+    /// MLP, the logits). Cut, it carries the writer's value on the corrupt prompt, to that reader alone. exact cuts every edge by
+    /// itself; eap, eap-ig-inputs, eap-ig-activations and clean-corrupt estimate all of them from a few gradients, and
+    /// what they rank highest is cut exactly.
+    #[command(after_help = "Examples:
+  glassbox edges --task ioi
+  glassbox edges --task ioi 'methods=[\"exact\", \"eap\", \"eap-ig-inputs\"]' --table agreement_summary
+  glassbox edges --task induction 'methods=[\"exact\"]' carry=zero --format csv
+  glassbox edges --task facts direction=denoise steps=10 --out edges")]
+    Edges = "edges";
 
     /// Score every head on repeated random tokens: previous-token, duplicate-token, induction, BOS, entropy
     #[command(after_help = "Examples:
