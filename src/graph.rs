@@ -4,13 +4,18 @@
 //! ([`Component`](crate::component::Component)). An edge is cut by giving its reader, and no other, another value of its writer: see [`Cuts`].
 
 mod circuit;
+pub mod compare;
 mod cuts;
+pub mod json;
+mod listed;
 mod name;
 mod select;
+pub mod viewer;
 mod written;
 
 pub use circuit::Circuit;
 pub use cuts::{Exchange, scores};
+pub use listed::{Listed, Named};
 pub use name::{Channel, Edge, Reader, Writer};
 pub use select::Selection;
 pub use written::Written;

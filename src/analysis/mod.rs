@@ -31,6 +31,8 @@ pub struct Findings {
     pub tables: Vec<Rows>,
     /// Dense arrays by name, for `tensors.safetensors`.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Texts by the name of the file that a run folder keeps them in: `circuit.json`.
+    pub files: BTreeMap<String, String>,
     /// Sentences that belong beside the tables: residues, what was left out and why.
     pub notes: Vec<String>,
 }
@@ -47,6 +49,8 @@ pub trait Analysis: DeserializeOwned + Default {
     const TAKES_METRIC: bool = false;
     /// Whether it has a parameter `reference` (prompts as token ids), which `--reference` fills.
     const TAKES_REFERENCE: bool = false;
+    /// Whether it has a parameter `given` (the text of a circuit), which `--circuit` fills.
+    const TAKES_CIRCUIT: bool = false;
     /// Whether it has a parameter `show` (names of heads), which `--heads` fills.
     const TAKES_HEADS: bool = false;
     /// Whether it keeps activations in the folder that `--activations` names.
@@ -69,6 +73,8 @@ pub struct Entry {
     pub takes_metric: bool,
     /// Whether it has a parameter `reference`.
     pub takes_reference: bool,
+    /// Whether it has a parameter `given`.
+    pub takes_circuit: bool,
     /// Whether it has a parameter `show`.
     pub takes_heads: bool,
     /// Whether it keeps activations between runs.
@@ -102,6 +108,7 @@ pub const fn entry<A: Analysis>() -> Entry {
         needs_pairs: A::NEEDS_PAIRS,
         takes_metric: A::TAKES_METRIC,
         takes_reference: A::TAKES_REFERENCE,
+        takes_circuit: A::TAKES_CIRCUIT,
         takes_heads: A::TAKES_HEADS,
         takes_activations: A::TAKES_ACTIVATIONS,
         task: A::TASK,

@@ -14,17 +14,17 @@ use crate::task::Task;
 
 /// What every single method is given.
 #[derive(Debug, Args)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
-    model: ModelFlags,
+    pub model: ModelFlags,
     #[command(flatten)]
     series: SeriesFlags,
     #[command(flatten)]
-    prompts: PromptFlags,
+    pub prompts: PromptFlags,
     #[command(flatten)]
     format: FormatFlags,
     #[command(flatten)]
-    folder: FolderFlags,
+    pub folder: FolderFlags,
     /// Print this table instead of the first (names as in the folder's `tables/`)
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     table: Option<String>,
@@ -160,8 +160,13 @@ methods! {
 
 impl Common {
     fn run(self, analysis: &str) -> Result<()> {
-        let parquet = self.format.format == Format::Parquet;
-        if parquet && self.folder.out.is_none() {
+        let outcomes = self.work(analysis)?;
+        self.tell(&outcomes)
+    }
+
+    /// Runs the analysis, and writes its folder if one is asked for.
+    pub(super) fn work(&self, analysis: &str) -> Result<Vec<Outcome>> {
+        if self.format.format == Format::Parquet && self.folder.out.is_none() {
             return Err(Error::usage(
                 "parquet is no text to print",
                 "add `--out DIR`, or choose csv or json",
@@ -203,10 +208,15 @@ impl Common {
             }
         };
         self.model.remark(&lab);
-        outcomes.iter().try_for_each(|outcome| self.show(outcome, parquet))
+        Ok(outcomes)
     }
 
-    fn show(&self, outcome: &Outcome, in_folder: bool) -> Result<()> {
+    /// Prints the table asked for, and what is to be said beside it.
+    pub(super) fn tell(&self, outcomes: &[Outcome]) -> Result<()> {
+        outcomes.iter().try_for_each(|outcome| self.show(outcome))
+    }
+
+    fn show(&self, outcome: &Outcome) -> Result<()> {
         if let Some(why) = &outcome.skipped {
             return Err(Error::usage(why.clone(), "see `--help` for examples"));
         }
@@ -221,7 +231,7 @@ impl Common {
                     .ok_or_else(|| Error::unknown("table", name, names()))?,
             ),
         };
-        if let (Some(rows), false) = (chosen, in_folder) {
+        if let (Some(rows), true) = (chosen, self.format.format != Format::Parquet) {
             print(&table::write(rows, self.format.format)?)?;
         }
         outcome.findings.notes.iter().for_each(|note| self.model.say(note));

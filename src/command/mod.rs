@@ -2,6 +2,7 @@
 //! prints: results on stdout, everything else on stderr.
 
 mod analyse;
+mod circuit;
 mod flags;
 mod generate;
 mod list;
@@ -53,6 +54,7 @@ enum Command {
     Ablate(analyse::Ablate),
     Edges(analyse::Edges),
     Steer(analyse::Steer),
+    Circuit(circuit::Circuit),
     Heads(analyse::Heads),
     Probe(analyse::Probe),
     Generate(generate::Generate),
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Ablate(command) => command.run(),
         Command::Edges(command) => command.run(),
         Command::Steer(command) => command.run(),
+        Command::Circuit(command) => command.run(),
         Command::Heads(command) => command.run(),
         Command::Probe(command) => command.run(),
         Command::Generate(command) => command.run(),
