@@ -1,4 +1,8 @@
-//! Intervals over examples.
+//! Intervals over examples, and tests of many effects at once.
+
+mod flip;
+
+pub use flip::{FEWEST, false_discovery, sign_flip};
 
 use std::collections::BTreeMap;
 
