@@ -17,7 +17,7 @@ use crate::analysis::edges::{Carry, Runs, Scoring, Terms};
 use crate::analysis::patch::Direction;
 use crate::analysis::{Analysis, Findings};
 use crate::error::{Error, Result};
-use crate::graph::{Circuit, Graph, Selection, json, listed::Listed};
+use crate::graph::{Circuit, Graph, Listed, Selection, json};
 use crate::lab::Lab;
 use crate::lesion::Sample;
 use crate::metric::Metric;
@@ -128,8 +128,7 @@ struct Chosen {
 
 impl Analysis for Circuits {
     const NAME: &'static str = "circuit";
-    const ABOUT: &'static str =
-        "the edges a behaviour needs (EAP-IG, ACDC, exact), judged alone: faithfulness, completeness, minimality";
+    const ABOUT: &'static str = "the edges a behaviour needs (EAP-IG, ACDC, exact), judged alone: faithfulness, completeness, minimality";
     const TAKES_METRIC: bool = true;
     const TAKES_REFERENCE: bool = true;
     const TAKES_CIRCUIT: bool = true;
@@ -162,7 +161,10 @@ impl Circuits {
     fn check(&self) -> Result<()> {
         let wrong = |message: &str, hint: &str| Err(Error::usage(message.to_owned(), hint.to_owned()));
         if !(self.faithful > 0.0 && self.faithful <= 1.0) {
-            return wrong("`faithful` is a share of the behaviour", "write a number above 0 and at most 1, such as 0.9");
+            return wrong(
+                "`faithful` is a share of the behaviour",
+                "write a number above 0 and at most 1, such as 0.9",
+            );
         }
         if self.edges == Some(0) {
             return wrong("`edges` is 0: that circuit is empty", "write how many edges to choose");
@@ -198,7 +200,8 @@ impl Circuits {
 
 /// The edges that the model's own description gives for the task, if it ships one.
 pub(crate) fn known(lab: &Lab, task: &Task, graph: &Graph) -> Result<Option<Circuit>> {
-    let Some(edges) = lab.about.circuit.as_ref().and_then(|circuit| circuit.get(&task.name)?.get("edges")) else {
+    let Some(edges) = lab.about.circuit.as_ref().and_then(|circuit| circuit.get(&task.name)?.get("edges"))
+    else {
         return Ok(None);
     };
     let listed = Listed::parse("the model's circuit.json", &edges.to_string(), None)?;

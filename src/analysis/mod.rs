@@ -5,6 +5,7 @@ pub mod ablate;
 mod agreement;
 pub mod atp;
 pub mod attribution;
+pub mod circuit;
 pub mod components;
 pub mod edges;
 pub mod heads;
@@ -94,6 +95,7 @@ pub const ANALYSES: &[Entry] = &[
     entry::<atp::Atp>(),
     entry::<components::Components>(),
     entry::<edges::Edges>(),
+    entry::<circuit::Circuits>(),
     entry::<heads::Heads>(),
     entry::<ablate::Ablate>(),
     entry::<probe::Probe>(),

@@ -8,7 +8,7 @@
 use crate::analysis::edges::Runs;
 use crate::analysis::edges::runs::mean;
 use crate::error::Result;
-use crate::graph::{Circuit, Reader, owners};
+use crate::graph::{Circuit, Reader};
 use crate::metric::Metric;
 
 /// How many edges are tried at once, at most.
@@ -30,7 +30,7 @@ pub(super) fn acdc(runs: &Runs, loss: Metric, threshold: f64) -> Result<(Circuit
             (0..graph.reach(reader)).rev().map(|writer| graph.number(writer, reader)).collect();
         if name != Reader::Logits {
             let writing = circuit.writers(graph);
-            if !owners(graph, name).iter().any(|owner| writing.contains(owner)) {
+            if !graph.owners(name).iter().any(|owner| writing.contains(owner)) {
                 left.iter().try_for_each(|&edge| circuit.put(edge, false))?;
                 runs.lab.progress.advance(left.len() as u64);
                 continue;

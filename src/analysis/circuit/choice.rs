@@ -22,7 +22,10 @@ impl Circuits {
         let lost = scoring.scores(runs, self.steps)?;
         let scores: Vec<f64> = lost.iter().map(|lost| mean(lost) / runs.gap()).collect();
         let tried = self.sizes(runs, &scores)?;
-        let best = tried.iter().filter(|tried| tried.order == "absolute").find(|tried| self.is_faithful(runs, tried));
+        let best = tried
+            .iter()
+            .filter(|tried| tried.order == "absolute")
+            .find(|tried| self.is_faithful(runs, tried));
         let asked = self.edges.or(best.and_then(|tried| tried.asked)).unwrap_or(runs.graph.len());
         let circuit = self.choose(runs, &scores, asked, true);
         let mut notes = Vec::new();
@@ -84,7 +87,14 @@ impl Circuits {
         let mut tried = Vec::new();
         let mut put = |order: &'static str, scores: &[f64], (fraction, n): (Option<f64>, usize)| {
             let circuit = self.choose(runs, scores, n, order != "signed");
-            tried.push(Tried { order, fraction, asked: Some(n), threshold: None, circuit, measured: Vec::new() });
+            tried.push(Tried {
+                order,
+                fraction,
+                asked: Some(n),
+                threshold: None,
+                circuit,
+                measured: Vec::new(),
+            });
         };
         for size in standard.into_iter().chain(sizes) {
             put("absolute", scores, size);

@@ -89,7 +89,8 @@ fn cut(runs: &Runs, what: &str, circuits: &[Circuit]) -> Result<Vec<Vec<f64>>> {
 pub(super) fn judge(parameters: &Circuits, runs: &Runs, chosen: &Chosen) -> Result<Judged> {
     let (graph, circuit) = (&runs.graph, &chosen.circuit);
     let whole = Circuit::whole(graph);
-    let nodes: Vec<Writer> = circuit.writers(graph).into_iter().filter(|&node| node != Writer::Input).collect();
+    let nodes: Vec<Writer> =
+        circuit.writers(graph).into_iter().filter(|&node| node != Writer::Input).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(runs.lab.seed ^ 0x5E_75);
     let mut sets = vec![BTreeSet::new()];
     for _ in 0..parameters.subsets {
@@ -121,8 +122,7 @@ pub(super) fn judge(parameters: &Circuits, runs: &Runs, chosen: &Chosen) -> Resu
         before.iter().zip(after).map(|(before, after)| before - after).sum::<f64>().abs()
     };
     for ((node, place), after) in pairs.into_iter().zip(after) {
-        let found =
-            Minimal { node, without: sets[place].clone(), before: of_circuit(place).clone(), after };
+        let found = Minimal { node, without: sets[place].clone(), before: of_circuit(place).clone(), after };
         match minimal.iter_mut().find(|known| known.node == node) {
             None => minimal.push(found),
             Some(known) if change(&known.before, &known.after) < change(&found.before, &found.after) => {

@@ -123,7 +123,11 @@ impl<'a> Runs<'a> {
         let all: Vec<usize> = (0..runs.graph.len()).collect();
         runs.each(&mut |batch| {
             put(&mut own, &batch.examples, &batch.scores);
-            put(&mut other, &batch.examples, &runs.measured(batch, terms.metric, std::slice::from_ref(&all))?.concat());
+            put(
+                &mut other,
+                &batch.examples,
+                &runs.measured(batch, terms.metric, std::slice::from_ref(&all))?.concat(),
+            );
             Ok(())
         })?;
         (runs.own, runs.other) = (own, other);
