@@ -46,4 +46,5 @@ mod styles;
 mod textbook;
 mod tiny;
 mod training;
+mod truth;
 mod wired;
