@@ -74,6 +74,8 @@ pub mod sweep;
 
 pub mod stats;
 
+pub mod groups;
+
 pub mod learn;
 
 pub mod steering;
