@@ -76,6 +76,8 @@ pub mod graph;
 
 pub mod stats;
 
+pub mod groups;
+
 pub mod learn;
 
 pub mod steering;

@@ -1,6 +1,7 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
 mod ablation;
+mod patch;
 mod probe;
 mod series;
 mod steer;
@@ -49,6 +50,9 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     }
     if let Some(rows) = found.get("resid_by_pos") {
         made.push((labelled(rows.clone(), "resid_by_pos_view")?, false));
+    }
+    if let Some(rows) = found.get("patch_pattern") {
+        made.push((patch::patterns(rows)?, false));
     }
     if let (Some(rows), None) = (found.get("lens"), found.get("lens_first")) {
         made.push((Rows { name: "lens_first".to_owned(), ..rows.clone() }, false));

@@ -30,6 +30,7 @@ mod oracle;
 mod output;
 mod page;
 mod parity;
+mod patching;
 mod pickles;
 mod probing;
 mod promises;
