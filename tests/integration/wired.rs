@@ -12,8 +12,13 @@
 //! gain is 2^50 is the identity to the last bit (the mean square of such a stream is lost in ε), and an MLP of zeros adds zero,
 //! so that the engine computes this model by the same code as any other.
 //!
+//! What EAP and EAP-IG say of each edge is derived in [`edges`].
+//!
 //! The prompt is `# a b c d a`, the answer `b`, the wrong answer `c`. In what follows n_s = copy_s[a], the match of key s
 //! with the last token; A_s = e^{β n_s} / Z with Z = Σ e^{β n_s}; and LD = g (A_2 − A_3), because b stands at 2 and c at 3.
+
+pub mod edges;
+mod simulation;
 
 use std::collections::BTreeMap;
 
@@ -34,7 +39,7 @@ use glassbox::task::{Example, Task};
 use glassbox::vocabulary::Vocabulary;
 
 /// Scores of a match.
-const BETA: f64 = 8.0;
+pub const BETA: f64 = 8.0;
 /// Weight of the unembedding.
 const G: f64 = 10.0;
 /// Tokens; positions.
@@ -78,6 +83,11 @@ fn block(q: Linear, k: Linear, o: Linear) -> Block {
 }
 
 fn wired() -> Lab {
+    wired_at(BETA)
+}
+
+/// The model with another sharpness of attention; from β = 7 to 9, a(5) is .995 to .999.
+pub fn wired_at(beta: f64) -> Lab {
     let config = Config {
         d_model: D,
         n_layers: 2,
@@ -95,12 +105,12 @@ fn wired() -> Lab {
         ..Config::default()
     };
     let first = block(
-        wire(D, V, 2 * V + 1, 0, P - 1, BETA), // position t asks for entry t − 1
+        wire(D, V, 2 * V + 1, 0, P - 1, beta), // position t asks for entry t − 1
         wire(D, V, 2 * V, 0, P, 1.0),          // which is the key of position t − 1
         wire(V, D, 0, V, V, 1.0),              // into the second part
     );
     let second = block(
-        wire(D, V, 0, 0, V, BETA), // the token asks
+        wire(D, V, 0, 0, V, beta), // the token asks
         wire(D, V, V, 0, V, 1.0),  // whom it followed
         wire(V, D, 0, 0, V, 1.0),  // into the first part
     );
@@ -122,9 +132,9 @@ const B: u32 = 2;
 const C: u32 = 3;
 const D_: u32 = 4;
 const E: u32 = 5;
-const CLEAN: [u32; 6] = [HASH, A, B, C, D_, A];
+pub const CLEAN: [u32; 6] = [HASH, A, B, C, D_, A];
 
-fn task(corrupt: [u32; 6]) -> Task {
+pub fn task(corrupt: [u32; 6]) -> Task {
     let example = Example {
         id: "one".into(),
         clean: CLEAN.to_vec(),
@@ -155,7 +165,7 @@ fn ld(n: [f64; 6]) -> f64 {
 }
 
 /// Prefix corruption: `# e b c d a`. Nothing follows an a, and b and c match alike: LD = 0 exactly.
-const NO_A: [u32; 6] = [HASH, E, B, C, D_, A];
+pub const NO_A: [u32; 6] = [HASH, E, B, C, D_, A];
 
 fn no_a_n() -> [f64; 6] {
     [0.0, 0.0, 0.0, 0.0, 0.0, eps(5)]
