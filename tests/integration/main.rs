@@ -33,6 +33,7 @@ mod probing;
 mod promises;
 mod prompts;
 mod readings;
+mod references;
 mod refusals;
 mod series;
 mod shapes;
