@@ -46,6 +46,9 @@ pub struct Study {
     /// JSONL of prompts over which mean ablation averages; by default random sequences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<PathBuf>,
+    /// A circuit, in any form that [`Listed`](crate::graph::Listed) reads, for the analyses that are given one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<PathBuf>,
     /// JSON of what saying a token gains and costs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gains: Option<PathBuf>,
@@ -142,6 +145,7 @@ impl Default for Study {
             seed: 0,
             metric: Metric::default(),
             reference: None,
+            circuit: None,
             gains: None,
             activations: None,
             heads: Vec::new(),
@@ -183,7 +187,13 @@ impl Study {
     /// Reads a study from text; `name` stands for it in errors.
     pub fn parse(text: &str, name: &str, folder: Option<&Path>) -> Result<Study> {
         let mut study: Study = toml::from_str(text).map_err(|e| unreadable(name, &e))?;
-        let paths = [&mut study.reference, &mut study.gains, &mut study.activations, &mut study.task.file];
+        let paths = [
+            &mut study.reference,
+            &mut study.circuit,
+            &mut study.gains,
+            &mut study.activations,
+            &mut study.task.file,
+        ];
         for path in paths.into_iter().flatten() {
             if let Some(folder) = folder {
                 *path = folder.join(&*path);
@@ -247,6 +257,9 @@ impl Study {
         };
         if self.reference.is_some() && !entries.iter().any(|entry| entry.takes_reference) {
             return Err(unread("reference"));
+        }
+        if self.circuit.is_some() && !entries.iter().any(|entry| entry.takes_circuit) {
+            return Err(unread("circuit"));
         }
         if self.activations.is_some() && !entries.iter().any(|entry| entry.takes_activations) {
             return Err(unread("activations"));
@@ -362,6 +375,9 @@ impl Study {
         if entry.takes_heads && !self.heads.is_empty() && !parameters.contains_key("show") {
             let heads = self.heads.iter().map(|head| toml::Value::String(head.clone()));
             parameters.insert("show".to_owned(), toml::Value::Array(heads.collect()));
+        }
+        if let (true, Some(path)) = (entry.takes_circuit, &self.circuit) {
+            parameters.insert("given".to_owned(), checkpoint::read_text(path)?.into());
         }
         if let (true, Some(path)) = (entry.takes_reference, &self.reference) {
             let text = checkpoint::read_text(path)?;

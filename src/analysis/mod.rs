@@ -2,8 +2,12 @@
 //! file, frame, figure or terminal.
 
 pub mod ablate;
+mod agreement;
+pub mod atp;
 pub mod attribution;
+pub mod circuit;
 pub mod components;
+pub mod edges;
 pub mod heads;
 pub mod lens;
 pub mod patch;
@@ -28,6 +32,8 @@ pub struct Findings {
     pub tables: Vec<Rows>,
     /// Dense arrays by name, for `tensors.safetensors`.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Texts by the name of the file that a run folder keeps them in: `circuit.json`.
+    pub files: BTreeMap<String, String>,
     /// Sentences that belong beside the tables: residues, what was left out and why.
     pub notes: Vec<String>,
 }
@@ -44,6 +50,8 @@ pub trait Analysis: DeserializeOwned + Default {
     const TAKES_METRIC: bool = false;
     /// Whether it has a parameter `reference` (prompts as token ids), which `--reference` fills.
     const TAKES_REFERENCE: bool = false;
+    /// Whether it has a parameter `given` (the text of a circuit), which `--circuit` fills.
+    const TAKES_CIRCUIT: bool = false;
     /// Whether it has a parameter `show` (names of heads), which `--heads` fills.
     const TAKES_HEADS: bool = false;
     /// Whether it keeps activations in the folder that `--activations` names.
@@ -66,6 +74,8 @@ pub struct Entry {
     pub takes_metric: bool,
     /// Whether it has a parameter `reference`.
     pub takes_reference: bool,
+    /// Whether it has a parameter `given`.
+    pub takes_circuit: bool,
     /// Whether it has a parameter `show`.
     pub takes_heads: bool,
     /// Whether it keeps activations between runs.
@@ -82,7 +92,10 @@ pub const ANALYSES: &[Entry] = &[
     entry::<lens::Lens>(),
     entry::<attribution::Attribution>(),
     entry::<patch::Patch>(),
+    entry::<atp::Atp>(),
     entry::<components::Components>(),
+    entry::<edges::Edges>(),
+    entry::<circuit::Circuits>(),
     entry::<heads::Heads>(),
     entry::<ablate::Ablate>(),
     entry::<probe::Probe>(),
@@ -97,6 +110,7 @@ pub const fn entry<A: Analysis>() -> Entry {
         needs_pairs: A::NEEDS_PAIRS,
         takes_metric: A::TAKES_METRIC,
         takes_reference: A::TAKES_REFERENCE,
+        takes_circuit: A::TAKES_CIRCUIT,
         takes_heads: A::TAKES_HEADS,
         takes_activations: A::TAKES_ACTIVATIONS,
         task: A::TASK,

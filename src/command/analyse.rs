@@ -1,4 +1,4 @@
-//! The single methods: `predict`, `lens`, `attribution`, `patch`, `ablate`, `steer`, `heads`, `probe`.
+//! The single methods: `predict`, `lens`, `attribution`, `patch`, `atp`, `ablate`, `steer`, `heads`, `probe`.
 
 use clap::Args;
 
@@ -14,17 +14,17 @@ use crate::task::Task;
 
 /// What every single method is given.
 #[derive(Debug, Args)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
-    model: ModelFlags,
+    pub model: ModelFlags,
     #[command(flatten)]
     series: SeriesFlags,
     #[command(flatten)]
-    prompts: PromptFlags,
+    pub prompts: PromptFlags,
     #[command(flatten)]
     format: FormatFlags,
     #[command(flatten)]
-    folder: FolderFlags,
+    pub folder: FolderFlags,
     /// Print this table instead of the first (names as in the folder's `tables/`)
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     table: Option<String>,
@@ -86,6 +86,18 @@ methods! {
   glassbox patch --prompt 'The capital of France is' --corrupt 'The capital of Italy is' --answer Paris --wrong Rome")]
     Patch = "patch";
 
+    /// What every patch would do, estimated from gradients, and how far the estimates hold (attribution patching)
+    ///
+    /// One gradient stands for all patches of a run (AtP), with the softmax behind queries and keys computed anew and sizes that
+    /// cancellation cannot hide (AtP*). The largest estimates are patched exactly, and so is a sample of the rest:
+    /// --table agreement_summary says how well the two agree. Effects have the unit and the sign of `patch`.
+    #[command(after_help = "Examples:
+  glassbox atp --task ioi
+  glassbox atp --task ioi --table agreement_summary full=200
+  glassbox atp --task ioi 'sites=[\"q\",\"k\"]' 'by=[\"head-position\"]' qk_fix=false grad_drop=false
+  glassbox atp --task induction 'by=[\"neuron\"]' direction=noise --metric log-prob --format csv")]
+    Atp = "atp";
+
     /// What the model still does when a part of it is taken out: zero, mean, mean-by-position and resample ablation
     ///
     /// Each head, each layer's attention and MLP (everywhere, and at each position), the neurons that matter most, and sets of
@@ -111,6 +123,19 @@ methods! {
   glassbox steer --n 32 'site=\"mlp_out\"' randoms=4 --metric log-prob --out steering")]
     Steer = "steer";
 
+    /// What each edge between components carries: who tells whom
+    ///
+    /// An edge goes from a writer of the residual stream (input, head, MLP) to a reader after it (a head's query, key or value, an
+    /// MLP, the logits). Cut, it carries the writer's value on the corrupt prompt, to that reader alone. exact cuts every edge by
+    /// itself; eap, eap-ig-inputs, eap-ig-activations and clean-corrupt estimate all of them from a few gradients, and
+    /// what they rank highest is cut exactly.
+    #[command(after_help = "Examples:
+  glassbox edges --task ioi
+  glassbox edges --task ioi 'methods=[\"exact\", \"eap\", \"eap-ig-inputs\"]' --table agreement_summary
+  glassbox edges --task induction 'methods=[\"exact\"]' carry=zero --format csv
+  glassbox edges --task facts direction=denoise steps=10 --out edges")]
+    Edges = "edges";
+
     /// Score every head on repeated random tokens: previous-token, duplicate-token, induction, BOS, entropy
     #[command(after_help = "Examples:
   glassbox heads
@@ -135,8 +160,13 @@ methods! {
 
 impl Common {
     fn run(self, analysis: &str) -> Result<()> {
-        let parquet = self.format.format == Format::Parquet;
-        if parquet && self.folder.out.is_none() {
+        let outcomes = self.work(analysis)?;
+        self.tell(&outcomes)
+    }
+
+    /// Runs the analysis, and writes its folder if one is asked for.
+    pub(super) fn work(&self, analysis: &str) -> Result<Vec<Outcome>> {
+        if self.format.format == Format::Parquet && self.folder.out.is_none() {
             return Err(Error::usage(
                 "parquet is no text to print",
                 "add `--out DIR`, or choose csv or json",
@@ -178,10 +208,15 @@ impl Common {
             }
         };
         self.model.remark(&lab);
-        outcomes.iter().try_for_each(|outcome| self.show(outcome, parquet))
+        Ok(outcomes)
     }
 
-    fn show(&self, outcome: &Outcome, in_folder: bool) -> Result<()> {
+    /// Prints the table asked for, and what is to be said beside it.
+    pub(super) fn tell(&self, outcomes: &[Outcome]) -> Result<()> {
+        outcomes.iter().try_for_each(|outcome| self.show(outcome))
+    }
+
+    fn show(&self, outcome: &Outcome) -> Result<()> {
         if let Some(why) = &outcome.skipped {
             return Err(Error::usage(why.clone(), "see `--help` for examples"));
         }
@@ -196,7 +231,7 @@ impl Common {
                     .ok_or_else(|| Error::unknown("table", name, names()))?,
             ),
         };
-        if let (Some(rows), false) = (chosen, in_folder) {
+        if let (Some(rows), true) = (chosen, self.format.format != Format::Parquet) {
             print(&table::write(rows, self.format.format)?)?;
         }
         outcome.findings.notes.iter().for_each(|note| self.model.say(note));

@@ -120,6 +120,9 @@ pub(super) struct PromptFlags {
     /// Prompts whose mean activations replace a component when there is no corrupt prompt (JSONL); by default random
     #[arg(long, value_name = "FILE")]
     pub reference: Option<PathBuf>,
+    /// A circuit for the methods that are given one: JSON of EAP-IG or MIB, or {"edges": ["a0.h1->m0", …]}
+    #[arg(long, value_name = "FILE")]
+    pub circuit: Option<PathBuf>,
     /// A folder where `probe` keeps recorded activations, and finds them again
     #[arg(long, value_name = "DIR")]
     pub activations: Option<PathBuf>,
@@ -326,6 +329,7 @@ impl PromptFlags {
         study.metric = self.metric;
         study.gains.clone_from(&self.gains);
         study.reference.clone_from(&self.reference);
+        study.circuit.clone_from(&self.circuit);
         study.heads.clone_from(&self.heads);
         study.activations.clone_from(&self.activations);
         study.task = Prompts {

@@ -2,6 +2,7 @@
 //! prints: results on stdout, everything else on stderr.
 
 mod analyse;
+mod circuit;
 mod flags;
 mod generate;
 mod list;
@@ -49,8 +50,11 @@ enum Command {
     Lens(analyse::Lens),
     Attribution(analyse::Attribution),
     Patch(analyse::Patch),
+    Atp(analyse::Atp),
     Ablate(analyse::Ablate),
+    Edges(analyse::Edges),
     Steer(analyse::Steer),
+    Circuit(circuit::Circuit),
     Heads(analyse::Heads),
     Probe(analyse::Probe),
     Generate(generate::Generate),
@@ -70,8 +74,11 @@ pub fn main() -> ExitCode {
         Command::Lens(command) => command.run(),
         Command::Attribution(command) => command.run(),
         Command::Patch(command) => command.run(),
+        Command::Atp(command) => command.run(),
         Command::Ablate(command) => command.run(),
+        Command::Edges(command) => command.run(),
         Command::Steer(command) => command.run(),
+        Command::Circuit(command) => command.run(),
         Command::Heads(command) => command.run(),
         Command::Probe(command) => command.run(),
         Command::Generate(command) => command.run(),

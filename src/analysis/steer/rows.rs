@@ -259,7 +259,7 @@ pub(super) fn findings(
         Rows::of("steer_removed", &removed),
         Rows::of("examples_steer", &each),
     ];
-    Findings { tables, tensors, notes }
+    Findings { tables, tensors, notes, ..Findings::default() }
 }
 
 /// What one dose of one direction does, by pair; `loss` by ordinary text.
