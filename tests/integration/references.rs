@@ -5,14 +5,19 @@ mod edges;
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
+use glassbox::analysis::Analysis;
+use glassbox::analysis::atp::{Atp, Grain};
 use glassbox::edit::{Edit, Edits, Op};
-use glassbox::gradient::Gradients;
+use glassbox::lab::{About, Lab};
 use glassbox::model::Transformer;
 use glassbox::record::{Activations, Recorder};
 use glassbox::site::{At, Positions, Site, Slice};
+use glassbox::task::{Example, Task};
+use glassbox::vocabulary::Vocabulary;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::causal::{numbers, table};
 use crate::tiny::{checkpoint, open};
 
 /// Largest difference allowed, relative to the largest reference value of a list. The values have twelve digits.
@@ -35,15 +40,10 @@ impl Pair {
         if direction == "noise" { (&self.clean, &self.corrupt) } else { (&self.corrupt, &self.clean) }
     }
 
-    /// The difference of two logits at the end, differentiable.
-    fn difference(&self, logits: &Tensor) -> Tensor {
-        let end = logits.narrow(1, logits.dim(1).unwrap() - 1, 1).unwrap().flatten_all().unwrap();
-        let logit = |id: usize| end.narrow(0, id, 1).unwrap();
-        (logit(self.answer) - logit(self.wrong)).unwrap()
-    }
-
+    /// The logit difference at the end.
     fn ld(&self, logits: &Tensor) -> f64 {
-        self.difference(logits).to_vec1::<f64>().unwrap()[0]
+        let end = logits.get(0).unwrap().get(self.clean.len() - 1).unwrap().to_vec1::<f64>().unwrap();
+        end[self.answer] - end[self.wrong]
     }
 }
 
@@ -69,6 +69,20 @@ fn references() -> impl Iterator<Item = Reference> {
     })
 }
 
+/// The pairs as a task; prompts of one length have the same positions.
+fn pairs_of<'a>(pairs: impl IntoIterator<Item = &'a Pair>) -> Task {
+    let example = |(i, pair): (usize, &Pair)| Example {
+        id: format!("e{i}"),
+        clean: pair.clean.clone(),
+        corrupt: Some(pair.corrupt.clone()),
+        answers: vec![pair.answer as u32],
+        wrong: vec![pair.wrong as u32],
+        group: pair.clean.len().to_string(),
+        ..Example::default()
+    };
+    Task { name: "pairs".into(), examples: pairs.into_iter().enumerate().map(example).collect(), ..Task::default() }
+}
+
 fn read<T: for<'a> Deserialize<'a>>(value: &Value) -> T {
     T::deserialize(value).unwrap()
 }
@@ -84,6 +98,10 @@ fn hold(what: &str, ours: &[f64], reference: &[f64]) {
 }
 
 impl Reference {
+    fn lab(&self) -> Lab {
+        Lab::new(self.model.clone(), Vocabulary::default(), About::default())
+    }
+
     fn ids(&self, tokens: &[u32]) -> Tensor {
         self.model.tokens(&[tokens]).unwrap()
     }
@@ -201,45 +219,38 @@ fn attention_knocked_out_agrees() {
     }
 }
 
-const SITES: [(&str, At); 9] = [
-    ("resid_pre", At::ResidPre),
-    ("attn_out", At::AttnOut),
-    ("resid_mid", At::ResidMid),
-    ("mlp_out", At::MlpOut),
-    ("q", At::Q),
-    ("k", At::K),
-    ("v", At::V),
-    ("z", At::Z),
-    ("pattern", At::Pattern),
-];
-
+/// The linear estimates: those with the softmax computed anew are AtP*'s own.
 #[test]
 fn attribution_patching_agrees() {
     for reference in references() {
         for (i, pair) in reference.pairs.iter().enumerate() {
-            for direction in ["noise", "denoise"] {
-                let (run, source) = pair.runs(direction);
-                let (run_values, source) = (reference.recorded(run), reference.recorded(source));
-                let mut hook = Gradients::new(|_| true);
-                let logits = reference.model.forward(&reference.ids(run), &mut hook).unwrap();
-                let gradients = hook.of(&pair.difference(&logits)).unwrap();
-                for (what, at) in SITES {
-                    let theirs: Vec<Vec<f64>> = read(&reference.values["atp"][i][direction][what]);
-                    let away: &[usize] = match at {
-                        At::Pattern => &[0, 2, 3],
-                        At::Q | At::K | At::V | At::Z => &[0, 1, 3],
-                        _ => &[0, 2],
-                    };
-                    let ours = (0..theirs.len()).flat_map(|layer| {
-                        let of = |kept: &Activations| kept.block(layer, at).unwrap().clone();
-                        let change = (of(&source) - of(&run_values)).unwrap();
-                        let score = (change * of(&gradients)).unwrap().sum(away).unwrap();
-                        score.to_vec1::<f64>().unwrap()
-                    });
-                    let what = format!("{}, {what} {direction}", reference.name);
-                    hold(&what, &ours.collect::<Vec<f64>>(), &theirs.concat());
+            let atp = Atp { by: vec![Grain::Position, Grain::Head], top: 0, full: 0, ..Atp::default() };
+            let findings = atp.run(&reference.lab(), &pairs_of([pair])).unwrap();
+            let gap = reference.edited(pair, &pair.clean, vec![]) - reference.edited(pair, &pair.corrupt, vec![]);
+            let mut seen = 0;
+            for (name, sites, within) in [
+                ("atp_position", &["resid_pre", "attn_out", "resid_mid", "mlp_out"][..], "pos"),
+                ("atp_head", &["q", "k", "v", "z", "pattern"][..], "head"),
+            ] {
+                let rows = table(&findings, name);
+                for (site, (direction, sign)) in
+                    sites.iter().flat_map(|site| [("noise", -1.0), ("denoise", 1.0)].map(|way| (site, way)))
+                {
+                    let theirs: Vec<Vec<f64>> = read(&reference.values["atp"][i][direction][site]);
+                    let rows = rows.only("site", site).unwrap().only("direction", direction).unwrap();
+                    let estimate = if ["q", "k"].contains(site) { "linear" } else { "effect" };
+                    let mut ours: Vec<Vec<f64>> = theirs.iter().map(|layer| vec![f64::NAN; layer.len()]).collect();
+                    let places = rows.texts(within).unwrap();
+                    for ((layer, place), effect) in
+                        numbers(&rows, "layer").iter().zip(&places).zip(numbers(&rows, estimate))
+                    {
+                        ours[*layer as usize][place.parse::<usize>().unwrap()] = sign * effect * gap;
+                    }
+                    hold(&format!("{}, {site} {direction}", reference.name), &ours.concat(), &theirs.concat());
+                    seen += rows.len();
                 }
             }
+            assert!(seen > 100);
         }
     }
 }

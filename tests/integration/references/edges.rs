@@ -1,15 +1,18 @@
 //! Edges and circuits under EAP-IG's definitions.
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
-use glassbox::gradient::Gradients;
-use glassbox::graph::{Channel, Circuit, Edge, Exchange, Graph, Reader, Selection, Written, scores};
-use glassbox::lab::{About, Lab};
+use glassbox::analysis::circuit::{Circuits, Method};
+use glassbox::analysis::edges::Scoring::{CleanCorrupt, Eap, EapIgActivations, EapIgInputs, Exact};
+use glassbox::analysis::{Analysis, edges as analysis};
+use glassbox::graph::{Circuit, Edge, Exchange, Graph, Selection, Written, scores};
+use glassbox::metric::Metric;
 use glassbox::model::Base;
-use glassbox::site::{At, Site};
-use glassbox::vocabulary::Vocabulary;
 use serde::Deserialize;
 
-use super::{Pair, Reference, hold, read, references};
+use super::{Pair, Reference, hold, pairs_of, read, references};
+use crate::causal::{numbers, table};
 
 /// The graph, and where its edges stand in the reference's lists.
 struct Edges {
@@ -40,15 +43,6 @@ impl Edges {
     }
 }
 
-fn lab(reference: &Reference) -> Lab {
-    Lab::new(reference.model.clone(), Vocabulary::default(), About::default())
-}
-
-fn mean(rows: &[Vec<f64>]) -> Vec<f64> {
-    let sum = |i: usize| rows.iter().map(|row| row[i]).sum::<f64>() / rows.len() as f64;
-    (0..rows[0].len()).map(sum).collect()
-}
-
 /// LD of a pair's clean run with each list of edges cut.
 fn cut(reference: &Reference, pair: &Pair, graph: &Graph, cuts: &[Vec<usize>], zero: bool) -> Vec<f64> {
     let model = &reference.model;
@@ -60,21 +54,45 @@ fn cut(reference: &Reference, pair: &Pair, graph: &Graph, cuts: &[Vec<usize>], z
     let logit = |x: &Tensor, id: usize| x.narrow(1, id, 1)?.squeeze(1);
     let score = |x: &Tensor| Ok((logit(x, pair.answer)? - logit(x, pair.wrong)?)?);
     let read = [pair.clean.len() - 1];
-    scores(&lab(reference), &exchange, cuts, &read, &score).unwrap().concat()
+    scores(&reference.lab(), &exchange, cuts, &read, &score).unwrap().concat()
 }
 
+/// EAP-IG's code lets every edge take the passes of every place where outputs are interpolated; here an edge takes those of its own
+/// writer's, which makes the edges out of a place sum to its effect. Both are in the file, and differ.
 #[test]
-fn every_edge_cut_by_itself_agrees() {
+fn scores_of_edges_agree() {
     for reference in references() {
         let edges = Edges::of(&reference);
-        let alone: Vec<Vec<usize>> = (0..edges.graph.len()).map(|edge| vec![edge]).collect();
-        let effects = |pair: &Pair| -> Vec<f64> {
-            let whole = reference.edited(pair, &pair.clean, vec![]);
-            cut(&reference, pair, &edges.graph, &alone, false).iter().map(|ld| whole - ld).collect()
+        let all = ["exact", "eap", "eap-ig-inputs", "eap-ig-activations", "clean-corrupt"];
+        let scorings = [Exact, Eap, EapIgInputs, EapIgActivations, CleanCorrupt];
+        let analysis = analysis::Edges { methods: scorings.to_vec(), ..Default::default() };
+        let findings = analysis.run(&reference.lab(), &pairs_of(&reference.pairs)).unwrap();
+        let stored =
+            |name: &str| edges.ordered(&read::<Vec<f64>>(&reference.values[name]));
+        let of = |method: &str| {
+            let rows = table(&findings, "edges").only("method", method).unwrap();
+            let mut ours = vec![f64::NAN; edges.graph.len()];
+            for (name, lost) in rows.texts("edge").unwrap().iter().zip(numbers(&rows, "lost")) {
+                ours[edges.graph.find(name.parse().unwrap()).unwrap()] = lost;
+            }
+            ours
         };
-        let ours: Vec<Vec<f64>> = reference.pairs.iter().map(effects).collect();
-        let theirs: Vec<f64> = read(&reference.values["exact"]);
-        hold(&format!("{}, exact edges", reference.name), &mean(&ours), &edges.ordered(&theirs));
+        let names = ["exact", "eap", "eap_ig_inputs", "eap_ig_activations", "clean_corrupted"];
+        for (method, name) in all.into_iter().zip(names) {
+            hold(&format!("{}, {method}", reference.name), &of(method), &stored(name));
+        }
+        let (ours, theirs) = (of("eap-ig-activations"), stored("eap_ig_activations_all"));
+        assert!(ours.iter().zip(&theirs).any(|(a, b)| (a - b).abs() > 0.1), "the definitions differ");
+        if let Some(apart) = reference.values["ungrouped"].as_object() {
+            // EAP-IG takes a reader for each query head: those that share a key have one here, and the sum of their scores
+            let mut summed = vec![0.0; edges.graph.len()];
+            let (names, scores): (Vec<String>, Vec<f64>) = (read(&apart["edges"]), read(&apart["eap"]));
+            assert!(names.len() > edges.graph.len());
+            for (name, score) in names.iter().zip(scores) {
+                summed[edges.graph.find(name.parse().unwrap()).unwrap()] += score;
+            }
+            hold(&format!("{}, eap by query head", reference.name), &of("eap"), &summed);
+        }
     }
 }
 
@@ -122,47 +140,68 @@ fn selected_and_pruned_circuits_agree() {
     }
 }
 
-/// Σ (clean − corrupt)·∂LD at readers' own inputs, by the engine's parts.
-fn eap(reference: &Reference, pair: &Pair, graph: &Graph, at: &[u32]) -> Vec<f64> {
-    let model = &reference.model;
-    let written = |tokens: &[u32]| Written::of(model, graph, &reference.recorded(tokens)).unwrap().each;
-    let (clean, corrupt) = (written(&pair.clean), written(&pair.corrupt));
-    let wanted = |site| {
-        matches!(site, Site::Block(_, At::QInput | At::KInput | At::VInput | At::MlpIn | At::ResidPost))
-    };
-    let mut hook = Gradients::new(wanted);
-    let logits = model.forward(&reference.ids(at), &mut hook).unwrap();
-    let gradients = hook.of(&pair.difference(&logits)).unwrap();
-    let gradient = |reader: Reader| match reader {
-        Reader::Head { layer, channel, head, .. } => {
-            let at = [At::QInput, At::KInput, At::VInput]
-                [Channel::ALL.iter().position(|c| *c == channel).unwrap()];
-            gradients.block(layer, at).unwrap().narrow(2, head, 1).unwrap().squeeze(2).unwrap()
+#[test]
+fn areas_of_circuits_by_size_agree() {
+    #[derive(Deserialize)]
+    struct Areas {
+        fractions: Vec<f64>,
+        faithfulness: BTreeMap<String, Vec<f64>>,
+        cpr: f64,
+        cmd: f64,
+    }
+    for reference in references().filter(|reference| !reference.values["areas"].is_null()) {
+        let theirs: Areas = read(&reference.values["areas"]);
+        let circuits = Circuits {
+            method: Method::Eap,
+            select: Selection::TopN,
+            edges: Some(25),
+            subsets: 0,
+            randoms: 0,
+            ..Circuits::default()
+        };
+        let findings = circuits.run(&reference.lab(), &pairs_of(&reference.pairs)).unwrap();
+        let sizes = table(&findings, "circuit_sizes");
+        for (order, theirs_faithful) in &theirs.faithfulness {
+            let rows = sizes.only("order", order).unwrap();
+            let at = |fraction: &f64| {
+                let row = numbers(&rows, "fraction").iter().position(|x| x == fraction).unwrap();
+                numbers(&rows, "faithfulness")[row]
+            };
+            let ours: Vec<f64> = theirs.fractions.iter().map(at).collect();
+            hold(&format!("{}, faithfulness of {order}", reference.name), &ours, theirs_faithful);
         }
-        Reader::Mlp(layer) => gradients.block(layer, At::MlpIn).unwrap().clone(),
-        Reader::Logits => gradients.block(model.config.n_layers - 1, At::ResidPost).unwrap().clone(),
-    };
-    let score = |edge: usize| {
-        let (writer, reader) = graph.ends(edge);
-        let change = (&clean[writer] - &corrupt[writer]).unwrap();
-        let product = (change * gradient(graph.readers()[reader])).unwrap();
-        product.sum_all().unwrap().to_scalar::<f64>().unwrap()
-    };
-    (0..graph.len()).map(score).collect()
+        let summary = table(&findings, "circuit_summary");
+        let area = |name| numbers(&summary.only("measure", name).unwrap(), "value")[0];
+        hold("areas", &[area("CPR"), area("CMD")], &[theirs.cpr, theirs.cmd]);
+    }
 }
 
 #[test]
-fn edge_attribution_from_gradients_agrees() {
+fn acdc_keeps_the_same_edges() {
+    #[derive(Deserialize)]
+    struct Found {
+        metric: String,
+        threshold: f64,
+        kept: Vec<usize>,
+    }
     for reference in references() {
         let edges = Edges::of(&reference);
-        let of = |at: fn(&Pair) -> &[u32]| -> Vec<Vec<f64>> {
-            reference.pairs.iter().map(|pair| eap(&reference, pair, &edges.graph, at(pair))).collect()
-        };
-        let (clean, corrupt) = (of(|pair| &pair.clean), of(|pair| &pair.corrupt));
-        let both: Vec<Vec<f64>> = clean.iter().chain(&corrupt).cloned().collect();
-        for (what, ours) in [("eap", mean(&clean)), ("clean_corrupted", mean(&both))] {
-            let theirs: Vec<f64> = read(&reference.values[what]);
-            hold(&format!("{}, {what}", reference.name), &ours, &edges.ordered(&theirs));
+        let found: Vec<Found> = read(&reference.values["acdc"]);
+        for Found { metric, threshold, kept } in found {
+            let circuits = Circuits {
+                method: Method::Acdc,
+                thresholds: vec![threshold],
+                loss: if metric == "kl" { Metric::Kl } else { Metric::LogitDiff },
+                subsets: 0,
+                ..Circuits::default()
+            };
+            let findings = circuits.run(&reference.lab(), &pairs_of(&reference.pairs[..1])).unwrap();
+            let names = table(&findings, "circuit").texts("edge").unwrap();
+            let numbers = names.iter().map(|name| edges.graph.find(name.parse().unwrap()).unwrap());
+            let ours = Circuit::of(&edges.graph, numbers).unwrap();
+            let theirs = edges.circuit(&kept).pruned(&edges.graph);
+            println!("{}, {metric} {threshold}: {} edges of {}", reference.name, ours.len(), edges.graph.len());
+            assert_eq!(ours, theirs, "{}, {metric} {threshold}", reference.name);
         }
     }
 }
