@@ -36,6 +36,7 @@ mod probing;
 mod promises;
 mod prompts;
 mod readings;
+mod references;
 mod refusals;
 mod series;
 mod shapes;
