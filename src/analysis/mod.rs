@@ -5,11 +5,14 @@ pub mod ablate;
 pub mod attribution;
 pub mod components;
 pub mod heads;
+pub mod knockout;
 pub mod lens;
 pub mod patch;
 pub mod predict;
 pub mod probe;
+pub mod repair;
 pub mod steer;
+pub mod trace;
 
 use std::collections::BTreeMap;
 
@@ -85,6 +88,9 @@ pub const ANALYSES: &[Entry] = &[
     entry::<components::Components>(),
     entry::<heads::Heads>(),
     entry::<ablate::Ablate>(),
+    entry::<knockout::Knockout>(),
+    entry::<trace::Trace>(),
+    entry::<repair::Repair>(),
     entry::<probe::Probe>(),
     entry::<steer::Steer>(),
 ];
