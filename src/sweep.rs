@@ -89,7 +89,8 @@ fn width(lab: &Lab, rows: usize, window: usize, keys: usize, watched: usize) -> 
     let neurons = c.d_mlp.max(c.experts.map_or(0, |routing| routing.experts * routing.d_expert));
     let learned = if c.positions == PositionKind::Shortformer { 2 * c.d_model } else { 0 };
     let per_position = 8 * c.d_model + learned + 4 * neurons + 3 * c.n_heads * keys;
-    let per_row = window * per_position + 4 * keys * c.n_kv_heads * c.d_head + 3 * c.d_vocab_out + 2 * watched;
+    let per_row =
+        window * per_position + 4 * keys * c.n_kv_heads * c.d_head + 3 * c.d_vocab_out + 2 * watched;
     let bytes = (rows * per_row * lab.model.dtype().size_in_bytes()) as u64;
     ((lab.memory / 2) / bytes.max(1)).clamp(1, 1 << 16) as usize
 }

@@ -74,7 +74,12 @@ pub(crate) struct Means {
 
 impl Means {
     /// The means of what writes to the stream over these prompts, or over random sequences.
-    pub(crate) fn over(lab: &Lab, task: &Task, reference: Option<&[Sample]>, sequences: usize) -> Result<Means> {
+    pub(crate) fn over(
+        lab: &Lab,
+        task: &Task,
+        reference: Option<&[Sample]>,
+        sequences: usize,
+    ) -> Result<Means> {
         let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
         let prompts = match reference {
             Some(given) => given.iter().map(|sample| sample.tokens.clone()).collect(),

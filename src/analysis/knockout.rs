@@ -76,7 +76,8 @@ struct Measured {
 
 impl Analysis for Knockout {
     const NAME: &'static str = "knockout";
-    const ABOUT: &'static str = "attention knockout: what the answer loses when a position may not attend to others, by layer";
+    const ABOUT: &'static str =
+        "attention knockout: what the answer loses when a position may not attend to others, by layer";
     const TAKES_METRIC: bool = true;
     const TASK: &'static str = "facts";
 

@@ -117,8 +117,7 @@ struct Measured {
 
 impl Analysis for Repair {
     const NAME: &'static str = "repair";
-    const ABOUT: &'static str =
-        "self-repair: which later components make up for one that is taken out, told from indirect effects and the norm's scale";
+    const ABOUT: &'static str = "self-repair: which later components make up for one that is taken out, told from indirect effects and the norm's scale";
     const TAKES_REFERENCE: bool = true;
 
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings> {
@@ -143,7 +142,11 @@ impl Repair {
         let usual = if task.is_paired() { Kind::Resample } else { Kind::Mean };
         let asked = self.kinds.clone().unwrap_or_else(|| vec![usual]);
         let mut kinds: Vec<Kind> = Vec::new();
-        asked.into_iter().for_each(|kind| if !kinds.contains(&kind) { kinds.push(kind) });
+        asked.into_iter().for_each(|kind| {
+            if !kinds.contains(&kind) {
+                kinds.push(kind)
+            }
+        });
         if kinds.is_empty() {
             return Err(Error::usage(
                 "`kinds` is empty: nothing would take a component's place",

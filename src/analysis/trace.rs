@@ -27,8 +27,8 @@ use crate::site::Site;
 use crate::sweep::{Cell, sweep};
 use crate::task::{Place, Task};
 use noise::Noise;
-pub use states::{Severed, State};
 use states::{Kind, Restored};
+pub use states::{Severed, State};
 
 /// Which states carry the answer: one restored at a time into a corrupted run.
 #[derive(Debug, Clone, Deserialize)]
@@ -104,8 +104,7 @@ struct Setting<'a> {
 
 impl Analysis for Trace {
     const NAME: &'static str = "trace";
-    const ABOUT: &'static str =
-        "causal tracing: which restored state brings back what noise on the subject, or another prompt, took away";
+    const ABOUT: &'static str = "causal tracing: which restored state brings back what noise on the subject, or another prompt, took away";
     const TAKES_METRIC: bool = true;
     const TASK: &'static str = "facts";
 
@@ -215,7 +214,8 @@ impl Trace {
             all.exact += exact;
             lab.progress.advance(exact as u64);
             let score = |logits: &Tensor| scores(setting.metrics, logits, &targets);
-            for (&index, scores) in indices.iter().zip(sweep(lab, &runs.corrupt, &cells, &runs.read, &score)?) {
+            for (&index, scores) in indices.iter().zip(sweep(lab, &runs.corrupt, &cells, &runs.read, &score)?)
+            {
                 add(&mut all.restored[index], &examples, &scores, share);
             }
         }
@@ -251,7 +251,8 @@ impl Runs {
         let (clean_logits, clean) = model.read(&tokens, &read, kept)?;
         let (corrupt, reach) = match setting.noise {
             None => {
-                let others: Vec<&[u32]> = rows.iter().filter_map(|example| example.corrupt.as_deref()).collect();
+                let others: Vec<&[u32]> =
+                    rows.iter().filter_map(|example| example.corrupt.as_deref()).collect();
                 let reach = Reach::new(model, &prompts, &others, &read);
                 (Base::record(model, &model.tokens(&others)?, kept)?, reach)
             }

@@ -1,6 +1,7 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
 mod ablation;
+mod lesions;
 mod probe;
 mod series;
 mod steer;
@@ -66,6 +67,7 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     }
     made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));
+    made.extend(lesions::tables(found)?.into_iter().map(|rows| (rows, false)));
     Ok(made)
 }
 

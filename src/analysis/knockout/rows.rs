@@ -202,7 +202,8 @@ fn notes(
          they bring grows too, above all where the source was a resting place such as the first token"
             .to_owned(),
     );
-    let seen = |i: usize| if lab.model.config.causal { setting.from[i] + 1 } else { task.examples[i].clean.len() };
+    let seen =
+        |i: usize| if lab.model.config.causal { setting.from[i] + 1 } else { task.examples[i].clean.len() };
     let emptied = |source: &&super::Source| {
         source.positions.iter().enumerate().any(|(i, positions)| positions.len() == seen(i))
     };

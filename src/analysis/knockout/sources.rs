@@ -45,7 +45,8 @@ pub(super) fn sources(
     }
     let rest = (!given || asked.iter().any(|words| words == "rest")).then(|| {
         let rest = |(i, example): (usize, &crate::task::Example)| {
-            let taken: BTreeSet<usize> = named.iter().flat_map(|source| &source.positions[i]).copied().collect();
+            let taken: BTreeSet<usize> =
+                named.iter().flat_map(|source| &source.positions[i]).copied().collect();
             (0..example.clean.len()).filter(|pos| seen(i, *pos) && !taken.contains(pos)).collect()
         };
         let positions = task.examples.iter().enumerate().map(rest).collect();

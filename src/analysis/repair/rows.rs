@@ -234,7 +234,9 @@ pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measure
     let accounts: Vec<Account> = measured
         .ablated
         .par_iter()
-        .map(|ablated| Account::of(ablated, measured, (components, &lab.model), (&bootstrap, &units, lab.seed)))
+        .map(|ablated| {
+            Account::of(ablated, measured, (components, &lab.model), (&bootstrap, &units, lab.seed))
+        })
         .collect();
     let q = false_discovery(&accounts.iter().map(|account| account.p).collect::<Vec<_>>());
     let all_later: Vec<Option<f64>> =
@@ -352,7 +354,9 @@ fn notes(lab: &Lab, measured: &Measured, accounts: &[Account]) -> Vec<String> {
     )];
     let small = worst <= 1e-3 * largest; // a NaN is not
     if !small {
-        notes.push(format!("error: the parts miss the fall of the logit difference by {worst:.1e}; do not use this table"));
+        notes.push(format!(
+            "error: the parts miss the fall of the logit difference by {worst:.1e}; do not use this table"
+        ));
     }
     notes.push(
         "a later component repairs if the mean change of its direct effect has the sign of what was lost; one that changes the \

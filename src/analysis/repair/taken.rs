@@ -23,7 +23,9 @@ impl Taken {
             let part: Part = part.parse()?;
             part.check(model)?;
             match part {
-                Part::Writer(component @ (Component::Head(..) | Component::Mlp(_))) => components.push(component),
+                Part::Writer(component @ (Component::Head(..) | Component::Mlp(_))) => {
+                    components.push(component)
+                }
                 Part::Attention(layer) => {
                     let heads = model.block(layer)?.attention.n_heads;
                     components.extend((0..heads).map(|head| Component::Head(layer, head)));
@@ -49,7 +51,8 @@ impl Taken {
     pub(super) fn reaches(&self, component: Component, model: &Transformer) -> bool {
         let after = |part: &Component| match (part.layer(), component.layer()) {
             (Some(own), Some(layer)) if own == layer => {
-                let sequential = model.blocks.get(layer).is_some_and(|block| block.wiring == Wiring::Sequential);
+                let sequential =
+                    model.blocks.get(layer).is_some_and(|block| block.wiring == Wiring::Sequential);
                 sequential && part.head().is_some() && component == Component::Mlp(layer)
             }
             (own, layer) => own < layer,

@@ -146,8 +146,11 @@ pub(super) fn measure(
             put(&mut all.plain, &batch, &run(&nothing, &plain)?.concat());
             let directions = || std::iter::once(&place.direction).chain(&place.randoms);
             for (direction, all) in directions().zip(&mut all.doses) {
-                let cells =
-                    doses.strengths.iter().map(|&dose| pushed(direction, dose)).collect::<Result<Vec<_>>>()?;
+                let cells = doses
+                    .strengths
+                    .iter()
+                    .map(|&dose| pushed(direction, dose))
+                    .collect::<Result<Vec<_>>>()?;
                 for (said, all) in run(&cells, &plain)?.iter().zip(all) {
                     put(all, &batch, said);
                 }

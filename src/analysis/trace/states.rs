@@ -154,7 +154,9 @@ pub(super) fn kept(kinds: &[Kind], model: &Transformer, site: Site) -> bool {
     let Site::Block(layer, at) = site else { return false };
     kinds.iter().any(|kind| {
         let restored = match kind.state {
-            State::ResidPost => at == At::ResidPre || at == At::ResidPost && layer + 1 == model.config.n_layers,
+            State::ResidPost => {
+                at == At::ResidPre || at == At::ResidPost && layer + 1 == model.config.n_layers
+            }
             state => at == state.at(),
         };
         restored || kind.severed.is_some_and(|severed| at == severed.at())
@@ -190,7 +192,9 @@ impl Restored {
             }
         }
         let severed = self.kind.severed.filter(|_| !edits.is_empty());
-        for (layer, at) in severed.into_iter().flat_map(|severed| (after..layers).map(move |l| (l, severed.at()))) {
+        for (layer, at) in
+            severed.into_iter().flat_map(|severed| (after..layers).map(move |l| (l, severed.at())))
+        {
             if !model.block(layer)?.has(at) {
                 continue;
             }
