@@ -9,11 +9,14 @@ pub mod circuit;
 pub mod components;
 pub mod edges;
 pub mod heads;
+pub mod knockout;
 pub mod lens;
 pub mod patch;
 pub mod predict;
 pub mod probe;
+pub mod repair;
 pub mod steer;
+pub mod trace;
 
 use std::collections::BTreeMap;
 
@@ -106,6 +109,9 @@ pub const ANALYSES: &[Entry] = &[
     entry::<circuit::Circuits>(),
     entry::<heads::Heads>(),
     entry::<ablate::Ablate>(),
+    entry::<knockout::Knockout>(),
+    entry::<trace::Trace>(),
+    entry::<repair::Repair>(),
     entry::<probe::Probe>(),
     entry::<steer::Steer>(),
 ];

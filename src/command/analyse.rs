@@ -1,4 +1,4 @@
-//! The single methods: `predict`, `lens`, `attribution`, `patch`, `atp`, `ablate`, `steer`, `heads`, `probe`.
+//! The single methods: one subcommand for each analysis.
 
 use clap::Args;
 
@@ -109,6 +109,41 @@ methods! {
   glassbox ablate --task facts --n 16 'sets={pair=[\"a0.h1\", \"m0\"]}' 'by=[\"set\"]' --table ablate_set --format csv
   glassbox ablate --prompt 'When Mary and John went to the store , John gave a drink to'")]
     Ablate = "ablate";
+
+    /// What the answer loses when one position may not attend to others (attention knockout)
+    ///
+    /// Scores from the position where the answer is due (from=…) to each source in turn are set to −∞, in a window of layers around
+    /// each layer. By default the sources are the places that the prompts share, the position itself (`self`) and the
+    /// `rest`. Without prompts: --task facts.
+    #[command(after_help = "Examples:
+  glassbox knockout
+  glassbox knockout --task facts 'sources=[\"first..subject\", \"rest\", \"self\"]' window=1 --format csv
+  glassbox knockout --task ioi 'heads=[\"2.0\", \"2.1\"]' --metric log-prob
+  glassbox knockout --prompt 'When Mary and John went to the store , John gave a drink to' from=end")]
+    Knockout = "knockout";
+
+    /// Which states bring the answer back into a corrupted run (causal tracing)
+    ///
+    /// The corrupt run has noise on the embeddings of the subject, or is the pair's other prompt (corruption=tokens). One state
+    /// at a time is restored from the clean run: the stream, or the MLPs or attention of a window of layers, at one
+    /// position. sever=["mlp"] restores the stream with later MLPs held at their corrupt values. Without prompts: --task facts.
+    #[command(after_help = "Examples:
+  glassbox trace
+  glassbox trace --task facts subject=first..subject samples=4 --table trace_total
+  glassbox trace --task facts corruption=tokens 'sever=[\"mlp\", \"attention\"]' --format csv
+  glassbox trace --prompt 'Ada Abbott plays the sport of' subject=0..1")]
+    Trace = "trace";
+
+    /// Which later components make up for one that is taken out (self-repair)
+    ///
+    /// Each head and MLP with a notable direct effect is taken out; the fall of the logit difference is split into its lost direct
+    /// effect, what later components make up for, what they lose with it (an indirect effect, no repair), and the norm's scale.
+    #[command(after_help = "Examples:
+  glassbox repair --task ioi
+  glassbox repair --task ioi 'ablate=[\"2.0\", \"2.0+2.1\", \"a1\"]' --table repair_later
+  glassbox repair --task facts 'kinds=[\"resample\", \"mean\", \"zero\"]' --format csv
+  glassbox repair --prompt 'When Mary and John went to the store , John gave a drink to'")]
+    Repair = "repair";
 
     /// What adding a direction to the stream does: dose–response of a steering vector against random directions
     ///

@@ -2,6 +2,7 @@
 
 mod ablation;
 mod patch;
+mod lesions;
 mod probe;
 mod series;
 mod steer;
@@ -70,6 +71,7 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     }
     made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));
+    made.extend(lesions::tables(found)?.into_iter().map(|rows| (rows, false)));
     Ok(made)
 }
 

@@ -5,13 +5,16 @@ mod attention;
 mod caveats;
 mod components;
 mod direct;
+mod knockout;
 mod lens;
 mod prediction;
 mod probe;
 mod prompts;
+mod repair;
 mod stimulation;
 mod summary;
 mod total;
+mod tracing;
 mod training;
 
 use super::page::{Inline, Page, Section, Words};
@@ -28,7 +31,10 @@ const SECTIONS: &[Write] = &[
     lens::section,
     direct::section,
     total::section,
+    tracing::section,
     ablation::section,
+    repair::section,
+    knockout::section,
     attention::section,
     probe::section,
     stimulation::section,
