@@ -76,6 +76,8 @@ pub mod stats;
 
 pub mod learn;
 
+pub mod factored;
+
 pub mod steering;
 
 pub mod row;

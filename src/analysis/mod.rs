@@ -10,6 +10,7 @@ pub mod patch;
 pub mod predict;
 pub mod probe;
 pub mod steer;
+pub mod weights;
 
 use std::collections::BTreeMap;
 
@@ -84,6 +85,7 @@ pub const ANALYSES: &[Entry] = &[
     entry::<patch::Patch>(),
     entry::<components::Components>(),
     entry::<heads::Heads>(),
+    entry::<weights::Weights>(),
     entry::<ablate::Ablate>(),
     entry::<probe::Probe>(),
     entry::<steer::Steer>(),

@@ -4,6 +4,7 @@ mod ablation;
 mod probe;
 mod series;
 mod steer;
+mod weights;
 
 use std::collections::BTreeMap;
 
@@ -66,6 +67,7 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     }
     made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));
+    made.extend(weights::tables(found)?.into_iter().map(|rows| (rows, false)));
     Ok(made)
 }
 

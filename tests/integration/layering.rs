@@ -29,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sweep", &["error", "site", "hook", "edit", "model", "lab"]),
     ("stats", &[]),
     ("learn", &["error"]),
+    ("factored", &["error"]),
     ("steering", &["error", "site", "record", "model", "lab"]),
     ("row", &["error"]),
     (
@@ -74,6 +75,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "sweep",
             "stats",
             "learn",
+            "factored",
             "row",
             "patterns",
             "steering",
@@ -210,6 +212,7 @@ fn doors_stay_where_they_are() {
         ("polars", &["table"]),
         ("plotters", &["figure"]),
         ("resvg", &["figure"]),
+        ("faer", &["factored"]),
         ("std::fs", &["checkpoint", "output"]),
         ("println!", &["command", "main"]),
         ("eprintln!", &["command", "main"]),

@@ -44,4 +44,5 @@ mod styles;
 mod textbook;
 mod tiny;
 mod training;
+mod weights;
 mod wired;

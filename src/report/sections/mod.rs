@@ -13,6 +13,7 @@ mod stimulation;
 mod summary;
 mod total;
 mod training;
+mod weights;
 
 use super::page::{Inline, Page, Section, Words};
 use super::story::Story;
@@ -30,6 +31,7 @@ const SECTIONS: &[Write] = &[
     total::section,
     ablation::section,
     attention::section,
+    weights::section,
     probe::section,
     stimulation::section,
     caveats::section,
