@@ -80,6 +80,8 @@ pub mod groups;
 
 pub mod learn;
 
+pub mod factored;
+
 pub mod steering;
 
 pub mod row;

@@ -17,6 +17,7 @@ pub mod probe;
 pub mod repair;
 pub mod steer;
 pub mod trace;
+pub mod weights;
 
 use std::collections::BTreeMap;
 
@@ -108,6 +109,7 @@ pub const ANALYSES: &[Entry] = &[
     entry::<edges::Edges>(),
     entry::<circuit::Circuits>(),
     entry::<heads::Heads>(),
+    entry::<weights::Weights>(),
     entry::<ablate::Ablate>(),
     entry::<knockout::Knockout>(),
     entry::<trace::Trace>(),

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::attribution::{Readout, direct_needs, numbers, unbent};
+use crate::analysis::attribution::{Readout, direct_needs, direct_writes, numbers, unbent};
 use crate::analysis::components::{Means, repeated};
 use crate::analysis::patch::{Pair, Reach};
 use crate::analysis::{Analysis, Findings};

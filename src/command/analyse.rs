@@ -179,6 +179,17 @@ methods! {
   glassbox heads --model path/to/gpt2 --format csv")]
     Heads = "heads";
 
+    /// What heads do by their weights alone: copying scores, spectra, and which heads compose with which
+    ///
+    /// Needs no prompts. Singular directions are read in tokens (--table singular), and so are the maps that two heads make
+    /// together (--table virtual). Composition stands beside a baseline of random matrices (--table composition).
+    #[command(after_help = "Examples:
+  glassbox weights
+  glassbox weights --table composition --format csv
+  glassbox weights 'pairs=[[\"0.0\",\"1.0\"]]' --table virtual
+  glassbox weights copied=64 mlps=true --model path/to/gpt2 --out weights")]
+    Weights = "weights";
+
     /// Read a label from activations with linear probes, and ask whether the model uses what they read
     ///
     /// Each probe stands beside its baselines: the most frequent class, shuffled labels, the embeddings, a model with random
@@ -227,8 +238,8 @@ impl Common {
         };
         let folder = if self.folder.out.is_some() { Some(Folder::create(&place)?) } else { None };
         let lab = self.model.open(&study)?;
-        // head scores come from random tokens: a model that knows none of the default task's words has them too
-        let none = analysis == "heads" && self.prompts.is_default();
+        // no prompts are read: a model that knows none of the default task's words has these scores too
+        let none = matches!(analysis, "heads" | "weights") && self.prompts.is_default();
         let task = if none { Task::default() } else { study.task(&lab)? };
         task.notes.iter().for_each(|note| self.model.say(note));
         let outcomes = match folder {

@@ -1,11 +1,12 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
 mod ablation;
-mod patch;
 mod lesions;
+mod patch;
 mod probe;
 mod series;
 mod steer;
+mod weights;
 
 use std::collections::BTreeMap;
 
@@ -72,6 +73,7 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(lesions::tables(found)?.into_iter().map(|rows| (rows, false)));
+    made.extend(weights::tables(found)?.into_iter().map(|rows| (rows, false)));
     Ok(made)
 }
 

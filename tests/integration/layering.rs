@@ -31,6 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stats", &[]),
     ("groups", &["error", "site", "lab", "lesion", "stats", "task"]),
     ("learn", &["error"]),
+    ("factored", &["error"]),
     ("steering", &["error", "site", "record", "model", "lab"]),
     ("row", &["error"]),
     (
@@ -78,6 +79,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "stats",
             "groups",
             "learn",
+            "factored",
             "row",
             "patterns",
             "steering",
@@ -214,6 +216,7 @@ fn doors_stay_where_they_are() {
         ("polars", &["table"]),
         ("plotters", &["figure"]),
         ("resvg", &["figure"]),
+        ("faer", &["factored"]),
         ("std::fs", &["checkpoint", "output"]),
         ("println!", &["command", "main"]),
         ("eprintln!", &["command", "main"]),

@@ -52,4 +52,5 @@ mod tiny;
 mod tracing;
 mod training;
 mod truth;
+mod weights;
 mod wired;

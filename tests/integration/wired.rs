@@ -27,6 +27,7 @@ use glassbox::analysis::attribution::Attribution;
 use glassbox::analysis::components::Components;
 use glassbox::analysis::heads::Heads;
 use glassbox::analysis::patch::{By, Patch};
+use glassbox::analysis::weights::Weights;
 use glassbox::analysis::{Analysis, Findings};
 use glassbox::gradient::Gradients;
 use glassbox::lab::{About, Lab};
@@ -437,4 +438,52 @@ fn head_scores_are_those_of_the_formula() {
     // 64 · 63 · 62 of 64³ sequences have three different tokens: 95 %
     let exact = exact.count();
     assert!(exact >= 12, "{exact} of 16 sequences score {induction}");
+}
+
+/// From the weights alone. Head 0.0's W_OV turns a token into its copy and head 1.0's keys read copies: K-composition, of V
+/// directions alike, scores 1/√V and everything else 0. Head 1.0 says the token it finds: its eigenvalues are all alike. Head
+/// 0.0 says nothing, and what nothing is said of has no sign.
+#[test]
+fn weights_hold_the_one_edge_and_the_one_copy() {
+    let findings = Weights::default().run(&wired(), &Task::default()).unwrap();
+    let rows = table(&findings, "weights");
+    assert_eq!(
+        rows.numbers("copying").unwrap()[0],
+        None,
+        "head 0.0 writes where the unembedding does not read"
+    );
+    close(cell(rows, &[("layer", "1")], "copying"), 1.0, "head 1.0 copies");
+    assert_eq!(rows.numbers("preserving").unwrap()[0], None);
+    close(cell(rows, &[("layer", "1")], "preserving"), 1.0, "and writes where it read");
+    let gain = 2f64.powi(50);
+    for (layer, directions) in [("0", V), ("1", V)] {
+        close(cell(rows, &[("layer", layer)], "ov_norm") / gain, (V as f64).sqrt(), "W_OV");
+        close(cell(rows, &[("layer", layer)], "ov_top") / gain, 1.0, "its directions are alike");
+        close(cell(rows, &[("layer", layer)], "ov_rank"), directions as f64, "and all take part");
+    }
+    // P − 1 positions ask, V tokens ask, each times β
+    close(
+        cell(rows, &[("layer", "0")], "qk_norm") / gain / gain,
+        BETA * ((P - 1) as f64).sqrt(),
+        "W_QK of 0.0",
+    );
+    close(cell(rows, &[("layer", "1")], "qk_norm") / gain / gain, BETA * (V as f64).sqrt(), "W_QK of 1.0");
+    close(cell(rows, &[("layer", "1")], "qk_rank"), V as f64, "directions of W_QK");
+    let composition = table(&findings, "composition");
+    for (kind, score) in [("q", 0.0), ("k", 1.0 / (V as f64).sqrt()), ("v", 0.0)] {
+        let keys = [("from", "a0.h0"), ("to", "a1.h0"), ("kind", kind)];
+        close(cell(composition, &keys, "score"), score, kind);
+        let chance = 1.0 / (D as f64).sqrt();
+        assert!((cell(composition, &keys, "baseline") / chance - 1.0).abs() < 0.02);
+        assert_eq!(cell(composition, &keys, "z") > 10.0, kind == "k");
+    }
+    // read in tokens, the virtual K-map asks for each token by itself
+    let together = table(&findings, "virtual").only("kind", "k").unwrap();
+    assert_eq!(together.texts("from").unwrap()[0], "a0.h0");
+    close(together.numbers("value").unwrap()[0].unwrap() / gain.powi(3), BETA, "one direction");
+    let heads =
+        Heads { length: Some(3), sequences: 4, ..Heads::default() }.run(&wired(), &Task::default()).unwrap();
+    let heads = table(&heads, "head_scores");
+    close(cell(heads, &[("layer", "1")], "copying"), 1.0, "the same score among those of heads");
+    assert_eq!(heads.texts("kind").unwrap(), ["previous token", "induction"]);
 }

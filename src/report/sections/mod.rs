@@ -16,6 +16,7 @@ mod summary;
 mod total;
 mod tracing;
 mod training;
+mod weights;
 
 use super::page::{Inline, Page, Section, Words};
 use super::story::Story;
@@ -36,6 +37,7 @@ const SECTIONS: &[Write] = &[
     repair::section,
     knockout::section,
     attention::section,
+    weights::section,
     probe::section,
     stimulation::section,
     caveats::section,

@@ -67,8 +67,7 @@ fn scores_of_edges_agree() {
         let scorings = [Exact, Eap, EapIgInputs, EapIgActivations, CleanCorrupt];
         let analysis = analysis::Edges { methods: scorings.to_vec(), ..Default::default() };
         let findings = analysis.run(&reference.lab(), &pairs_of(&reference.pairs)).unwrap();
-        let stored =
-            |name: &str| edges.ordered(&read::<Vec<f64>>(&reference.values[name]));
+        let stored = |name: &str| edges.ordered(&read::<Vec<f64>>(&reference.values[name]));
         let of = |method: &str| {
             let rows = table(&findings, "edges").only("method", method).unwrap();
             let mut ours = vec![f64::NAN; edges.graph.len()];
@@ -200,7 +199,12 @@ fn acdc_keeps_the_same_edges() {
             let numbers = names.iter().map(|name| edges.graph.find(name.parse().unwrap()).unwrap());
             let ours = Circuit::of(&edges.graph, numbers).unwrap();
             let theirs = edges.circuit(&kept).pruned(&edges.graph);
-            println!("{}, {metric} {threshold}: {} edges of {}", reference.name, ours.len(), edges.graph.len());
+            println!(
+                "{}, {metric} {threshold}: {} edges of {}",
+                reference.name,
+                ours.len(),
+                edges.graph.len()
+            );
             assert_eq!(ours, theirs, "{}, {metric} {threshold}", reference.name);
         }
     }
