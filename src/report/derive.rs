@@ -53,6 +53,11 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     if let Some(rows) = found.get("resid_by_pos") {
         made.push((labelled(rows.clone(), "resid_by_pos_view")?, false));
     }
+    if let Some(rows) = found.get("edges")
+        && let Some(method) = rows.texts("method")?.first()
+    {
+        made.push((Rows { name: "edges_first".to_owned(), ..rows.only("method", method)? }, false));
+    }
     if let Some(rows) = found.get("patch_pattern") {
         made.push((patch::patterns(rows)?, false));
     }

@@ -3,8 +3,10 @@
 mod ablation;
 mod attention;
 mod caveats;
+mod circuit;
 mod components;
 mod direct;
+mod edges;
 mod knockout;
 mod lens;
 mod prediction;
@@ -32,6 +34,8 @@ const SECTIONS: &[Write] = &[
     lens::section,
     direct::section,
     total::section,
+    edges::section,
+    circuit::section,
     tracing::section,
     ablation::section,
     repair::section,
