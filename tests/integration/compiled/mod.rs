@@ -9,7 +9,7 @@
 mod assembler;
 mod brackets;
 mod histogram;
-mod oracle;
+pub mod oracle;
 mod pointer;
 mod sort;
 
