@@ -19,6 +19,7 @@
 
 pub mod edges;
 mod simulation;
+pub mod truth;
 
 use std::collections::BTreeMap;
 
