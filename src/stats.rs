@@ -67,6 +67,11 @@ impl Bootstrap {
         Bootstrap { n: group.len(), draws }
     }
 
+    /// The first so many resamples, as lists of examples; none where there is no interval.
+    pub fn resamples(&self, count: usize) -> Vec<&[u32]> {
+        self.draws.iter().take(count).map(Vec::as_slice).collect()
+    }
+
     /// The mean of per-example values. An empty list gives NaN.
     pub fn mean(&self, values: &[f64]) -> Estimate {
         self.ratio(values, None)

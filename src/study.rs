@@ -47,6 +47,9 @@ pub struct Study {
     /// JSONL of prompts over which mean ablation averages; by default random sequences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<PathBuf>,
+    /// A circuit, in any form that [`Listed`](crate::graph::Listed) reads, for the analyses that are given one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<PathBuf>,
     /// Recorded activations that `patch` puts into runs instead of the other prompt's: a file of `glassbox record`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<PathBuf>,
@@ -146,6 +149,7 @@ impl Default for Study {
             seed: 0,
             metric: Metric::default(),
             reference: None,
+            circuit: None,
             values: None,
             gains: None,
             activations: None,
@@ -188,8 +192,9 @@ impl Study {
     /// Reads a study from text; `name` stands for it in errors.
     pub fn parse(text: &str, name: &str, folder: Option<&Path>) -> Result<Study> {
         let mut study: Study = toml::from_str(text).map_err(|e| unreadable(name, &e))?;
-        let Study { reference, values, gains, activations, task, .. } = &mut study;
-        for path in [reference, values, gains, activations, &mut task.file].into_iter().flatten() {
+        let Study { reference, circuit, values, gains, activations, task, .. } = &mut study;
+        let paths = [reference, circuit, values, gains, activations, &mut task.file];
+        for path in paths.into_iter().flatten() {
             if let Some(folder) = folder {
                 *path = folder.join(&*path);
             }
@@ -252,6 +257,9 @@ impl Study {
         };
         if self.reference.is_some() && !entries.iter().any(|entry| entry.takes_reference) {
             return Err(unread("reference"));
+        }
+        if self.circuit.is_some() && !entries.iter().any(|entry| entry.takes_circuit) {
+            return Err(unread("circuit"));
         }
         if self.values.is_some() && !entries.iter().any(|entry| entry.takes_values) {
             return Err(unread("values"));
@@ -375,6 +383,9 @@ impl Study {
         if entry.takes_heads && !self.heads.is_empty() && !parameters.contains_key("show") {
             let heads = self.heads.iter().map(|head| toml::Value::String(head.clone()));
             parameters.insert("show".to_owned(), toml::Value::Array(heads.collect()));
+        }
+        if let (true, Some(path)) = (entry.takes_circuit, &self.circuit) {
+            parameters.insert("given".to_owned(), checkpoint::read_text(path)?.into());
         }
         if let (true, Some(path)) = (entry.takes_reference, &self.reference) {
             let text = checkpoint::read_text(path)?;

@@ -72,6 +72,42 @@ enum Against {
     Mean { sequences: usize, given: bool, by_position: bool },
 }
 
+/// What stands in for a component without pairs: its mean over the reference, position by position where every reference is
+/// as long as the longest prompt, so that what a position alone says is kept; else over all positions.
+pub(crate) struct Means {
+    /// `[1, pos, …]`, or `[1, 1, …]` over all positions.
+    pub(crate) values: Activations,
+    sequences: usize,
+    given: bool,
+    pub(crate) by_position: bool,
+}
+
+impl Means {
+    /// The means of what these places hold over the reference prompts, or over so many random sequences.
+    pub(crate) fn over(
+        lab: &Lab,
+        task: &Task,
+        (reference, sequences): (Option<&[Sample]>, usize),
+        wanted: impl Fn(Site) -> bool,
+    ) -> Result<Means> {
+        let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
+        let prompts = match reference {
+            Some(given) => given.iter().map(|sample| sample.tokens.clone()).collect(),
+            None => random_prompts(lab, task.first_bos(), longest, sequences)?,
+        };
+        let by_position = prompts.iter().all(|prompt| prompt.len() >= longest);
+        let values = Sums::over(lab, &prompts, by_position.then_some(longest), wanted)?.mean()?;
+        Ok(Means { values, sequences: prompts.len(), given: reference.is_some(), by_position })
+    }
+
+    /// What the means are taken over, in a sentence.
+    pub(crate) fn note(&self) -> String {
+        let of = if self.given { "reference prompts" } else { "sequences of random tokens" };
+        let how = if self.by_position { "at each position" } else { "over all positions" };
+        format!("means {how} over {} {of}", self.sequences)
+    }
+}
+
 impl Analysis for Components {
     const NAME: &'static str = "components";
     const ABOUT: &'static str =
@@ -95,29 +131,15 @@ impl Analysis for Components {
 }
 
 impl Components {
-    /// What stands in for a component without pairs: its mean over the reference, position by position where every
-    /// reference is as long as the longest prompt, so that what a position alone says is kept; else over all positions.
-    fn means(&self, lab: &Lab, task: &Task, sets: &Replaced) -> Result<Option<(Activations, Against)>> {
-        if task.is_paired() {
-            return Ok(None);
-        }
-        let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
-        let sequences = match &self.reference {
-            Some(given) => given.iter().map(|sample| sample.tokens.clone()).collect(),
-            None => random_prompts(lab, task.first_bos(), longest, self.sequences)?,
-        };
-        let by_position = sequences.iter().all(|sequence| sequence.len() >= longest);
-        let wanted = |site| direct_writes(site) || sets.sites.contains(&site);
-        let means = Sums::over(lab, &sequences, by_position.then_some(longest), wanted)?.mean()?;
-        let (sequences, given) = (sequences.len(), self.reference.is_some());
-        Ok(Some((means, Against::Mean { sequences, given, by_position })))
-    }
-
     fn measure(&self, lab: &Lab, task: &Task, components: &[Component], sets: &Replaced) -> Result<Measured> {
         let (model, n) = (&lab.model, task.examples.len());
-        let (means, against) = match self.means(lab, task, sets)? {
-            None => (None, Against::Corrupt),
-            Some((means, against)) => (Some(means), against),
+        let (means, against) = if task.is_paired() {
+            (None, Against::Corrupt)
+        } else {
+            let wanted = |site| direct_writes(site) || sets.sites.contains(&site);
+            let means = Means::over(lab, task, (self.reference.as_deref(), self.sequences), wanted)?;
+            let Means { sequences, given, by_position, .. } = means;
+            (Some(means.values), Against::Mean { sequences, given, by_position })
         };
         let empty = vec![vec![0.0; n]; components.len()];
         let replaced = vec![vec![0.0; n]; sets.targets.len()];
@@ -230,7 +252,7 @@ impl Replaced {
 }
 
 /// The same means for every row of a batch.
-fn repeated(means: &Activations, batch: usize) -> Result<Activations> {
+pub(crate) fn repeated(means: &Activations, batch: usize) -> Result<Activations> {
     let mut all = BTreeMap::new();
     for (&site, mean) in &means.0 {
         let mut shape = mean.dims().to_vec();

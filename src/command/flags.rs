@@ -120,6 +120,9 @@ pub(super) struct PromptFlags {
     /// Prompts whose mean activations replace a part where there is no corrupt prompt (JSONL); by default random ones
     #[arg(long, value_name = "FILE")]
     pub reference: Option<PathBuf>,
+    /// A circuit for the methods that are given one: JSON of EAP-IG or MIB, or {"edges": ["a0.h1->m0", …]}
+    #[arg(long, value_name = "FILE")]
+    pub circuit: Option<PathBuf>,
     /// Activations that `patch` puts into a run instead of the other prompt's: a file that `glassbox record --out` wrote
     #[arg(long, value_name = "FILE")]
     pub values: Option<PathBuf>,
@@ -329,6 +332,7 @@ impl PromptFlags {
         study.metric = self.metric;
         study.gains.clone_from(&self.gains);
         study.reference.clone_from(&self.reference);
+        study.circuit.clone_from(&self.circuit);
         study.values.clone_from(&self.values);
         study.heads.clone_from(&self.heads);
         study.activations.clone_from(&self.activations);

@@ -172,6 +172,7 @@ fn rerun(run: &Run, folder: &mut Folder) -> Result<()> {
         (&mut own.task.file, "prompts.jsonl"),
         (&mut own.reference, "reference.jsonl"),
         (&mut own.gains, "gains.json"),
+        (&mut own.circuit, "given.json"),
     ];
     for (path, name) in files {
         if let Some(path) = path {
