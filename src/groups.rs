@@ -132,6 +132,8 @@ fn designed(lab: &Lab, task: &Task) -> Vec<Group> {
     if all.len() > 1 && groups.iter().all(|group| group.parts != all) {
         groups.push(Group { name: "designed circuit".to_owned(), parts: all });
     }
+    // nobody asked for these: what the description has and the model has not is no reason to stop
+    groups.retain(|group| group.parts.iter().all(|part| part.check(&lab.model).is_ok()));
     groups
 }
 

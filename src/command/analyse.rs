@@ -78,11 +78,18 @@ methods! {
     /// Which activations carry the difference between two prompts (activation patching)
     ///
     /// Denoising runs the corrupt prompt and restores one activation from the clean run: what suffices? Noising runs the
-    /// clean prompt and inserts one from the corrupt run: what is needed?
+    /// clean prompt and inserts one from the corrupt run: what is needed? Grains: by=["all", "position", "head",
+    /// "head-position", "query-key", "neuron", "set"]; window=K patches K layers in a row together. Values may come from a file
+    /// (--values, what `glassbox record --out` wrote) or be means (--reference, and from=mean beside pairs); without corrupt
+    /// prompts the effect is the change of the metric.
     #[command(after_help = "Examples:
   glassbox patch --task ioi
   glassbox patch --task ioi --table resid_by_pos
   glassbox patch --task ioi 'sites=[\"z\"]' direction=noise --metric kl
+  glassbox patch --task ioi --n 16 'by=[\"all\",\"query-key\"]' 'sites=[\"attn_out\",\"pattern\"]' --table patch_pattern
+  glassbox patch --task facts --n 16 'by=[\"position\"]' 'sites=[\"mlp_out\"]' window=2
+  glassbox patch --task ioi 'by=[\"set\"]' 'sets={movers=[\"2.0\",\"2.1\"], last=[\"L2\"]}'
+  glassbox patch --task ioi --values path/to/recorded.safetensors direction=noise
   glassbox patch --prompt 'The capital of France is' --corrupt 'The capital of Italy is' --answer Paris --wrong Rome")]
     Patch = "patch";
 

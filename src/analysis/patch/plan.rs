@@ -14,6 +14,7 @@ use crate::lab::Lab;
 use crate::lesion::Part;
 use crate::metric::Metric;
 use crate::model::Transformer;
+use crate::record::Activations;
 use crate::site::{At, Site};
 use crate::task::{Place, Side, Task};
 
@@ -172,8 +173,9 @@ impl Plan {
 
     /// Neurons, before and behind the activation function as the sites say; behind it by default.
     fn add_neurons(&mut self, patch: &Patch, lab: &Lab, task: &Task, source: &Source) -> Result<()> {
-        let is_neurons = |site: &&PatchSite| matches!(site, PatchSite::MlpPre | PatchSite::MlpPost);
-        let asked: Vec<PatchSite> = patch.sites.iter().flatten().filter(is_neurons).copied().collect();
+        let named = patch.sites.iter().flatten().copied();
+        let asked: Vec<PatchSite> =
+            named.filter(|site| matches!(site, PatchSite::MlpPre | PatchSite::MlpPost)).collect();
         let sites = if asked.is_empty() { vec![PatchSite::MlpPost] } else { asked };
         let chosen: Vec<(usize, usize, Option<f64>)> = match &patch.neurons {
             Neurons::Listed(names) => {
@@ -187,6 +189,7 @@ impl Plan {
                 names.iter().map(one).collect::<Result<_>>()?
             }
             Neurons::Top(count) => {
+                let source = source.of_neurons(lab, task)?;
                 let others = |batch: &[usize]| source.neurons(lab, task, batch);
                 let found = neurons::top(lab, task, sloped(patch.metric, task), *count, Some(&others))?;
                 found.into_iter().map(|found| (found.layer, found.neuron, Some(found.estimate))).collect()
@@ -285,17 +288,26 @@ fn sloped(metric: Metric, task: &Task) -> Metric {
 }
 
 impl Source {
-    /// What neurons are on the clean prompts' other side: what stands in their place when the clean run is changed.
-    fn neurons(&self, lab: &Lab, task: &Task, batch: &[usize]) -> Result<crate::record::Activations> {
-        let wanted = |site: Site| matches!(site, Site::Block(_, At::MlpPost));
-        match self {
-            Source::Pair => Ok(lab.model.record(&task.tokens(&lab.model, batch, Side::Corrupt)?, wanted)?.1),
-            _ => {
-                let mut own = self.clone();
-                own.load(lab, task, &lab.model.sites().into_iter().filter(|&site| wanted(site)).collect())?;
-                let length = batch.first().and_then(|&i| task.examples.get(i)).map_or(0, |e| e.clean.len());
-                Ok(own.of(batch, length)?.unwrap_or_default())
+    /// The same source, of every neuron there is.
+    fn of_neurons(&self, lab: &Lab, task: &Task) -> Result<Source> {
+        let mut own = self.clone();
+        own.load(lab, task, &lab.model.sites().into_iter().filter(is_neurons).collect())?;
+        Ok(own)
+    }
+
+    /// What would stand in the neurons' place on the clean prompts of a batch.
+    fn neurons(&self, lab: &Lab, task: &Task, batch: &[usize]) -> Result<Activations> {
+        let length = batch.first().and_then(|&i| task.examples.get(i)).map_or(0, |e| e.clean.len());
+        match self.of(batch, length)? {
+            Some(values) => Ok(values),
+            None => {
+                let tokens = task.tokens(&lab.model, batch, Side::Corrupt)?;
+                Ok(lab.model.record(&tokens, |site| is_neurons(&site))?.1)
             }
         }
     }
+}
+
+fn is_neurons(site: &Site) -> bool {
+    matches!(site, Site::Block(_, At::MlpPost))
 }
