@@ -1,6 +1,7 @@
 //! The argument of a report, one file per step. A section without its tables is left out.
 
 mod ablation;
+mod atp;
 mod attention;
 mod caveats;
 mod components;
@@ -28,6 +29,7 @@ const SECTIONS: &[Write] = &[
     lens::section,
     direct::section,
     total::section,
+    atp::section,
     ablation::section,
     attention::section,
     probe::section,
