@@ -2,6 +2,7 @@
 
 mod ablation;
 mod architectures;
+mod attribution_patching;
 mod causal;
 mod chat;
 mod command;

@@ -24,6 +24,7 @@ pub mod truth;
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
+use glassbox::analysis::atp::{Atp, Grain};
 use glassbox::analysis::attribution::Attribution;
 use glassbox::analysis::components::Components;
 use glassbox::analysis::heads::Heads;
@@ -487,4 +488,73 @@ fn weights_hold_the_one_edge_and_the_one_copy() {
     let heads = table(&heads, "head_scores");
     close(cell(heads, &[("layer", "1")], "copying"), 1.0, "the same score among those of heads");
     assert_eq!(heads.texts("kind").unwrap(), ["previous token", "induction"]);
+}
+
+/// Attribution patching in closed form, on the prefix corruption. ∂LD/∂n_s is β times the gradient of the score, so that what
+/// moves n_s moves LD by β g A_s (w_s − w̄) Δn_s to first order: almost nothing, since the head that reads the copies attends to
+/// one position with .99. With its softmax computed anew, its keys have the effects that patching measures. Without head 1.0
+/// nothing of head 0.0 reaches the logits: it has no effect when layer 1 is dropped.
+#[test]
+fn attribution_patching_is_the_derivative_of_the_formula() {
+    let by = vec![Grain::Position, Grain::Head, Grain::HeadPosition];
+    let findings = Atp { by, ..Atp::default() }.run(&wired(), &task(NO_A)).unwrap();
+    let (heads, stream, both) =
+        (table(&findings, "atp_head"), table(&findings, "atp_position"), table(&findings, "atp_head_pos"));
+    let whole = ld(clean_n());
+    for (direction, at, to, sign) in
+        [("noise", clean_n(), no_a_n(), -1.0), ("denoise", no_a_n(), clean_n(), 1.0)]
+    {
+        let attention = attention(at);
+        let worth = |s: usize| f64::from(s == 2) - f64::from(s == 3);
+        let mean: f64 = (0..6).map(|s| attention[s] * worth(s)).sum();
+        let slope = |s: usize| BETA * G * attention[s] * (worth(s) - mean);
+        let linear = |s: usize| sign * slope(s) * (to[s] - at[s]) / whole;
+        let exact = |s: usize| {
+            let mut n = at;
+            n[s] = to[s];
+            sign * (ld(n) - ld(at)) / whole
+        };
+        let all: f64 = (0..6).map(linear).sum();
+        for (layer, site, effect, plain, drop) in [
+            ("0", "z", all, None, 0.0),
+            ("0", "q", 0.0, Some(0.0), 0.0),
+            ("0", "k", 0.0, Some(0.0), 0.0),
+            ("1", "q", 0.0, Some(0.0), 0.0),
+            ("1", "k", 1.0, Some(all), 1.0), // the softmax computed anew, and all else is linear
+            ("1", "pattern", 1.0, None, 1.0),
+            ("1", "v", 0.0, None, 0.0),
+            ("1", "z", 1.0, None, 1.0),
+        ] {
+            let keys = [("direction", direction), ("layer", layer), ("site", site)];
+            close(cell(heads, &keys, "effect"), effect, &format!("{direction} {site} of layer {layer}"));
+            close(cell(heads, &keys, "grad_drop"), drop, &format!("{direction} {site} of {layer}, dropped"));
+            if let Some(plain) = plain {
+                close(cell(heads, &keys, "linear"), plain, &format!("{direction} {site} of {layer}, linear"));
+            }
+        }
+        for s in 0..6 {
+            let place = s.to_string();
+            let at = |rows: &Rows, layer: &str, site: &str, column: &str| {
+                let keys = [("direction", direction), ("layer", layer), ("site", site), ("pos", &place)];
+                cell(rows, &keys, column)
+            };
+            let say = |what: &str| format!("{direction} {what} at {s}");
+            close(at(both, "0", "z", "effect"), linear(s), &say("z of 0.0"));
+            close(at(stream, "0", "attn_out", "effect"), linear(s), &say("attn_out 0"));
+            close(at(stream, "1", "resid_pre", "effect"), linear(s), &say("resid_pre 1"));
+            close(at(both, "1", "k", "linear"), linear(s), &say("k of 1.0, linear"));
+            close(at(both, "1", "k", "effect"), exact(s), &say("k of 1.0"));
+        }
+        // the token at 1 is what head 0.0 copies, to 2 above all
+        let through: f64 = (1..6).map(|s| slope(s) * if s == 2 { a(2) } else { eps(s) }).sum();
+        let keys = [("direction", direction), ("layer", "0"), ("site", "resid_pre"), ("pos", "1")];
+        // an a is lost in noise, and an a is gained in denoising
+        close(cell(stream, &keys, "effect"), through / whole, &format!("{direction} input"));
+    }
+    // plain AtP does not see the edge that carries everything; patching does, and the agreement says so
+    let noise = [("direction", "noise"), ("site", "z")];
+    let row = [&noise[..], &[("component", "z 0.0"), ("method", "atp")]].concat();
+    let agreement = table(&findings, "agreement");
+    close(cell(&agreement.only("grain", "head").unwrap(), &row, "exact"), 1.0, "z of 0.0, exactly");
+    assert!(cell(&agreement.only("grain", "head").unwrap(), &row, "approx") < 0.1);
 }

@@ -1,6 +1,7 @@
 //! The argument of a report, one file per step. A section without its tables is left out.
 
 mod ablation;
+mod atp;
 mod attention;
 mod caveats;
 mod circuit;
@@ -37,6 +38,7 @@ const SECTIONS: &[Write] = &[
     edges::section,
     circuit::section,
     tracing::section,
+    atp::section,
     ablation::section,
     repair::section,
     knockout::section,
