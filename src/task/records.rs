@@ -119,29 +119,53 @@ fn is_csv(text: &str) -> bool {
 }
 
 fn csv(text: &str) -> Result<Vec<Record>> {
-    let bad = |cause: csv::Error| {
-        Error::input(
-            format!("it is no CSV that can be read: {cause}"),
-            "every row needs as many fields as the header; texts with commas go in double quotes",
-        )
-    };
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let mut rows = cells(text).into_iter();
     let names: Vec<String> =
-        reader.headers().map_err(bad)?.iter().map(|name| name.trim().to_owned()).collect();
-    if let Some((_, twice)) =
-        names.iter().enumerate().find(|(i, name)| !name.is_empty() && names[..*i].contains(name))
-    {
+        rows.next().unwrap_or_default().iter().map(|name| name.trim().to_owned()).collect();
+    let twice = names.iter().enumerate().find(|(i, name)| !name.is_empty() && names[..*i].contains(name));
+    if let Some((_, twice)) = twice {
         return Err(Error::input(format!("the column `{twice}` is there twice"), "keep one of them"));
     }
-    let mut rows = Vec::new();
-    for (i, row) in reader.records().enumerate() {
-        let row = row.map_err(bad)?;
-        // pandas writes its row numbers under no name
-        let cells = names.iter().zip(row.iter()).filter(|(name, cell)| !name.is_empty() && !cell.is_empty());
-        let fields = cells.map(|(name, cell)| (name.clone(), value(name, cell))).collect();
-        rows.push(Record { place: format!("row {}", i + 1), number: i + 1, fields: Ok(fields) });
+    let record = |(i, row): (usize, Vec<String>)| {
+        let fields = if row.len() == names.len() {
+            // pandas writes its row numbers under no name
+            let cells = names.iter().zip(row).filter(|(name, cell)| !name.is_empty() && !cell.is_empty());
+            Ok(cells.map(|(name, cell)| (name.clone(), value(name, &cell))).collect())
+        } else {
+            Err(Error::input(
+                format!("it has {} fields where the header has {}", row.len(), names.len()),
+                "texts with commas or line breaks go in double quotes",
+            ))
+        };
+        Record { place: format!("row {}", i + 1), number: i + 1, fields }
+    };
+    Ok(rows.enumerate().map(record).collect())
+}
+
+/// The cells of every row; empty lines are none.
+fn cells(text: &str) -> Vec<Vec<String>> {
+    let mut reader = csv_core::Reader::new();
+    // no row is longer than the text, nor has it more cells than that, so that one call reads it whole
+    let (mut output, mut ends) = (vec![0; text.len()], vec![0; text.len() + 1]);
+    let (mut input, mut rows) = (text.as_bytes(), Vec::new());
+    let (mut written, mut ended) = (0, 0);
+    loop {
+        let (state, read, out, cells) = reader.read_record(input, &mut output[written..], &mut ends[ended..]);
+        (input, written, ended) = (&input[read..], written + out, ended + cells);
+        match state {
+            // the last row may end without a line break: asked again, with nothing left, the reader gives it
+            csv_core::ReadRecordResult::InputEmpty => {}
+            csv_core::ReadRecordResult::Record => {
+                let starts = std::iter::once(0).chain(ends[..ended].iter().copied());
+                let cells = starts
+                    .zip(&ends[..ended])
+                    .map(|(start, &end)| String::from_utf8_lossy(&output[start..end]).into_owned());
+                rows.push(cells.collect());
+                (written, ended) = (0, 0);
+            }
+            _ => return rows,
+        }
     }
-    Ok(rows)
 }
 
 /// A cell: lists and token ids as such, all else as text.
