@@ -85,7 +85,7 @@ pub struct Prompts {
     /// `flip`, `random` or `abc`, for `ioi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub corruption: Option<String>,
-    /// A JSONL file.
+    /// A file of prompts: JSON lines, JSON or CSV.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// What the file's prompts are called; by default the file's stem.

@@ -79,7 +79,8 @@ pub(super) struct PromptFlags {
     /// The wrong next token it is compared with; repeatable. By default the runner-up
     #[arg(long)]
     pub wrong: Vec<String>,
-    /// Prompts from a JSONL file: {"clean", "corrupt", "answers", "wrong", "pos", "group", "label"} on each line
+    /// Prompts from a file: JSON lines with {"clean", "corrupt", "answers", "wrong", "pos", "group", "label"}, the same as a JSON list
+    /// or CSV, or the data sets of EAP-IG, MIB, auto-circuit, feature-circuits, TransformerLens (`glassbox list formats`)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "tokens"])]
     pub prompts: Option<PathBuf>,
     /// Generated prompts: ioi, induction, greater-than, capital, facts, agreement

@@ -4,6 +4,7 @@ mod agreement;
 mod batch;
 mod capital;
 mod facts;
+mod formats;
 mod gains;
 mod generate;
 mod greater_than;
@@ -14,12 +15,14 @@ pub mod language;
 mod prompt;
 mod reader;
 mod span;
+mod records;
 mod writer;
 
 use std::collections::BTreeMap;
 
 pub use batch::Side;
 use candle_core::Tensor;
+pub use formats::{FORMATS, Format};
 pub use gains::read_gains;
 pub use jsonl::read as read_jsonl;
 pub use prompt::{Prompt, complete};
