@@ -155,6 +155,19 @@ impl Graph {
         })
     }
 
+    /// The nodes that a reader feeds: the head, all heads that share a key or value, the MLP; the logits feed none.
+    pub fn owners(&self, reader: Reader) -> Vec<Writer> {
+        match reader {
+            Reader::Head { layer, channel: Channel::Q, head, .. } => vec![Writer::Head(layer, head)],
+            Reader::Head { layer, head, .. } => {
+                let group = self.group();
+                (head * group..(head + 1) * group).map(|head| Writer::Head(layer, head)).collect()
+            }
+            Reader::Mlp(layer) => vec![Writer::Mlp(layer)],
+            Reader::Logits => Vec::new(),
+        }
+    }
+
     /// The place of a writer in the list.
     pub fn writer(&self, writer: Writer) -> Result<usize> {
         self.writers.iter().position(|&known| known == writer).ok_or_else(|| {

@@ -12,16 +12,23 @@ mod slopes;
 
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::agreement::{Agreement, Check, Claim, Ranking};
 use crate::analysis::patch::Direction;
 use crate::analysis::{Analysis, Findings};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::lesion::Sample;
 use crate::metric::Metric;
+use crate::stats::Bootstrap;
 use crate::task::Task;
 pub use runs::Carry;
 pub(crate) use runs::{Runs, Terms};
 use slopes::{Path, slopes};
+
+/// Graphs of at most so many edges are cut whole where approximations are checked.
+const WHOLE: usize = 512;
+/// Edges drawn at random from the others of a larger graph.
+const SAMPLE: usize = 16;
 
 /// The score of every edge: who tells whom.
 #[derive(Debug, Clone, Deserialize)]
@@ -58,7 +65,7 @@ impl Default for Edges {
 }
 
 /// How edges are scored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scoring {
     /// Each edge is cut by itself, in a pass of its own.
@@ -156,6 +163,7 @@ impl Analysis for Edges {
 
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings> {
         let mut methods = self.methods.clone();
+        methods.sort_unstable();
         methods.dedup();
         if methods.is_empty() {
             return Err(Error::usage(
@@ -174,6 +182,51 @@ impl Analysis for Edges {
         let runs = Runs::new(lab, task, terms)?;
         let score = |&scoring: &Scoring| Ok(Scored { scoring, lost: scoring.scores(&runs, self.steps)? });
         let scored: Vec<Scored> = methods.iter().map(score).collect::<Result<_>>()?;
-        rows::findings(self, &runs, &scored)
+        let agreement = self.verified(&runs, &scored)?;
+        rows::findings(self, &runs, &scored, &agreement)
+    }
+}
+
+impl Edges {
+    /// What the approximations rank highest, cut exactly; a small graph from end to end.
+    fn verified(&self, runs: &Runs, scored: &[Scored]) -> Result<Agreement> {
+        let mut agreement = Agreement::default();
+        let exact = scored.iter().find(|scored| scored.scoring == Scoring::Exact);
+        let claims: Vec<Claim> = scored
+            .iter()
+            .filter(|scored| scored.scoring != Scoring::Exact)
+            .map(|scored| Claim { method: scored.scoring.name(), signed: true, change: scored.lost.clone() })
+            .collect();
+        if claims.is_empty() {
+            return Ok(agreement);
+        }
+        let bootstrap = Bootstrap::grouped(&runs.task.units(), runs.lab.seed);
+        let gap = runs.gaps();
+        let how = Check {
+            top: self.verify,
+            full: if exact.is_some() { usize::MAX } else { WHOLE },
+            sample: SAMPLE,
+            seed: runs.lab.seed,
+            gap: &gap,
+            bootstrap: &bootstrap,
+        };
+        let ranking = Ranking {
+            grain: "edge",
+            site: "edge",
+            direction: if self.direction == Direction::Denoise { "denoise" } else { "noise" },
+            labels: runs.graph.edges().map(|edge| edge.to_string()).collect(),
+            claims,
+        };
+        agreement.check(&ranking, &how, |edges| match exact {
+            Some(exact) => Ok(edges.iter().map(|&edge| exact.lost[edge].clone()).collect()),
+            None => {
+                runs.lab.progress.begin("checking edges", (runs.batches() * edges.len()) as u64);
+                let lists: Vec<Vec<usize>> = edges.iter().map(|&edge| vec![edge]).collect();
+                let lost = runs.cut(&lists)?.iter().map(|measured| runs.lost(measured)).collect();
+                runs.lab.progress.end();
+                Ok(lost)
+            }
+        })?;
+        Ok(agreement)
     }
 }

@@ -23,7 +23,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::circuit::owners;
 use super::{Circuit, Graph, Reader, Writer};
 use crate::error::{Error, Result};
 
@@ -116,7 +115,7 @@ pub fn attribution_graph(
 
 /// What an edge feeds, and the part of it that each gets.
 fn heads_of(graph: &Graph, reader: Reader, writing: &BTreeSet<Writer>) -> Vec<(Node, f64)> {
-    let all = owners(graph, reader);
+    let all = graph.owners(reader);
     let inside: Vec<Writer> = all.iter().copied().filter(|owner| writing.contains(owner)).collect();
     let fed = if inside.is_empty() { all } else { inside };
     match fed.len() {

@@ -7,9 +7,12 @@ use rayon::prelude::*;
 
 use super::{Carry, Edges, Runs, Scored, Scoring};
 use crate::analysis::Findings;
+use crate::analysis::agreement::Agreement;
+use crate::analysis::circuit::known;
 use crate::analysis::patch::Direction;
 use crate::error::Result;
 use crate::graph::Reader;
+use crate::graph::compare::auroc;
 use crate::row::Rows;
 use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
 
@@ -75,12 +78,58 @@ pub(crate) fn effects(runs: &Runs, bootstrap: &Bootstrap, lost: &[Vec<f64>]) -> 
     lost.par_iter().map(|lost| bootstrap.ratio(lost, Some(&gaps))).collect()
 }
 
-pub(super) fn findings(parameters: &Edges, runs: &Runs, scored: &[Scored]) -> Result<Findings> {
+crate::row! {
+    /// How a method's ranking finds the edges that are known.
+    pub struct TruthRow {
+        /// The method.
+        pub method: String,
+        /// The probability that a known edge has a larger |effect| than another, ties counting half: 1 finds them all first.
+        pub auroc: f64,
+        /// The known edges among as many edges with the largest |effect|.
+        pub found: usize,
+        /// Known edges.
+        pub known: usize,
+        /// Edges of the graph.
+        pub n: usize,
+        /// The known edge that is ranked lowest.
+        pub last: String,
+        /// Its rank.
+        pub last_rank: usize,
+    }
+}
+
+/// Rankings against the edges that the model's own description gives.
+fn truth(runs: &Runs, found: &[(Scoring, Vec<f64>)]) -> Result<Vec<TruthRow>> {
+    let Some(known) = known(runs.lab, runs.task, &runs.graph)? else { return Ok(Vec::new()) };
+    let positive: Vec<bool> = (0..runs.graph.len()).map(|edge| known.has(edge)).collect();
+    let row = |(scoring, effects): &(Scoring, Vec<f64>)| {
+        let sizes: Vec<f64> = effects.iter().map(|effect| effect.abs()).collect();
+        let order = ranked(effects);
+        let last = order.iter().rposition(|&edge| known.has(edge))?;
+        Some(TruthRow {
+            method: scoring.name().to_owned(),
+            auroc: auroc(&sizes, &positive)?,
+            found: order.iter().take(known.len()).filter(|&&edge| known.has(edge)).count(),
+            known: known.len(),
+            n: runs.graph.len(),
+            last: runs.graph.edge(order[last]).to_string(),
+            last_rank: last + 1,
+        })
+    };
+    Ok(found.iter().filter_map(row).collect())
+}
+
+pub(super) fn findings(
+    parameters: &Edges,
+    runs: &Runs,
+    scored: &[Scored],
+    agreement: &Agreement,
+) -> Result<Findings> {
     let (lab, task, graph) = (runs.lab, runs.task, &runs.graph);
     let units = task.units();
     let bootstrap = Bootstrap::grouped(&units, lab.seed);
     let mut findings = Findings::default();
-    let (mut table, mut examples) = (Vec::new(), Vec::new());
+    let (mut table, mut examples, mut found) = (Vec::new(), Vec::new(), Vec::new());
     let listed = (LISTED / task.examples.len().max(1) / scored.len().max(1)).max(1);
     for Scored { scoring, lost } in scored {
         let effects = effects(runs, &bootstrap, lost);
@@ -109,6 +158,7 @@ pub(super) fn findings(parameters: &Edges, runs: &Runs, scored: &[Scored]) -> Re
                 rank: rank + 1,
             });
         }
+        found.push((*scoring, effects.iter().map(|effect| effect.value).collect()));
         let gap = runs.gap();
         for &edge in order.iter().take(listed) {
             examples.extend(task.examples.iter().zip(&lost[edge]).map(|(example, lost)| ExampleRow {
@@ -124,8 +174,17 @@ pub(super) fn findings(parameters: &Edges, runs: &Runs, scored: &[Scored]) -> Re
         let tensor = Tensor::from_vec(flat, (task.examples.len(), graph.len()), &Device::Cpu)?;
         findings.tensors.insert(format!("edges.{}", scoring.name()), tensor);
     }
-    findings.tables = vec![Rows::of("edges", &table), Rows::of("examples_edges", &examples)];
+    findings.tables.push(Rows::of("edges", &table));
+    let truth = truth(runs, &found)?;
+    if !truth.is_empty() {
+        findings.tables.push(Rows::of("edges_truth", &truth));
+    }
+    findings.tables.extend(agreement.tables());
+    findings.tables.push(Rows::of("examples_edges", &examples));
     findings.notes = notes(parameters, runs, scored);
+    if scored.iter().any(|scored| scored.scoring != Scoring::Exact) {
+        findings.notes.extend(agreement.notes());
+    }
     Ok(findings)
 }
 

@@ -123,7 +123,11 @@ impl<'a> Runs<'a> {
         let all: Vec<usize> = (0..runs.graph.len()).collect();
         runs.each(&mut |batch| {
             put(&mut own, &batch.examples, &batch.scores);
-            put(&mut other, &batch.examples, &runs.measured(batch, std::slice::from_ref(&all))?.concat());
+            put(
+                &mut other,
+                &batch.examples,
+                &runs.measured(batch, terms.metric, std::slice::from_ref(&all))?.concat(),
+            );
             Ok(())
         })?;
         (runs.own, runs.other) = (own, other);
@@ -151,9 +155,14 @@ impl<'a> Runs<'a> {
 
     /// The metric of every example with these edges cut, `[list][example]`; each list by itself.
     pub(crate) fn cut(&self, lists: &[Vec<usize>]) -> Result<Vec<Vec<f64>>> {
+        self.cut_by(self.terms.metric, lists)
+    }
+
+    /// The same for another metric.
+    pub(crate) fn cut_by(&self, metric: Metric, lists: &[Vec<usize>]) -> Result<Vec<Vec<f64>>> {
         let mut all = vec![vec![0.0; self.own.len()]; lists.len()];
         self.each(&mut |batch| {
-            for (all, scores) in all.iter_mut().zip(self.measured(batch, lists)?) {
+            for (all, scores) in all.iter_mut().zip(self.measured(batch, metric, lists)?) {
                 put(all, &batch.examples, &scores);
             }
             Ok(())
@@ -161,10 +170,10 @@ impl<'a> Runs<'a> {
         Ok(all)
     }
 
-    fn measured(&self, batch: &Batch, lists: &[Vec<usize>]) -> Result<Vec<Vec<f64>>> {
+    fn measured(&self, batch: &Batch, metric: Metric, lists: &[Vec<usize>]) -> Result<Vec<Vec<f64>>> {
         let score = |logits: &Tensor| {
             let copies = logits.dim(0)? / batch.examples.len().max(1);
-            self.terms.metric.score(logits, &batch.targets.repeat(copies)?)
+            metric.score(logits, &batch.targets.repeat(copies)?)
         };
         graph::scores(self.lab, &batch.exchange(self), lists, &batch.read, &score)
     }

@@ -5,14 +5,18 @@ mod attention;
 mod caveats;
 mod components;
 mod direct;
+mod knockout;
 mod lens;
 mod prediction;
 mod probe;
 mod prompts;
+mod repair;
 mod stimulation;
 mod summary;
 mod total;
+mod tracing;
 mod training;
+mod weights;
 
 use super::page::{Inline, Page, Section, Words};
 use super::story::Story;
@@ -28,8 +32,12 @@ const SECTIONS: &[Write] = &[
     lens::section,
     direct::section,
     total::section,
+    tracing::section,
     ablation::section,
+    repair::section,
+    knockout::section,
     attention::section,
+    weights::section,
     probe::section,
     stimulation::section,
     caveats::section,

@@ -2,9 +2,9 @@
 //!
 //! The true edges of a program are read off its construction and written down with it: an edge is true if its reader has weights
 //! on what its writer writes, and something of it arrives at the logits. An edge that carries the same in every prompt (a
-//! position, a constant) can be missed where zero stands in its place, but not where another prompt's value does: there are two
-//! lists. The tests confirm both by cutting every edge alone, and then all that are said not to matter at once, with a hook
-//! that knows nothing of graphs ([`oracle`]).
+//! position, a constant) matters where zero stands in for it, and not where another prompt's value does: there are two lists. The
+//! tests confirm both by cutting every edge alone, and then all that are said not to matter at once, with a hook that knows
+//! nothing of graphs ([`oracle`]).
 
 mod assembler;
 mod brackets;
@@ -211,8 +211,24 @@ fn the_true_edges_are_those_that_matter() {
                     false => assert!(logits.max(score).max(divergence) < NOTHING, "{say}"),
                 }
             }
-            let ends = cut(&others);
-            assert!(apart(&ends, &whole) < NOTHING, "{} {way}: the true edges are enough", compiled.name);
+            assert!(
+                apart(&cut(&others), &whole) < NOTHING,
+                "{} {way}: the true edges are enough",
+                compiled.name
+            );
+            // ACDC (Conmy et al. 2023) finds them: from the last reader to the first, an edge goes if that changes nothing
+            let (mut gone, mut lost) = (Vec::new(), 0.0);
+            for &edge in all.iter().rev() {
+                gone.push(edge);
+                let now = divergence(&whole, &cut(&gone));
+                if now - lost < NOTHING {
+                    lost = now;
+                } else {
+                    gone.pop();
+                }
+            }
+            gone.reverse();
+            assert_eq!(gone, others, "{} {way}", compiled.name);
         }
         // with every edge cut, the corrupt run: the oracle is one
         let ends = compiled.at_end(&oracle::cut(model, &tokens, &all, &corrupt).0);
@@ -236,6 +252,9 @@ fn decoys_are_alive_and_touch_no_true_edge() {
             let moved = (x - &corrupt[writer]).unwrap().abs().unwrap().max_all().unwrap();
             assert!(moved.to_scalar::<f64>().unwrap() > 0.1, "{} {name} never changes", compiled.name);
         }
+        compiled.task.check().unwrap();
+        let units: BTreeSet<usize> = compiled.task.units().into_iter().collect();
+        assert!(units.len() > 13, "{} asks {} different prompts", compiled.name, units.len());
         assert!(compiled.resample.is_subset(&compiled.zero));
         assert!(2 * compiled.zero.len() < oracle::edges(model).len(), "{}", compiled.name);
     }
@@ -257,10 +276,7 @@ fn gradients_live() {
         let found = hook.of(&(logits * worth).unwrap().sum_all().unwrap()).unwrap();
         for (_, reader) in oracle::edges(&compiled.lab.model) {
             let grad = match reader {
-                Reader::Head(layer, head, letter) => {
-                    let at = [At::QInput, At::KInput, At::VInput]["qkv".find(letter).unwrap()];
-                    found.block(layer, at).unwrap().narrow(2, head, 1).unwrap()
-                }
+                Reader::Head(layer, head, at) => found.block(layer, at).unwrap().narrow(2, head, 1).unwrap(),
                 Reader::Mlp(layer) => found.block(layer, At::MlpIn).unwrap().clone(),
                 Reader::Logits => continue,
             };
