@@ -9,6 +9,7 @@ mod command;
 mod compiled;
 mod conformance;
 mod edges;
+mod exchange;
 mod families;
 mod families_config;
 mod families_hostile;
