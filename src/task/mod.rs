@@ -14,8 +14,8 @@ mod jsonl;
 pub mod language;
 mod prompt;
 mod reader;
-mod span;
 mod records;
+mod span;
 mod writer;
 
 use std::collections::BTreeMap;
