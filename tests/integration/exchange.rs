@@ -239,7 +239,7 @@ fn two_files_are_compared_without_a_model() {
         "b.json",
         r#"{"ioi": {"edges": ["a0.h0->m0", "a0.h1->m0"]}, "facts": {"edges": ["m0->logits"]}}"#,
     );
-    let csv = bench.ok(&["circuit", "compare", &a, &b, "--task", "ioi", "--format", "csv"]);
+    let csv = bench.ok(&["circuit", "compare", &a, &b, "--task", "ioi", "--format", "csv"]).replace('"', "");
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines[0], "of,a,b,shared,only_a,only_b,iou,precision,recall,f1,auroc,auroc_signed");
     assert!(lines[1].starts_with("edges,4,2,1,3,1,0.2,0.25,0.5,0.333"), "{csv}");
