@@ -80,7 +80,11 @@ fn pairs_of<'a>(pairs: impl IntoIterator<Item = &'a Pair>) -> Task {
         group: pair.clean.len().to_string(),
         ..Example::default()
     };
-    Task { name: "pairs".into(), examples: pairs.into_iter().enumerate().map(example).collect(), ..Task::default() }
+    Task {
+        name: "pairs".into(),
+        examples: pairs.into_iter().enumerate().map(example).collect(),
+        ..Task::default()
+    }
 }
 
 fn read<T: for<'a> Deserialize<'a>>(value: &Value) -> T {
@@ -226,7 +230,8 @@ fn attribution_patching_agrees() {
         for (i, pair) in reference.pairs.iter().enumerate() {
             let atp = Atp { by: vec![Grain::Position, Grain::Head], top: 0, full: 0, ..Atp::default() };
             let findings = atp.run(&reference.lab(), &pairs_of([pair])).unwrap();
-            let gap = reference.edited(pair, &pair.clean, vec![]) - reference.edited(pair, &pair.corrupt, vec![]);
+            let gap =
+                reference.edited(pair, &pair.clean, vec![]) - reference.edited(pair, &pair.corrupt, vec![]);
             let mut seen = 0;
             for (name, sites, within) in [
                 ("atp_position", &["resid_pre", "attn_out", "resid_mid", "mlp_out"][..], "pos"),
@@ -239,14 +244,19 @@ fn attribution_patching_agrees() {
                     let theirs: Vec<Vec<f64>> = read(&reference.values["atp"][i][direction][site]);
                     let rows = rows.only("site", site).unwrap().only("direction", direction).unwrap();
                     let estimate = if ["q", "k"].contains(site) { "linear" } else { "effect" };
-                    let mut ours: Vec<Vec<f64>> = theirs.iter().map(|layer| vec![f64::NAN; layer.len()]).collect();
+                    let mut ours: Vec<Vec<f64>> =
+                        theirs.iter().map(|layer| vec![f64::NAN; layer.len()]).collect();
                     let places = rows.texts(within).unwrap();
                     for ((layer, place), effect) in
                         numbers(&rows, "layer").iter().zip(&places).zip(numbers(&rows, estimate))
                     {
                         ours[*layer as usize][place.parse::<usize>().unwrap()] = sign * effect * gap;
                     }
-                    hold(&format!("{}, {site} {direction}", reference.name), &ours.concat(), &theirs.concat());
+                    hold(
+                        &format!("{}, {site} {direction}", reference.name),
+                        &ours.concat(),
+                        &theirs.concat(),
+                    );
                     seen += rows.len();
                 }
             }

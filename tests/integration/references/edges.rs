@@ -48,8 +48,11 @@ fn cut(reference: &Reference, pair: &Pair, graph: &Graph, cuts: &[Vec<usize>], z
     let model = &reference.model;
     let base = Base::record(model, &reference.ids(&pair.clean), Written::needs).unwrap();
     let own = Written::of(model, graph, &base.kept).unwrap();
-    let other = Written::of(model, graph, &reference.recorded(&pair.corrupt)).unwrap();
-    let other = if zero { other.map(|x| Ok(x.zeros_like()?)).unwrap() } else { other };
+    let mut kept = reference.recorded(&pair.corrupt);
+    if zero {
+        kept.0.values_mut().for_each(|x| *x = x.zeros_like().unwrap());
+    }
+    let other = Written::of(model, graph, &kept).unwrap();
     let exchange = Exchange { model, graph, base: &base, own: &own, other: &other, first_pos: 0 };
     let logit = |x: &Tensor, id: usize| x.narrow(1, id, 1)?.squeeze(1);
     let score = |x: &Tensor| Ok((logit(x, pair.answer)? - logit(x, pair.wrong)?)?);
@@ -67,8 +70,7 @@ fn scores_of_edges_agree() {
         let scorings = [Exact, Eap, EapIgInputs, EapIgActivations, CleanCorrupt];
         let analysis = analysis::Edges { methods: scorings.to_vec(), ..Default::default() };
         let findings = analysis.run(&reference.lab(), &pairs_of(&reference.pairs)).unwrap();
-        let stored =
-            |name: &str| edges.ordered(&read::<Vec<f64>>(&reference.values[name]));
+        let stored = |name: &str| edges.ordered(&read::<Vec<f64>>(&reference.values[name]));
         let of = |method: &str| {
             let rows = table(&findings, "edges").only("method", method).unwrap();
             let mut ours = vec![f64::NAN; edges.graph.len()];
@@ -200,7 +202,12 @@ fn acdc_keeps_the_same_edges() {
             let numbers = names.iter().map(|name| edges.graph.find(name.parse().unwrap()).unwrap());
             let ours = Circuit::of(&edges.graph, numbers).unwrap();
             let theirs = edges.circuit(&kept).pruned(&edges.graph);
-            println!("{}, {metric} {threshold}: {} edges of {}", reference.name, ours.len(), edges.graph.len());
+            println!(
+                "{}, {metric} {threshold}: {} edges of {}",
+                reference.name,
+                ours.len(),
+                edges.graph.len()
+            );
             assert_eq!(ours, theirs, "{}, {metric} {threshold}", reference.name);
         }
     }
