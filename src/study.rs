@@ -3,13 +3,14 @@
 mod series;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{self, Findings};
 use crate::checkpoint;
 use crate::error::{Error, Result};
-use crate::lab::{self, Lab};
+use crate::lab::{self, Arrays, Lab};
 use crate::metric::Metric;
 use crate::model::Folding;
 use crate::task::{self, Corruption, Prompt, Request, Task};
@@ -49,6 +50,9 @@ pub struct Study {
     /// A circuit, in any form that [`Listed`](crate::graph::Listed) reads, for the analyses that are given one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub circuit: Option<PathBuf>,
+    /// Recorded activations that `patch` puts into runs instead of the other prompt's: a file of `glassbox record`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub values: Option<PathBuf>,
     /// JSON of what saying a token gains and costs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gains: Option<PathBuf>,
@@ -81,7 +85,7 @@ pub struct Prompts {
     /// `flip`, `random` or `abc`, for `ioi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub corruption: Option<String>,
-    /// A JSONL file.
+    /// A file of prompts: JSON lines, JSON or CSV.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
     /// What the file's prompts are called; by default the file's stem.
@@ -146,6 +150,7 @@ impl Default for Study {
             metric: Metric::default(),
             reference: None,
             circuit: None,
+            values: None,
             gains: None,
             activations: None,
             heads: Vec::new(),
@@ -187,13 +192,8 @@ impl Study {
     /// Reads a study from text; `name` stands for it in errors.
     pub fn parse(text: &str, name: &str, folder: Option<&Path>) -> Result<Study> {
         let mut study: Study = toml::from_str(text).map_err(|e| unreadable(name, &e))?;
-        let paths = [
-            &mut study.reference,
-            &mut study.circuit,
-            &mut study.gains,
-            &mut study.activations,
-            &mut study.task.file,
-        ];
+        let Study { reference, circuit, values, gains, activations, task, .. } = &mut study;
+        let paths = [reference, circuit, values, gains, activations, &mut task.file];
         for path in paths.into_iter().flatten() {
             if let Some(folder) = folder {
                 *path = folder.join(&*path);
@@ -261,6 +261,9 @@ impl Study {
         if self.circuit.is_some() && !entries.iter().any(|entry| entry.takes_circuit) {
             return Err(unread("circuit"));
         }
+        if self.values.is_some() && !entries.iter().any(|entry| entry.takes_values) {
+            return Err(unread("values"));
+        }
         if self.activations.is_some() && !entries.iter().any(|entry| entry.takes_activations) {
             return Err(unread("activations"));
         }
@@ -315,6 +318,7 @@ impl Study {
             lab = lab.folded(folding)?;
         }
         lab.seed = self.seed;
+        lab.values = self.values.as_deref().map(Arrays::open).transpose()?.map(Arc::new);
         Ok(lab)
     }
 
@@ -360,7 +364,11 @@ impl Study {
     fn on(&self, step: &Step, lab: &Lab, task: &Task) -> Result<Outcome> {
         let entry = analysis::find(&step.name)?;
         let mut outcome = Outcome { name: step.name.clone(), findings: Findings::default(), skipped: None };
-        if entry.needs_pairs && !task.is_paired() {
+        let instead = entry.takes_values
+            && (self.values.is_some()
+                || self.reference.is_some()
+                || step.parameters.contains_key("reference"));
+        if entry.needs_pairs && !task.is_paired() && !instead {
             outcome.skipped = Some(format!(
                 "`{}` copies activations between two prompts, and there is no corrupt prompt; give one with --corrupt, \
                  or a --task or --prompts file with pairs",

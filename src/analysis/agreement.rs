@@ -20,6 +20,9 @@ use crate::stats::{Bootstrap, Estimate};
 use correlation::{at_most, pearson, ranks, spearman};
 use rows::{AgreementRow, SummaryRow};
 
+/// Effects below this share of the largest that was measured matter to nobody: they are neither missed nor of the wrong sign.
+const NEGLIGIBLE: f64 = 0.01;
+
 /// What an approximation says of every component.
 pub(crate) struct Claim {
     /// Its name in the tables.
@@ -141,8 +144,8 @@ impl Agreement {
             .filter(|row| row.signed)
             .fold(first, |worst, row| if row.error.abs() > worst.error.abs() { row } else { worst });
         notes.push(format!(
-            "the largest error: {} of {} in {} is {:.3} by {}, and {:.3} exactly",
-            worst.site, worst.component, worst.direction, worst.approx, worst.method, worst.exact
+            "the largest error: {} ({}) is {:.3} by {}, and {:.3} exactly",
+            worst.component, worst.direction, worst.approx, worst.method, worst.exact
         ));
         let missed = self.summary.iter().filter(|row| row.misses.is_some_and(|misses| misses > 0)).count();
         let unknown = self.summary.iter().filter(|row| row.misses.is_none()).count();
@@ -274,7 +277,7 @@ impl Case<'_> {
         let (spearman_all, spearman_lo, spearman_hi) = interval(spearman);
         let flipped = tops.iter().filter(|&&place| {
             let product = self.claim.effect[self.checked[place]] * self.truth.effect[place];
-            self.claim.signed && product < 0.0
+            self.claim.signed && product < 0.0 && self.matters(place)
         });
         let errors = tops
             .iter()
@@ -307,13 +310,20 @@ impl Case<'_> {
         }
     }
 
+    /// Whether the component at this place, among those checked, has an effect worth speaking of.
+    fn matters(&self, place: usize) -> bool {
+        let largest = self.truth.effect.iter().fold(0.0, |largest: f64, effect| largest.max(effect.abs()));
+        let size = self.truth.effect[place].abs();
+        size > 0.0 && size >= NEGLIGIBLE * largest
+    }
+
     /// Places, among those checked, of what belongs to the exact top and not to the claim's, largest first. Components
-    /// without any effect belong to no top, and equals of the last of the top are no misses.
+    /// with a negligible effect belong to no top, and equals of the last of the top are no misses.
     fn missed(&self, tops: &[usize]) -> Vec<usize> {
         let order = self.truth.largest(self.checked.len());
         let size = |place: usize| self.truth.effect[place].abs();
         let top: Vec<usize> =
-            order.iter().copied().take(self.top.len()).filter(|&place| size(place) > 0.0).collect();
+            order.into_iter().take(self.top.len()).filter(|&place| self.matters(place)).collect();
         let Some(&last) = top.last() else { return Vec::new() };
         let found = tops.iter().filter(|&&place| size(place) >= size(last)).count();
         let missing = top.len().saturating_sub(found);

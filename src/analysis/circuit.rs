@@ -10,6 +10,8 @@ mod acdc;
 mod choice;
 mod judge;
 mod rows;
+mod summary;
+mod tables;
 
 use serde::{Deserialize, Serialize};
 
@@ -153,7 +155,7 @@ impl Analysis for Circuits {
             (None, None) => self.by_acdc(&runs)?,
         };
         let judged = judge::judge(self, &runs, &chosen)?;
-        rows::findings(self, &runs, &chosen, &judged)
+        tables::findings(self, &runs, &chosen, &judged)
     }
 }
 

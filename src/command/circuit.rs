@@ -148,7 +148,7 @@ impl Eval {
         if self.common.prompts.circuit.is_some() {
             return Err(Error::usage("the circuit is named twice", "leave `--circuit` out"));
         }
-        // a file that is no circuit is refused before a model is opened; on which task it is read, the analysis knows
+        // a file that is not there is refused before a model is opened
         checkpoint::read_text(&self.file)?;
         self.common.prompts.circuit = Some(self.file);
         find(self.common)

@@ -13,9 +13,9 @@ use crate::row;
 use crate::row::Rows;
 use crate::site::{At, Site};
 use crate::table::{self, Format};
-use crate::task::{GENERATORS, Generator, LabelKind};
+use crate::task::{FORMATS, GENERATORS, Generator, LabelKind};
 
-/// List model families, sites, analyses, tasks, metrics or bundled models
+/// List model families, sites, analyses, tasks, formats of prompts, metrics or bundled models
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   glassbox list sites
@@ -33,9 +33,14 @@ enum What {
     Sites,
     Analyses,
     Tasks,
+    Formats,
     Metrics,
     Models,
 }
+
+/// Our own format, beside those that are recognised.
+const OWN: &str =
+    "clean, corrupt, answers, wrong, pos, group, label, subject, id: JSON lines, a JSON list, or CSV";
 
 row! {
     /// A name and what it stands for.
@@ -102,6 +107,11 @@ impl List {
                 Rows::of("analyses", &ANALYSES.iter().map(|a| named(a.name, a.about)).collect::<Vec<_>>())
             }
             What::Tasks => Rows::of("tasks", &GENERATORS.iter().map(asked).collect::<Vec<_>>()),
+            What::Formats => {
+                let own = named("glassbox", OWN);
+                let others = FORMATS.iter().map(|format| named(format.name, format.about));
+                Rows::of("formats", &std::iter::once(own).chain(others).collect::<Vec<_>>())
+            }
             What::Metrics => Rows::of("metrics", &Metric::ALL.map(|m| named(m.name(), m.about()))),
             What::Models => {
                 let steps = |all: &[u64]| match all {

@@ -1,10 +1,12 @@
-//! Prompts from JSON lines: our own fields, and the names that others' data sets use for the same things.
+//! Prompts from a file: our own fields, the names that others use for the same things, and others' data sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::formats::{FORMATS, Format};
 use super::reader::Reader;
+use super::records::{Record, records};
 use super::{Example, Label, Task};
 use crate::error::{Error, Result};
 use crate::vocabulary::{Bos, Vocabulary};
@@ -33,29 +35,42 @@ const PLAIN: [&str; 8] = ["id", "pos", "group", "subject", "label", "split", "ca
 const SHOWN: usize = 5;
 
 /// Reads a task from JSON lines, one example per line: `{"clean": "…", "corrupt": "…", "answers": [" Mary"],
-/// "wrong": [" John"], "pos": {"S1": 4, "end": -1}, "group": "ABBA"}`.
+/// "wrong": [" John"], "pos": {"S1": 4, "end": -1}, "group": "ABBA"}`; a JSON list of such objects and CSV with such columns are
+/// read as well, and so are the data sets of [`FORMATS`], told by their columns.
 ///
 /// Prompts are texts or lists of token ids (to which no BOS is added); answers are texts of one token or ids. Positions
 /// count the tokens of the text without BOS, negative ones from the end; they are moved where BOS is added. For probes,
 /// `label` is a text, a number, or several by name (`{"city": "Rome"}`), and `subject` what the example is about. Every
-/// bad line is reported, not the first alone.
+/// bad line is reported, not the first alone. Of others' data sets, pairs of unequal length and answers of several tokens are left
+/// out, as their own loaders do, and counted in a note.
 pub fn read(name: &str, content: &str, vocabulary: &Vocabulary, bos: Bos) -> Result<Task> {
     let mut reader = Reader::new(vocabulary, bos)?;
     let (mut examples, mut bad, mut texts) = (Vec::new(), Vec::new(), false);
-    for (number, line) in content.trim_start_matches('\u{feff}').lines().enumerate() {
-        if line.trim().is_empty() {
-            continue;
-        }
-        match one(line, number + 1, &mut reader) {
-            Ok((example, text)) => {
+    let (records, container) = records(content).map_err(|error| named(name, &error))?;
+    let format = records.iter().find_map(|record| record.fields.as_ref().ok()).and_then(Format::of);
+    let (count, mut foreign) = (records.len(), Foreign::default());
+    for Record { place, number, fields } in records {
+        let read = fields.and_then(|fields| match format {
+            None => one(&fields, number, &mut reader).map(Some),
+            Some(format) => foreign.one(format, &fields, number, vocabulary, &mut reader),
+        });
+        match read {
+            Ok(Some((example, text))) => {
                 examples.push(example);
                 texts |= text;
             }
-            Err(error) => bad.push((number + 1, error)),
+            Ok(None) => {}
+            Err(error) => bad.push((place, error)),
         }
     }
     if !bad.is_empty() {
         return Err(report(name, &bad));
+    }
+    if examples.is_empty() && count > 0 {
+        return Err(Error::input(
+            format!("{name} holds no prompt that can be read: {}", foreign.left_out(count)),
+            "use a data set made for this tokenizer",
+        ));
     }
     if examples.is_empty() {
         return Err(Error::input(format!("{name} holds no prompts"), "write one JSON object per line"));
@@ -75,6 +90,9 @@ pub fn read(name: &str, content: &str, vocabulary: &Vocabulary, bos: Bos) -> Res
         };
     }
     let mut notes = reader.notes(texts);
+    notes.extend(
+        format.iter().flat_map(|format| foreign.notes(format, container, count, vocabulary, &examples)),
+    );
     if let (Some(shortest), Some(longest)) = (lengths.first(), lengths.last())
         && lengths.len() > 1
     {
@@ -92,12 +110,12 @@ pub fn read(name: &str, content: &str, vocabulary: &Vocabulary, bos: Bos) -> Res
 }
 
 /// All bad lines in one sentence each, and the hint of the first.
-fn report(name: &str, bad: &[(usize, Error)]) -> Error {
+fn report(name: &str, bad: &[(String, Error)]) -> Error {
     let (mut lines, mut hint) = (Vec::new(), String::new());
-    for (number, error) in bad.iter().take(SHOWN) {
+    for (place, error) in bad.iter().take(SHOWN) {
         let text = error.to_string();
         let (message, way_out) = text.split_once("\n  hint: ").unwrap_or((&text, ""));
-        lines.push(format!("line {number}: {message}"));
+        lines.push(format!("{place}: {message}"));
         if hint.is_empty() {
             hint = way_out.to_owned();
         }
@@ -108,24 +126,129 @@ fn report(name: &str, bad: &[(usize, Error)]) -> Error {
     Error::input(format!("{name} cannot be read:\n  {}", lines.join("\n  ")), hint)
 }
 
-/// One line, and whether its prompt was text.
-fn one(line: &str, number: usize, reader: &mut Reader) -> Result<(Example, bool)> {
-    let object: Map<String, Value> = serde_json::from_str(line).map_err(|cause| {
-        Error::input(format!("it is not a JSON object: {cause}"), "write one JSON object per line")
-    })?;
+/// What keeps the whole file from being read.
+fn named(name: &str, error: &Error) -> Error {
+    let text = error.to_string();
+    let (message, hint) = text.split_once("\n  hint: ").unwrap_or((&text, ""));
+    Error::input(format!("{name} cannot be read: {message}"), hint)
+}
+
+/// What came up while records of another's format were read.
+#[derive(Default)]
+struct Foreign {
+    /// Pairs of unequal length, and answers of several tokens.
+    unequal: usize,
+    long: usize,
+    /// The columns of the first record that were read, and of all those that nothing was taken from.
+    read: Vec<String>,
+    left: BTreeSet<String>,
+}
+
+impl Foreign {
+    /// One record; nothing if the model cannot be asked it.
+    fn one(
+        &mut self,
+        format: &Format,
+        fields: &Map<String, Value>,
+        number: usize,
+        vocabulary: &Vocabulary,
+        reader: &mut Reader,
+    ) -> Result<Option<(Example, bool)>> {
+        let ours = format.ours(fields, vocabulary)?;
+        if self.read.is_empty() {
+            self.read = format.read(fields);
+        }
+        self.left.extend(format.left(fields));
+        let length = |field: &str| match ours.get(field) {
+            Some(Value::String(text)) => reader_length(text, vocabulary),
+            Some(Value::Array(ids)) => Some(ids.len()),
+            _ => None,
+        };
+        if ours.contains_key("corrupt") && length("clean") != length("corrupt") {
+            self.unequal += 1;
+            return Ok(None);
+        }
+        let several = |value: &Value| {
+            value.as_str().is_some_and(|text| !text.is_empty() && vocabulary.single(text).is_err())
+        };
+        let answers = ["answers", "wrong"].iter().filter_map(|field| ours.get(*field));
+        if answers
+            .flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice))
+            .any(several)
+        {
+            self.long += 1;
+            return Ok(None);
+        }
+        one(&ours, number, reader).map(Some)
+    }
+
+    fn left_out(&self, count: usize) -> String {
+        format!(
+            "of {count} prompts {} differ in length from their partner and {} have an answer that is no single token of this \
+             model",
+            self.unequal, self.long
+        )
+    }
+
+    fn notes(
+        &self,
+        format: &Format,
+        container: &str,
+        count: usize,
+        vocabulary: &Vocabulary,
+        examples: &[Example],
+    ) -> Vec<String> {
+        let mut notes = vec![format!(
+            "Prompts are in the format of {} ({container}): {} are read.",
+            format.name,
+            self.read.join(", ")
+        )];
+        if !self.left.is_empty() {
+            let left: Vec<&str> = self.left.iter().map(String::as_str).collect();
+            notes.push(format!("Nothing is taken from {}.", left.join(", ")));
+        }
+        if self.read.iter().any(|name| name.ends_with("_idx"))
+            && let Some(example) = examples.first()
+        {
+            let words = |ids: &[u32]| {
+                ids.first().map_or_else(String::new, |&id| format!("{:?}", vocabulary.token(id)))
+            };
+            notes.push(format!(
+                "Token ids are those of the tokenizer the file was made for: by this model's, the first prompt's answer is {} and \
+                 the wrong one {}.",
+                words(&example.answers),
+                words(&example.wrong)
+            ));
+        }
+        if self.unequal + self.long > 0 {
+            notes.push(format!("Left out, {}.", self.left_out(count)));
+        }
+        notes
+    }
+}
+
+/// How many tokens a text has; none if it cannot be tokenized.
+fn reader_length(text: &str, vocabulary: &Vocabulary) -> Option<usize> {
+    vocabulary.encode(text).ok().map(|ids| ids.len())
+}
+
+/// One record in our fields, and whether its prompt was text.
+fn one(object: &Map<String, Value>, number: usize, reader: &mut Reader) -> Result<(Example, bool)> {
     let fields = [CLEAN, CORRUPT, ANSWERS, WRONG];
     let known = || fields.iter().flat_map(|field| field.names).chain(&PLAIN).copied();
     if let Some(name) = object.keys().find(|name| !known().any(|known| known == name.as_str())) {
         return Err(Error::input(
             format!("field `{name}` is unknown"),
             format!(
-                "the fields are {}; anything else goes under `meta`",
-                known().collect::<Vec<_>>().join(", ")
+                "the fields are {}; anything else goes under `meta`. The data sets of {} are known by their columns: see \
+                 `glassbox list formats`",
+                known().collect::<Vec<_>>().join(", "),
+                FORMATS.iter().map(|format| format.name).collect::<Vec<_>>().join(", ")
             ),
         ));
     }
     let missing = || Error::input("field `clean` is missing", "it holds the prompt");
-    let (name, clean) = pick(&object, &CLEAN)?.ok_or_else(missing)?;
+    let (name, clean) = pick(object, &CLEAN)?.ok_or_else(missing)?;
     let text = clean.is_string();
     if reader.chats() && (!text || object.get("pos").is_some_and(|pos| !pos.is_null())) {
         let field = if text { "pos" } else { name };
@@ -135,7 +258,7 @@ fn one(line: &str, number: usize, reader: &mut Reader) -> Result<(Example, bool)
         ));
     }
     let clean = prompt(name, clean, reader)?;
-    let corrupt = match pick(&object, &CORRUPT)? {
+    let corrupt = match pick(object, &CORRUPT)? {
         None => None,
         Some((name, value)) if value.is_string() != text => {
             return Err(Error::input(
@@ -146,7 +269,7 @@ fn one(line: &str, number: usize, reader: &mut Reader) -> Result<(Example, bool)
         Some((name, value)) => Some(prompt(name, value, reader)?),
     };
     let mut set = |field: &Field| -> Result<Vec<u32>> {
-        match pick(&object, field)? {
+        match pick(object, field)? {
             None => Ok(Vec::new()),
             Some((name, value)) => {
                 if name == "target" {
@@ -159,9 +282,9 @@ fn one(line: &str, number: usize, reader: &mut Reader) -> Result<(Example, bool)
     let (answers, wrong) = (set(&ANSWERS)?, set(&WRONG)?);
     reader.check(&clean, corrupt.as_deref(), &answers, &wrong)?;
     let pos = positions(object.get("pos"), clean.len(), if text { reader.shift() } else { 0 })?;
-    let id = word(&object, "id")?.unwrap_or_else(|| number.to_string());
-    let group = word(&object, "group")?.unwrap_or_default();
-    let (labels, subject) = (labels(object.get("label"))?, word(&object, "subject")?);
+    let id = word(object, "id")?.unwrap_or_else(|| number.to_string());
+    let group = word(object, "group")?.unwrap_or_default();
+    let (labels, subject) = (labels(object.get("label"))?, word(object, "subject")?);
     Ok((Example { id, clean, corrupt, answers, wrong, pos, group, labels, subject }, text))
 }
 

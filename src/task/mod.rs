@@ -4,6 +4,7 @@ mod agreement;
 mod batch;
 mod capital;
 mod facts;
+mod formats;
 mod gains;
 mod generate;
 mod greater_than;
@@ -13,12 +14,15 @@ mod jsonl;
 pub mod language;
 mod prompt;
 mod reader;
+mod records;
+mod span;
 mod writer;
 
 use std::collections::BTreeMap;
 
 pub use batch::Side;
 use candle_core::Tensor;
+pub use formats::{FORMATS, Format};
 pub use gains::read_gains;
 pub use jsonl::read as read_jsonl;
 pub use prompt::{Prompt, complete};

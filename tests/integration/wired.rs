@@ -12,16 +12,24 @@
 //! gain is 2^50 is the identity to the last bit (the mean square of such a stream is lost in ε), and an MLP of zeros adds zero,
 //! so that the engine computes this model by the same code as any other.
 //!
+//! What EAP and EAP-IG say of each edge is derived in [`edges`].
+//!
 //! The prompt is `# a b c d a`, the answer `b`, the wrong answer `c`. In what follows n_s = copy_s[a], the match of key s
 //! with the last token; A_s = e^{β n_s} / Z with Z = Σ e^{β n_s}; and LD = g (A_2 − A_3), because b stands at 2 and c at 3.
+
+pub mod edges;
+mod simulation;
+pub mod truth;
 
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
+use glassbox::analysis::atp::{Atp, Grain};
 use glassbox::analysis::attribution::Attribution;
 use glassbox::analysis::components::Components;
 use glassbox::analysis::heads::Heads;
 use glassbox::analysis::patch::{By, Patch};
+use glassbox::analysis::weights::Weights;
 use glassbox::analysis::{Analysis, Findings};
 use glassbox::gradient::Gradients;
 use glassbox::lab::{About, Lab};
@@ -34,7 +42,7 @@ use glassbox::task::{Example, Task};
 use glassbox::vocabulary::Vocabulary;
 
 /// Scores of a match.
-const BETA: f64 = 8.0;
+pub const BETA: f64 = 8.0;
 /// Weight of the unembedding.
 const G: f64 = 10.0;
 /// Tokens; positions.
@@ -78,6 +86,11 @@ fn block(q: Linear, k: Linear, o: Linear) -> Block {
 }
 
 fn wired() -> Lab {
+    wired_at(BETA)
+}
+
+/// The model with another sharpness of attention; from β = 7 to 9, a(5) is .995 to .999.
+pub fn wired_at(beta: f64) -> Lab {
     let config = Config {
         d_model: D,
         n_layers: 2,
@@ -95,12 +108,12 @@ fn wired() -> Lab {
         ..Config::default()
     };
     let first = block(
-        wire(D, V, 2 * V + 1, 0, P - 1, BETA), // position t asks for entry t − 1
+        wire(D, V, 2 * V + 1, 0, P - 1, beta), // position t asks for entry t − 1
         wire(D, V, 2 * V, 0, P, 1.0),          // which is the key of position t − 1
         wire(V, D, 0, V, V, 1.0),              // into the second part
     );
     let second = block(
-        wire(D, V, 0, 0, V, BETA), // the token asks
+        wire(D, V, 0, 0, V, beta), // the token asks
         wire(D, V, V, 0, V, 1.0),  // whom it followed
         wire(V, D, 0, 0, V, 1.0),  // into the first part
     );
@@ -122,9 +135,9 @@ const B: u32 = 2;
 const C: u32 = 3;
 const D_: u32 = 4;
 const E: u32 = 5;
-const CLEAN: [u32; 6] = [HASH, A, B, C, D_, A];
+pub const CLEAN: [u32; 6] = [HASH, A, B, C, D_, A];
 
-fn task(corrupt: [u32; 6]) -> Task {
+pub fn task(corrupt: [u32; 6]) -> Task {
     let example = Example {
         id: "one".into(),
         clean: CLEAN.to_vec(),
@@ -155,7 +168,7 @@ fn ld(n: [f64; 6]) -> f64 {
 }
 
 /// Prefix corruption: `# e b c d a`. Nothing follows an a, and b and c match alike: LD = 0 exactly.
-const NO_A: [u32; 6] = [HASH, E, B, C, D_, A];
+pub const NO_A: [u32; 6] = [HASH, E, B, C, D_, A];
 
 fn no_a_n() -> [f64; 6] {
     [0.0, 0.0, 0.0, 0.0, 0.0, eps(5)]
@@ -427,4 +440,121 @@ fn head_scores_are_those_of_the_formula() {
     // 64 · 63 · 62 of 64³ sequences have three different tokens: 95 %
     let exact = exact.count();
     assert!(exact >= 12, "{exact} of 16 sequences score {induction}");
+}
+
+/// From the weights alone. Head 0.0's W_OV turns a token into its copy and head 1.0's keys read copies: K-composition, of V
+/// directions alike, scores 1/√V and everything else 0. Head 1.0 says the token it finds: its eigenvalues are all alike. Head
+/// 0.0 says nothing, and what nothing is said of has no sign.
+#[test]
+fn weights_hold_the_one_edge_and_the_one_copy() {
+    let findings = Weights::default().run(&wired(), &Task::default()).unwrap();
+    let rows = table(&findings, "weights");
+    assert_eq!(
+        rows.numbers("copying").unwrap()[0],
+        None,
+        "head 0.0 writes where the unembedding does not read"
+    );
+    close(cell(rows, &[("layer", "1")], "copying"), 1.0, "head 1.0 copies");
+    assert_eq!(rows.numbers("preserving").unwrap()[0], None);
+    close(cell(rows, &[("layer", "1")], "preserving"), 1.0, "and writes where it read");
+    let gain = 2f64.powi(50);
+    for (layer, directions) in [("0", V), ("1", V)] {
+        close(cell(rows, &[("layer", layer)], "ov_norm") / gain, (V as f64).sqrt(), "W_OV");
+        close(cell(rows, &[("layer", layer)], "ov_top") / gain, 1.0, "its directions are alike");
+        close(cell(rows, &[("layer", layer)], "ov_rank"), directions as f64, "and all take part");
+    }
+    // P − 1 positions ask, V tokens ask, each times β
+    close(
+        cell(rows, &[("layer", "0")], "qk_norm") / gain / gain,
+        BETA * ((P - 1) as f64).sqrt(),
+        "W_QK of 0.0",
+    );
+    close(cell(rows, &[("layer", "1")], "qk_norm") / gain / gain, BETA * (V as f64).sqrt(), "W_QK of 1.0");
+    close(cell(rows, &[("layer", "1")], "qk_rank"), V as f64, "directions of W_QK");
+    let composition = table(&findings, "composition");
+    for (kind, score) in [("q", 0.0), ("k", 1.0 / (V as f64).sqrt()), ("v", 0.0)] {
+        let keys = [("from", "a0.h0"), ("to", "a1.h0"), ("kind", kind)];
+        close(cell(composition, &keys, "score"), score, kind);
+        let chance = 1.0 / (D as f64).sqrt();
+        assert!((cell(composition, &keys, "baseline") / chance - 1.0).abs() < 0.02);
+        assert_eq!(cell(composition, &keys, "z") > 10.0, kind == "k");
+    }
+    // read in tokens, the virtual K-map asks for each token by itself
+    let together = table(&findings, "virtual").only("kind", "k").unwrap();
+    assert_eq!(together.texts("from").unwrap()[0], "a0.h0");
+    close(together.numbers("value").unwrap()[0].unwrap() / gain.powi(3), BETA, "one direction");
+    let heads =
+        Heads { length: Some(3), sequences: 4, ..Heads::default() }.run(&wired(), &Task::default()).unwrap();
+    let heads = table(&heads, "head_scores");
+    close(cell(heads, &[("layer", "1")], "copying"), 1.0, "the same score among those of heads");
+    assert_eq!(heads.texts("kind").unwrap(), ["previous token", "induction"]);
+}
+
+/// Attribution patching in closed form, on the prefix corruption. ∂LD/∂n_s is β times the gradient of the score, so that what
+/// moves n_s moves LD by β g A_s (w_s − w̄) Δn_s to first order: almost nothing, since the head that reads the copies attends to
+/// one position with .99. With its softmax computed anew, its keys have the effects that patching measures. Without head 1.0
+/// nothing of head 0.0 reaches the logits: it has no effect when layer 1 is dropped.
+#[test]
+fn attribution_patching_is_the_derivative_of_the_formula() {
+    let by = vec![Grain::Position, Grain::Head, Grain::HeadPosition];
+    let findings = Atp { by, ..Atp::default() }.run(&wired(), &task(NO_A)).unwrap();
+    let (heads, stream, both) =
+        (table(&findings, "atp_head"), table(&findings, "atp_position"), table(&findings, "atp_head_pos"));
+    let whole = ld(clean_n());
+    for (direction, at, to, sign) in
+        [("noise", clean_n(), no_a_n(), -1.0), ("denoise", no_a_n(), clean_n(), 1.0)]
+    {
+        let attention = attention(at);
+        let worth = |s: usize| f64::from(s == 2) - f64::from(s == 3);
+        let mean: f64 = (0..6).map(|s| attention[s] * worth(s)).sum();
+        let slope = |s: usize| BETA * G * attention[s] * (worth(s) - mean);
+        let linear = |s: usize| sign * slope(s) * (to[s] - at[s]) / whole;
+        let exact = |s: usize| {
+            let mut n = at;
+            n[s] = to[s];
+            sign * (ld(n) - ld(at)) / whole
+        };
+        let all: f64 = (0..6).map(linear).sum();
+        for (layer, site, effect, plain, drop) in [
+            ("0", "z", all, None, 0.0),
+            ("0", "q", 0.0, Some(0.0), 0.0),
+            ("0", "k", 0.0, Some(0.0), 0.0),
+            ("1", "q", 0.0, Some(0.0), 0.0),
+            ("1", "k", 1.0, Some(all), 1.0), // the softmax computed anew, and all else is linear
+            ("1", "pattern", 1.0, None, 1.0),
+            ("1", "v", 0.0, None, 0.0),
+            ("1", "z", 1.0, None, 1.0),
+        ] {
+            let keys = [("direction", direction), ("layer", layer), ("site", site)];
+            close(cell(heads, &keys, "effect"), effect, &format!("{direction} {site} of layer {layer}"));
+            close(cell(heads, &keys, "grad_drop"), drop, &format!("{direction} {site} of {layer}, dropped"));
+            if let Some(plain) = plain {
+                close(cell(heads, &keys, "linear"), plain, &format!("{direction} {site} of {layer}, linear"));
+            }
+        }
+        for s in 0..6 {
+            let place = s.to_string();
+            let at = |rows: &Rows, layer: &str, site: &str, column: &str| {
+                let keys = [("direction", direction), ("layer", layer), ("site", site), ("pos", &place)];
+                cell(rows, &keys, column)
+            };
+            let say = |what: &str| format!("{direction} {what} at {s}");
+            close(at(both, "0", "z", "effect"), linear(s), &say("z of 0.0"));
+            close(at(stream, "0", "attn_out", "effect"), linear(s), &say("attn_out 0"));
+            close(at(stream, "1", "resid_pre", "effect"), linear(s), &say("resid_pre 1"));
+            close(at(both, "1", "k", "linear"), linear(s), &say("k of 1.0, linear"));
+            close(at(both, "1", "k", "effect"), exact(s), &say("k of 1.0"));
+        }
+        // the token at 1 is what head 0.0 copies, to 2 above all
+        let through: f64 = (1..6).map(|s| slope(s) * if s == 2 { a(2) } else { eps(s) }).sum();
+        let keys = [("direction", direction), ("layer", "0"), ("site", "resid_pre"), ("pos", "1")];
+        // an a is lost in noise, and an a is gained in denoising
+        close(cell(stream, &keys, "effect"), through / whole, &format!("{direction} input"));
+    }
+    // plain AtP does not see the edge that carries everything; patching does, and the agreement says so
+    let noise = [("direction", "noise"), ("site", "z")];
+    let row = [&noise[..], &[("component", "z 0.0"), ("method", "atp")]].concat();
+    let agreement = table(&findings, "agreement");
+    close(cell(&agreement.only("grain", "head").unwrap(), &row, "exact"), 1.0, "z of 0.0, exactly");
+    assert!(cell(&agreement.only("grain", "head").unwrap(), &row, "approx") < 0.1);
 }

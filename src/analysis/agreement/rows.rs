@@ -72,9 +72,10 @@ crate::row! {
         pub spearman_top: Option<f64>,
         /// The largest |approximation − exact effect| in the top.
         pub worst_error: f64,
-        /// Components of the top whose effect has the other sign.
+        /// Components of the top whose effect has the other sign, negligible effects (1 % of the largest) aside.
         pub sign_disagreements: usize,
-        /// Components of the exact top that are not in the approximation's. None where not all were patched.
+        /// Components of the exact top that are not in the approximation's, negligible effects aside. None where not all were
+        /// patched.
         pub misses: Option<usize>,
         /// With 95 % confidence the misses are no more than this, by the random sample. None where misses are known, or nothing
         /// was drawn.

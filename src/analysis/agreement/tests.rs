@@ -57,7 +57,8 @@ fn without_the_whole_truth_misses_are_bounded_by_a_sample() {
     (0..4).for_each(|i| approx[i] = 4.0 - i as f64);
     let found = check(&exact, &[(true, &approx)], 4, 64, 10);
     let row = &found.summary[0];
-    assert_eq!((row.checked, row.misses, row.misses_at_most), (14, None, Some(24)));
+    // none of 10 of the other 96: with 24 such among them the chance is .0475, with 23 it is .0551
+    assert_eq!((row.checked, row.misses, row.misses_at_most), (14, None, Some(23)));
     assert_eq!(found.rows.iter().filter(|row| row.drawn).count(), 10);
     // nothing drawn: nothing known
     let found = check(&exact, &[(true, &approx)], 4, 64, 0);
@@ -107,5 +108,6 @@ fn intervals_are_over_examples() {
     let row = &one.rows[5];
     assert!((row.exact + 3.0 * 1.2 / 4.0).abs() < 1e-12, "a negative gap turns the sign: {}", row.exact);
     assert!(row.ci_lo.unwrap() < row.exact && row.exact < row.ci_hi.unwrap());
-    assert_eq!((one.summary[0].pearson_lo, one.summary[0].pearson_hi), (Some(1.0), Some(1.0)));
+    let ends = [one.summary[0].pearson_lo, one.summary[0].pearson_hi];
+    assert!(ends.iter().all(|end| (end.unwrap() - 1.0).abs() < 1e-12), "{ends:?}");
 }

@@ -1,18 +1,25 @@
 //! The argument of a report, one file per step. A section without its tables is left out.
 
 mod ablation;
+mod atp;
 mod attention;
 mod caveats;
+mod circuit;
 mod components;
 mod direct;
+mod edges;
+mod knockout;
 mod lens;
 mod prediction;
 mod probe;
 mod prompts;
+mod repair;
 mod stimulation;
 mod summary;
 mod total;
+mod tracing;
 mod training;
+mod weights;
 
 use super::page::{Inline, Page, Section, Words};
 use super::story::Story;
@@ -28,8 +35,15 @@ const SECTIONS: &[Write] = &[
     lens::section,
     direct::section,
     total::section,
+    edges::section,
+    circuit::section,
+    tracing::section,
+    atp::section,
     ablation::section,
+    repair::section,
+    knockout::section,
     attention::section,
+    weights::section,
     probe::section,
     stimulation::section,
     caveats::section,

@@ -21,11 +21,13 @@ pub enum Writer {
 /// What reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reader {
-    /// The query, key or value of a head.
-    Head(usize, usize, char),
+    /// The query, key or value of a head, by the place of what it reads.
+    Head(usize, usize, At),
     Mlp(usize),
     Logits,
 }
+
+const INPUTS: [At; 3] = [At::QInput, At::KInput, At::VInput];
 
 /// From whom to whom.
 pub type Edge = (Writer, Reader);
@@ -43,7 +45,14 @@ impl fmt::Display for Writer {
 impl fmt::Display for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reader::Head(layer, head, letter) => write!(f, "a{layer}.h{head}<{letter}>"),
+            Reader::Head(layer, head, at) => {
+                let letter = match at {
+                    At::QInput => 'q',
+                    At::KInput => 'k',
+                    _ => 'v',
+                };
+                write!(f, "a{layer}.h{head}<{letter}>")
+            }
             Reader::Mlp(layer) => write!(f, "m{layer}"),
             Reader::Logits => f.write_str("logits"),
         }
@@ -61,8 +70,8 @@ pub fn edges(model: &Transformer) -> Vec<Edge> {
     let mut writers = vec![Writer::Input];
     let mut edges = Vec::new();
     for layer in 0..layers {
-        for (head, letter) in (0..heads).flat_map(|head| ['q', 'k', 'v'].map(|letter| (head, letter))) {
-            edges.extend(writers.iter().map(|&writer| (writer, Reader::Head(layer, head, letter))));
+        for (head, at) in (0..heads).flat_map(|head| INPUTS.map(|at| (head, at))) {
+            edges.extend(writers.iter().map(|&writer| (writer, Reader::Head(layer, head, at))));
         }
         writers.extend((0..heads).map(|head| Writer::Head(layer, head)));
         edges.extend(writers.iter().map(|&writer| (writer, Reader::Mlp(layer))));
@@ -105,7 +114,12 @@ impl Hook for Cut<'_> {
         match at {
             At::ResidPre => layer == 0,
             At::ResidPost => layer == self.last,
-            _ => matches!(at, At::QInput | At::KInput | At::VInput | At::MlpIn | At::Result | At::MlpOut),
+            At::Result | At::MlpOut => true,
+            _ => self.cut.iter().any(|(_, reader)| match reader {
+                Reader::Head(of, _, input) => (*of, *input) == (layer, at),
+                Reader::Mlp(of) => (*of, At::MlpIn) == (layer, at),
+                Reader::Logits => false,
+            }),
         }
     }
 
@@ -116,28 +130,24 @@ impl Hook for Cut<'_> {
                 .map(|head| x.narrow(2, head, 1)?.squeeze(2))
                 .collect::<candle_core::Result<_>>()?)
         };
-        let letter = match at {
-            At::QInput => 'q',
-            At::KInput => 'k',
-            At::VInput => 'v',
-            At::ResidPre => {
-                self.now.insert(Writer::Input, x.clone());
-                return Ok(x);
+        match at {
+            At::QInput | At::KInput | At::VInput => {
+                let each = heads(&x)?.into_iter().enumerate();
+                let each = each.map(|(head, x)| self.change(Reader::Head(layer, head, at), x));
+                Ok(Tensor::stack(&each.collect::<Result<Vec<_>>>()?, 2)?)
             }
+            At::MlpIn => self.change(Reader::Mlp(layer), x),
+            At::ResidPost => self.change(Reader::Logits, x),
             At::Result => {
                 let each = heads(&x)?.into_iter().enumerate();
                 self.now.extend(each.map(|(head, x)| (Writer::Head(layer, head), x)));
-                return Ok(x);
+                Ok(x)
             }
-            At::MlpOut => {
-                self.now.insert(Writer::Mlp(layer), x.clone());
-                return Ok(x);
+            _ => {
+                let writer = if at == At::MlpOut { Writer::Mlp(layer) } else { Writer::Input };
+                self.now.insert(writer, x.clone());
+                Ok(x)
             }
-            At::MlpIn => return self.change(Reader::Mlp(layer), x),
-            _ => return self.change(Reader::Logits, x),
-        };
-        let each = heads(&x)?.into_iter().enumerate();
-        let each = each.map(|(head, x)| self.change(Reader::Head(layer, head, letter), x));
-        Ok(Tensor::stack(&each.collect::<Result<Vec<_>>>()?, 2)?)
+        }
     }
 }

@@ -48,11 +48,10 @@ fn cut(reference: &Reference, pair: &Pair, graph: &Graph, cuts: &[Vec<usize>], z
     let model = &reference.model;
     let base = Base::record(model, &reference.ids(&pair.clean), Written::needs).unwrap();
     let own = Written::of(model, graph, &base.kept).unwrap();
-    let mut kept = reference.recorded(&pair.corrupt);
+    let mut other = Written::of(model, graph, &reference.recorded(&pair.corrupt)).unwrap();
     if zero {
-        kept.0.values_mut().for_each(|x| *x = x.zeros_like().unwrap());
+        other.each.iter_mut().for_each(|x| *x = x.zeros_like().unwrap());
     }
-    let other = Written::of(model, graph, &kept).unwrap();
     let exchange = Exchange { model, graph, base: &base, own: &own, other: &other, first_pos: 0 };
     let logit = |x: &Tensor, id: usize| x.narrow(1, id, 1)?.squeeze(1);
     let score = |x: &Tensor| Ok((logit(x, pair.answer)? - logit(x, pair.wrong)?)?);
