@@ -13,13 +13,16 @@ mod rows;
 mod summary;
 mod tables;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::edges::{Carry, Runs, Scoring, Terms};
 use crate::analysis::patch::Direction;
 use crate::analysis::{Analysis, Findings};
 use crate::error::{Error, Result};
-use crate::graph::{Circuit, Graph, Listed, Selection, json};
+use crate::graph::compare::{Roc, roc, roc_of_circuits};
+use crate::graph::{Circuit, Graph, Listed, Selection, Writer, json};
 use crate::lab::Lab;
 use crate::lesion::Sample;
 use crate::metric::Metric;
@@ -200,13 +203,52 @@ impl Circuits {
     }
 }
 
-/// The edges that the model's own description gives for the task, if it ships one.
-pub(crate) fn known(lab: &Lab, task: &Task, graph: &Graph) -> Result<Option<Circuit>> {
-    let Some(edges) = lab.about.circuit.as_ref().and_then(|circuit| circuit.get(&task.name)?.get("edges"))
-    else {
-        return Ok(None);
-    };
-    let listed = Listed::parse("the model's circuit.json", &edges.to_string(), None)?;
-    let shape = json::Shape::of(&lab.model.config);
-    Ok(Some(json::read(graph, &shape, &listed)?.circuit).filter(|circuit| !circuit.is_empty()))
+/// What the model's own description says of the edges of a task.
+pub(crate) struct Known {
+    /// The edges it gives.
+    pub(crate) circuit: Circuit,
+    /// The edges that it speaks of: where it gives none out of the input, it is silent on those, and they count neither for nor against.
+    pub(crate) described: Vec<usize>,
+}
+
+impl Known {
+    /// The description of a task, if the model ships one with edges.
+    pub(crate) fn of(lab: &Lab, task: &Task, graph: &Graph) -> Result<Option<Known>> {
+        let Some(edges) = lab.about.circuit.as_ref().and_then(|all| all.get(&task.name)?.get("edges")) else {
+            return Ok(None);
+        };
+        let listed = Listed::parse("the model's circuit.json", &edges.to_string(), None)?;
+        let circuit = json::read(graph, &json::Shape::of(&lab.model.config), &listed)?.circuit;
+        let silent = !circuit.writers(graph).contains(&Writer::Input);
+        let spoken = |edge: &usize| !(silent && graph.edge(*edge).from == Writer::Input);
+        let described = (0..graph.len()).filter(spoken).collect();
+        Ok(Some(Known { circuit, described }).filter(|known| !known.circuit.is_empty()))
+    }
+
+    /// How edges with these scores (one for each of the graph) find the known ones, the largest first whatever their sign.
+    pub(crate) fn roc(&self, scores: &[f64]) -> Option<Roc> {
+        let size = |&edge: &usize| scores.get(edge).copied().unwrap_or(0.0).abs();
+        let sizes: Vec<f64> = self.described.iter().map(size).collect();
+        let positive: Vec<bool> = self.described.iter().map(|&edge| self.circuit.has(edge)).collect();
+        roc(&sizes, &positive)
+    }
+
+    /// The same for circuits of several sizes.
+    pub(crate) fn roc_of_circuits(&self, circuits: &[Circuit]) -> Option<Roc> {
+        roc_of_circuits(circuits, &self.circuit, &self.described)
+    }
+
+    /// The edges of a circuit that the description speaks of.
+    pub(crate) fn described(&self, circuit: &Circuit) -> BTreeSet<usize> {
+        self.described.iter().copied().filter(|&edge| circuit.has(edge)).collect()
+    }
+
+    /// In words, what is left aside.
+    pub(crate) fn aside(&self, graph: &Graph) -> &'static str {
+        if self.described.len() == graph.len() {
+            ""
+        } else {
+            "; of the input's edges, on which it is silent, none count"
+        }
+    }
 }

@@ -116,17 +116,19 @@ pub fn roc(scores: &[f64], positive: &[bool]) -> Option<Roc> {
     Some(Roc { area: trapezoids(&points), points })
 }
 
-/// The curve through circuits of several sizes, such as those of ACDC's thresholds, which need not contain each other. The circuits' rates
-/// of edges, with (0, 0) and (1, 1), in order of false positives; a circuit that finds less than one with fewer or as many false positives
-/// does not pull the line down (its point is raised to that circuit's). None if the reference has no edges, or all.
-pub fn roc_of_circuits(graph: &Graph, circuits: &[Circuit], reference: &Circuit) -> Option<Roc> {
-    let (positives, all) = (reference.len(), graph.len());
+/// The curve through circuits of several sizes, such as those of ACDC's thresholds, which need not contain each other: their rates among the
+/// edges `among`, with (0, 0) and (1, 1), in order of false positives; a circuit that finds less than one with fewer or as many false
+/// positives does not pull the line down (its point is raised to that circuit's). None if the reference has none of those edges, or all.
+pub fn roc_of_circuits(circuits: &[Circuit], reference: &Circuit, among: &[usize]) -> Option<Roc> {
+    let within = |circuit: &Circuit| among.iter().copied().filter(|&edge| circuit.has(edge)).collect();
+    let reference: BTreeSet<usize> = within(reference);
+    let negatives = among.len().saturating_sub(reference.len());
+    ratio(0, negatives).and(ratio(0, reference.len()))?;
     let mut points = vec![(0.0, 0.0), (1.0, 1.0)];
     for circuit in circuits {
-        let both = Agreement::of_edges(circuit, reference);
-        points.push((ratio(both.only_found(), all - positives)?, both.recall()?));
+        let both = Agreement::of(&within(circuit), &reference);
+        points.push((ratio(both.only_found(), negatives)?, both.recall()?));
     }
-    ratio(all, all - positives).and(ratio(all, positives))?;
     points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let mut best: f64 = 0.0;
     for (_, rate) in &mut points {
@@ -253,15 +255,16 @@ mod tests {
         let of = |edges: std::ops::Range<usize>| Circuit::of(&graph, edges).unwrap();
         let reference = of(0..10);
         let n = graph.len() as f64 - 10.0;
-        let half = roc_of_circuits(&graph, &[of(5..25)], &reference).unwrap();
+        let all: Vec<usize> = (0..graph.len()).collect();
+        let half = roc_of_circuits(&[of(5..25)], &reference, &all).unwrap();
         assert_eq!(half.points, [(0.0, 0.0), (15.0 / n, 0.5), (1.0, 1.0)]);
         let x: f64 = 15.0 / n;
         assert!((half.area - (x * 0.25 + (1.0 - x) * 0.75)).abs() < 1e-12);
-        let found = roc_of_circuits(&graph, &[of(0..10), of(8..30), of(0..0)], &reference).unwrap();
+        let found = roc_of_circuits(&[of(0..10), of(8..30), of(0..0)], &reference, &all).unwrap();
         assert!((found.area - 1.0).abs() < 1e-12 && found.points.contains(&(20.0 / n, 1.0)), "{found:?}");
-        assert_eq!(roc_of_circuits(&graph, &[], &reference).unwrap().area, 0.5);
-        assert!(roc_of_circuits(&graph, &[of(0..3)], &of(0..0)).is_none());
-        assert!(roc_of_circuits(&graph, &[], &Circuit::whole(&graph)).is_none());
+        assert_eq!(roc_of_circuits(&[], &reference, &all).unwrap().area, 0.5);
+        assert!(roc_of_circuits(&[of(0..3)], &of(0..0), &all).is_none());
+        assert!(roc_of_circuits(&[], &Circuit::whole(&graph), &all).is_none());
         assert_eq!(
             Agreement::of_edges(&of(5..25), &reference),
             Agreement { found: 20, reference: 10, shared: 5 }

@@ -1,11 +1,13 @@
 //! The numbers about a circuit that are quoted.
 
-use super::Chosen;
+use std::collections::BTreeSet;
+
 use super::judge::{Judged, Tried, faithfulness};
 use super::rows::SummaryRow;
 use super::tables::Table;
+use super::{Chosen, Known};
 use crate::analysis::edges::runs::mean;
-use crate::graph::Circuit;
+use crate::graph::Writer;
 use crate::graph::compare::{Agreement, FRACTIONS, Roc, areas};
 use crate::stats::Estimate;
 
@@ -15,7 +17,7 @@ impl Table<'_> {
         &self,
         chosen: &Chosen,
         judged: &Judged,
-        reference: Option<&Circuit>,
+        known: Option<&Known>,
         stability: &Option<(Vec<f64>, Vec<f64>)>,
         curve: &Option<Roc>,
     ) -> Vec<SummaryRow> {
@@ -111,16 +113,17 @@ impl Table<'_> {
             };
             put("stability", estimate, "overlap (IoU) of the circuit with those of resampled prompts");
         }
-        if let Some(reference) = reference {
-            let edges = Agreement::of_edges(circuit, reference);
-            let of_nodes = Agreement::of_nodes(graph, circuit, reference);
-            let all = "against the model's circuit.json";
+        if let Some(known) = known {
+            let found = known.described(circuit);
+            let edges = Agreement::of(&found, &known.circuit.edges().collect());
+            let nodes_of = |edges: &BTreeSet<usize>| -> BTreeSet<Writer> {
+                edges.iter().map(|&edge| graph.edge(edge).from).collect()
+            };
+            let of_nodes = Agreement::of(&nodes_of(&found), &nodes_of(&known.circuit.edges().collect()));
+            let all = &format!("against the model's circuit.json{}", known.aside(graph));
             if let Some(curve) = curve {
-                put(
-                    "AUROC",
-                    plain(curve.area, graph.len()),
-                    &format!("of finding the {} known edges, ties half; {all}", reference.len()),
-                );
+                let meaning = format!("of finding the {} known edges, ties half; {all}", known.circuit.len());
+                put("AUROC", plain(curve.area, known.described.len()), &meaning);
             }
             for (name, value, n) in [
                 ("edge precision", edges.precision(), edges.found),

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use super::judge::{Complete, Judged, Tried};
 use super::rows::{CompleteRow, EdgeRow, ExampleRow, NodeRow, RocRow, SizeRow};
-use super::{Chosen, Circuits, known};
+use super::{Chosen, Circuits, Known};
 use crate::analysis::Findings;
 use crate::analysis::attribution::numbers;
 use crate::analysis::edges::runs::mean;
 use crate::analysis::edges::{Carry, Runs};
 use crate::error::Result;
-use crate::graph::compare::{Roc, roc, roc_of_circuits};
+use crate::graph::compare::Roc;
 use crate::graph::{Circuit, Reader, Writer, json, viewer};
 use crate::ops;
 use crate::row::Rows;
@@ -25,7 +25,7 @@ pub(super) fn findings(
 ) -> Result<Findings> {
     let (lab, task, graph, circuit) = (runs.lab, runs.task, &runs.graph, &chosen.circuit);
     let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
-    let reference = known(lab, task, graph)?;
+    let reference = Known::of(lab, task, graph)?;
     let stability = parameters.stability(runs, chosen);
     let table = Table { runs, bootstrap: &bootstrap };
 
@@ -51,7 +51,7 @@ pub(super) fn findings(
                 ci_lo: score.and_then(|score| score.lo),
                 ci_hi: score.and_then(|score| score.hi),
                 stability: stability.as_ref().map(|(_, kept)| kept[edge]),
-                known: reference.as_ref().map(|reference| reference.has(edge)),
+                known: reference.as_ref().map(|known| known.circuit.has(edge)),
             }
         })
         .collect();
@@ -67,7 +67,7 @@ pub(super) fn findings(
             faithfulness: (judged.measured[i] - runs.other[i]) / runs.gap(),
         })
         .collect();
-    let curve = reference.as_ref().and_then(|reference| curve(chosen, runs, reference));
+    let curve = reference.as_ref().and_then(|known| curve(chosen, known));
     let mut tables = vec![
         Rows::of("circuit_summary", &table.summary(chosen, judged, reference.as_ref(), &stability, &curve)),
         Rows::of("circuit", &edges),
@@ -97,18 +97,12 @@ pub(super) fn findings(
 }
 
 /// How known edges are found: by a threshold on the size of scores, or by the circuits that ACDC finds.
-fn curve(chosen: &Chosen, runs: &Runs, reference: &Circuit) -> Option<Roc> {
-    match &chosen.scores {
-        Some(scores) => {
-            let sizes: Vec<f64> = scores.iter().map(|score| score.abs()).collect();
-            let positive: Vec<bool> = (0..runs.graph.len()).map(|edge| reference.has(edge)).collect();
-            roc(&sizes, &positive)
-        }
-        None => {
-            let circuits: Vec<Circuit> = chosen.tried.iter().map(|tried| tried.circuit.clone()).collect();
-            if circuits.is_empty() { None } else { roc_of_circuits(&runs.graph, &circuits, reference) }
-        }
+fn curve(chosen: &Chosen, known: &Known) -> Option<Roc> {
+    if let Some(scores) = &chosen.scores {
+        return known.roc(scores);
     }
+    let circuits: Vec<Circuit> = chosen.tried.iter().map(|tried| tried.circuit.clone()).collect();
+    if circuits.is_empty() { None } else { known.roc_of_circuits(&circuits) }
 }
 
 pub(super) struct Table<'a> {

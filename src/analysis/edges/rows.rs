@@ -8,11 +8,10 @@ use rayon::prelude::*;
 use super::{Carry, Edges, Runs, Scored, Scoring};
 use crate::analysis::Findings;
 use crate::analysis::agreement::Agreement;
-use crate::analysis::circuit::known;
+use crate::analysis::circuit::Known;
 use crate::analysis::patch::Direction;
 use crate::error::Result;
 use crate::graph::Reader;
-use crate::graph::compare::auroc;
 use crate::row::Rows;
 use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
 
@@ -89,29 +88,28 @@ crate::row! {
         pub found: usize,
         /// Known edges.
         pub known: usize,
-        /// Edges of the graph.
+        /// Edges that the description speaks of: not those of the input, where it gives none of them.
         pub n: usize,
         /// The known edge that is ranked lowest.
         pub last: String,
-        /// Its rank.
+        /// Its rank among those.
         pub last_rank: usize,
     }
 }
 
-/// Rankings against the edges that the model's own description gives.
+/// Rankings against the edges that the model's own description gives, among those that it speaks of.
 fn truth(runs: &Runs, found: &[(Scoring, Vec<f64>)]) -> Result<Vec<TruthRow>> {
-    let Some(known) = known(runs.lab, runs.task, &runs.graph)? else { return Ok(Vec::new()) };
-    let positive: Vec<bool> = (0..runs.graph.len()).map(|edge| known.has(edge)).collect();
+    let Some(known) = Known::of(runs.lab, runs.task, &runs.graph)? else { return Ok(Vec::new()) };
     let row = |(scoring, effects): &(Scoring, Vec<f64>)| {
-        let sizes: Vec<f64> = effects.iter().map(|effect| effect.abs()).collect();
-        let order = ranked(effects);
-        let last = order.iter().rposition(|&edge| known.has(edge))?;
+        let mut order = ranked(effects);
+        order.retain(|edge| known.described.contains(edge));
+        let last = order.iter().rposition(|&edge| known.circuit.has(edge))?;
         Some(TruthRow {
             method: scoring.name().to_owned(),
-            auroc: auroc(&sizes, &positive)?,
-            found: order.iter().take(known.len()).filter(|&&edge| known.has(edge)).count(),
-            known: known.len(),
-            n: runs.graph.len(),
+            auroc: known.roc(effects)?.area,
+            found: order.iter().take(known.circuit.len()).filter(|&&edge| known.circuit.has(edge)).count(),
+            known: known.circuit.len(),
+            n: known.described.len(),
             last: runs.graph.edge(order[last]).to_string(),
             last_rank: last + 1,
         })
