@@ -2,6 +2,7 @@
 
 mod ablation;
 mod architectures;
+mod attribution_patching;
 mod causal;
 mod chat;
 mod command;
@@ -18,7 +19,6 @@ mod hostile;
 #[cfg(feature = "hub")]
 mod hub;
 mod killed;
-mod knockout;
 mod layering;
 mod learn;
 mod loading;
@@ -35,7 +35,6 @@ mod promises;
 mod prompts;
 mod readings;
 mod refusals;
-mod repair;
 mod series;
 mod shapes;
 mod speaking;
@@ -45,6 +44,5 @@ mod steering;
 mod styles;
 mod textbook;
 mod tiny;
-mod tracing;
 mod training;
 mod wired;
