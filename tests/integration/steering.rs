@@ -242,6 +242,70 @@ fn removing_the_direction_is_a_projection_wherever_the_stream_is() {
     }
 }
 
+/// Takes a share of what lies along a unit vector out of the stream, number by number.
+struct Damped {
+    unit: Vec<f64>,
+    share: f64,
+}
+
+impl glassbox::hook::Hook for Damped {
+    fn wants(&self, site: Site) -> bool {
+        matches!(site, Site::Block(_, At::ResidPre | At::ResidMid) | Site::Block(1, At::ResidPost))
+    }
+
+    fn visit(&mut self, _: Site, _: usize, x: Tensor) -> glassbox::Result<Tensor> {
+        let mut numbers: Vec<f64> = x.flatten_all()?.to_vec1()?;
+        for x in numbers.chunks_exact_mut(self.unit.len()) {
+            let along: f64 = x.iter().zip(&self.unit).map(|(x, u)| x * u).sum();
+            x.iter_mut().zip(&self.unit).for_each(|(x, u)| *x -= self.share * along * u);
+        }
+        Ok(Tensor::from_vec(numbers, x.shape(), &Device::Cpu)?)
+    }
+}
+
+#[test]
+fn removal_has_doses_with_none_and_all_at_its_ends() {
+    for lab in labs() {
+        let task = pairs(1);
+        let findings = steer("randoms = 3\nshares = [0.0, 0.3, 1.5]").run(&lab, &task).unwrap();
+        let tried = table(&findings, "examples_steer").texts("example").unwrap();
+        let (curve, whole) = (table(&findings, "steer_removed_curve"), table(&findings, "steer_removed"));
+        let (sites, directions) = (curve.texts("site").unwrap(), curve.texts("direction").unwrap());
+        let (shares, gaps) = (numbers(curve, "share"), numbers(curve, "gap"));
+        assert_eq!(curve.len(), whole.len() * 4 * 2);
+        for i in 0..curve.len() {
+            let row = whole.only("site", &sites[i]).unwrap();
+            let (lo, hi) = (numbers(curve, "gap_lo")[i], numbers(curve, "gap_hi")[i]);
+            assert!(lo <= gaps[i] && gaps[i] <= hi);
+            if shares[i] == 0.0 {
+                close(gaps[i], numbers(&row, "gap")[0]);
+            }
+            if directions[i] != "steering vector" {
+                continue;
+            }
+            if shares[i] == 1.0 {
+                close(gaps[i], numbers(&row, "gap_removed")[0]);
+            }
+            let direction: Vec<f64> = findings.tensors[&format!("steer.{}", sites[i])].to_vec1().unwrap();
+            let norm = direction.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let unit: Vec<f64> = direction.iter().map(|x| x / norm).collect();
+            let (mut gap, mut n) = (0.0, 0.0);
+            for example in task.examples.iter().filter(|e| tried.contains(&e.id)) {
+                let ld = |tokens: &[u32]| {
+                    let mut hook = Damped { unit: unit.clone(), share: shares[i] };
+                    let all = lab.model.forward(&lab.model.tokens(&[tokens]).unwrap(), &mut hook).unwrap();
+                    let end = all.narrow(1, tokens.len() - 1, 1).unwrap().flatten_all().unwrap();
+                    logit_diff(&end.to_vec1::<f64>().unwrap(), example)
+                };
+                gap += ld(&example.clean) - ld(example.corrupt.as_ref().unwrap());
+                n += 1.0;
+            }
+            close(gaps[i], gap / n);
+        }
+        assert!(steer("shares = [-1.0]").run(&lab, &task).unwrap_err().to_string().contains("`shares`"));
+    }
+}
+
 #[test]
 fn a_push_of_strength_zero_leaves_every_logit_as_it_is() {
     for dtype in [DType::F32, DType::F64] {
@@ -286,6 +350,7 @@ fn number_can_be_steered_in_the_bundled_model() {
     for i in 0..removed.len() {
         let (gap, left) = (numbers(removed, "gap")[i], numbers(removed, "gap_removed")[i]);
         assert!(left < 0.2 * gap && numbers(removed, "random_lo")[i] > 0.7 * gap, "{gap} {left}");
+        assert!(numbers(removed, "q")[i] < 0.01, "24 pairs are a test");
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn tables(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
         for (view, is_prob) in [("trace_view", true), ("trace_metric_view", false)] {
             let kept = rows.filter(|i| (metrics[i] == "prob") == is_prob);
             if !kept.is_empty() {
-                made.push(super::labelled(kept, view)?);
+                made.push(traced(super::labelled(kept, view)?)?);
             }
         }
     }
@@ -35,6 +35,17 @@ pub(super) fn tables(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
         }
     }
     Ok(made)
+}
+
+/// With the states' names short enough to stand over a panel.
+fn traced(mut rows: Rows) -> Result<Rows> {
+    let short = |state: String| {
+        let state = state.replace("resid_post, ", "post, ").replace("resid_pre, ", "pre, ");
+        state.replace("mlp severed", "mlp cut").replace("attention severed", "attn cut")
+    };
+    let panels: Vec<String> = rows.texts("state")?.into_iter().map(short).collect();
+    rows.columns.push(column("panel", "The state, short; `cut` is severed.", &panels));
+    Ok(rows)
 }
 
 /// The sources whose loss matters most, named by the token where they are mere numbers.
@@ -52,6 +63,8 @@ fn knockout(rows: &Rows) -> Result<Option<Rows>> {
     let at: Vec<String> = sources.into_iter().zip(tokens).map(named).collect();
     let mut view = Rows { name: "knockout_view".to_owned(), ..rows };
     view.columns.push(column("at", "How the source is written.", &at));
+    let layers = view.texts("layer")?;
+    view.columns.push(column("middle", "The layer as a name: each is a tick.", &layers));
     Ok(Some(view))
 }
 

@@ -3,6 +3,7 @@
 use crate::report::page::{Block, Inline, Section, Table, Words, say};
 use crate::report::story::{Story, listed, number, paragraph};
 use crate::row::Rows;
+use crate::task::Example;
 
 pub(super) fn section(story: &Story) -> Option<Section> {
     let rows = story.table("trace")?;
@@ -13,7 +14,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
          fact works does not follow from it (Hase et al. 2023), and noise takes the model where it has never been.",
         [],
     )];
-    blocks.extend(strongest(rows).map(Block::Paragraph));
+    blocks.extend(strongest(story, rows).map(Block::Paragraph));
     blocks.extend(story.figure("trace", "trace_view"));
     blocks.extend(story.figure("trace_metric", "trace_metric_view"));
     if let Some(totals) = story.table("trace_total") {
@@ -29,9 +30,18 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     Some(Section { id: "tracing".to_owned(), title, blocks })
 }
 
-/// Of each kind of state the place that brings back most of the answer's probability.
-fn strongest(rows: &Rows) -> Option<Words> {
+/// Of each kind of state the place that brings back most of the answer's probability. The stream where the answer is due holds
+/// all of it in the end, which says nothing.
+fn strongest(story: &Story, rows: &Rows) -> Option<Words> {
     let rows = rows.only("metric", "prob").ok()?;
+    let ends: Vec<usize> = story.run.task.examples.iter().map(Example::end).collect();
+    let end = story.run.task.places().into_iter().find(|place| place.positions == ends);
+    let (states, places) = (rows.texts("state").ok()?, rows.texts("pos").ok()?);
+    let said = |i: usize| {
+        let stream = states[i].starts_with("resid");
+        !states[i].contains("severed") && !(stream && end.as_ref().is_some_and(|end| end.label == places[i]))
+    };
+    let rows = rows.filter(said);
     let (states, effects) = (rows.texts("state").ok()?, rows.numbers("effect").ok()?);
     let (layers, places, shares) =
         (rows.texts("layer").ok()?, rows.texts("pos").ok()?, rows.numbers("share").ok()?);
