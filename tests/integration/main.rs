@@ -6,6 +6,7 @@ mod causal;
 mod chat;
 mod command;
 mod conformance;
+mod datasets;
 mod families;
 mod families_config;
 mod families_hostile;
