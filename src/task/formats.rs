@@ -7,6 +7,9 @@ use crate::vocabulary::Vocabulary;
 
 type Fields = Map<String, Value>;
 
+/// Our own fields that may stand beside another format's columns.
+const KEPT: [&str; 8] = ["id", "pos", "group", "subject", "label", "split", "case", "meta"];
+
 /// A format that is recognised.
 pub struct Format {
     /// Whose it is.
@@ -27,7 +30,7 @@ pub const FORMATS: &[Format] = &[
         name: "feature-circuits",
         about: "clean_prefix, patch_prefix, clean_answer, patch_answer",
         is: |fields| has(fields, &["clean_prefix", "patch_prefix", "clean_answer", "patch_answer"]),
-        reads: |_| owned(&["clean_prefix", "patch_prefix", "clean_answer", "patch_answer", "case"]),
+        reads: |_| owned(&["clean_prefix", "patch_prefix", "clean_answer", "patch_answer"]),
         convert: |fields, _| {
             Ok(renamed(fields, ["clean_prefix", "patch_prefix", "clean_answer", "patch_answer"]))
         },
@@ -112,7 +115,8 @@ impl Format {
     /// The columns of a record that nothing is taken from.
     pub(super) fn left(&self, fields: &Fields) -> Vec<String> {
         let reads = (self.reads)(fields);
-        fields.keys().filter(|key| !reads.contains(key)).cloned().collect()
+        let used = |key: &str| KEPT.contains(&key) || reads.iter().any(|read| read == key);
+        fields.keys().filter(|key| !used(key)).cloned().collect()
     }
 
     /// The columns of a record that are read, as a note names them.
@@ -129,9 +133,12 @@ fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+/// These columns under our names, and what is ours already.
 fn renamed(fields: &Fields, names: [&str; 4]) -> Fields {
-    let ours = ["clean", "corrupt", "answers", "wrong"].into_iter().zip(names);
-    ours.filter_map(|(ours, theirs)| Some((ours.to_owned(), fields.get(theirs)?.clone()))).collect()
+    let theirs = ["clean", "corrupt", "answers", "wrong"].into_iter().zip(names);
+    let kept = KEPT.into_iter().zip(KEPT);
+    let all = theirs.chain(kept);
+    all.filter_map(|(ours, theirs)| Some((ours.to_owned(), fields.get(theirs)?.clone()))).collect()
 }
 
 // EAP-IG
@@ -161,7 +168,8 @@ fn years(fields: &Fields) -> Option<usize> {
     };
     let century = clean.trim_end().get(clean.trim_end().len().checked_sub(2)?..)?;
     let digits = century.bytes().all(|byte| byte.is_ascii_digit());
-    (digits && year < 100 && clean.contains(&format!("{century}{year:02}"))).then_some(year)
+    let run: String = clean.split_whitespace().collect();
+    (digits && year < 100 && run.contains(&format!("{century}{year:02}"))).then_some(year)
 }
 
 fn eap(fields: &Fields, vocabulary: &Vocabulary) -> Result<Fields> {

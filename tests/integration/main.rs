@@ -8,6 +8,7 @@ mod chat;
 mod command;
 mod compiled;
 mod conformance;
+mod datasets;
 mod edges;
 mod exchange;
 mod families;
