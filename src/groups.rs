@@ -102,14 +102,20 @@ fn member_parts(member: &str, lab: &Lab, task: &Task) -> Result<Vec<Part>> {
     match member.parse() {
         Ok(part) => Ok(vec![part]),
         Err(unknown) => {
-            let found = roles(lab, task).into_iter().find(|(role, _)| role == member);
+            let found = described(lab, task).into_iter().find(|(role, _)| role == member);
             found.map(|(_, parts)| parts).ok_or(unknown)
         }
     }
 }
 
-/// The roles that the model's own description gives for the task.
-fn roles(lab: &Lab, task: &Task) -> Vec<(String, Vec<Part>)> {
+/// The roles that the model's own description gives for the task, each a group; without those that this model does not have.
+pub fn roles(lab: &Lab, task: &Task) -> Vec<Group> {
+    let groups = described(lab, task).into_iter().map(|(name, parts)| Group { name, parts });
+    groups.filter(|group| group.parts.iter().all(|part| part.check(&lab.model).is_ok())).collect()
+}
+
+/// The same as they are written there.
+fn described(lab: &Lab, task: &Task) -> Vec<(String, Vec<Part>)> {
     let circuit = lab.about.circuit.as_ref();
     let roles = circuit.and_then(|circuit| circuit.get(&task.name)?.get("roles")?.as_object());
     let role = |(role, members): (&String, &serde_json::Value)| {
@@ -123,7 +129,7 @@ fn roles(lab: &Lab, task: &Task) -> Vec<(String, Vec<Part>)> {
 fn designed(lab: &Lab, task: &Task) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut all: Vec<Part> = Vec::new();
-    for (role, parts) in roles(lab, task) {
+    for (role, parts) in described(lab, task) {
         all.extend(parts.iter().filter(|part| !all.contains(part)).copied().collect::<Vec<_>>());
         if parts.len() > 1 {
             groups.push(Group { name: format!("{role}s"), parts });

@@ -6,6 +6,7 @@
 //! inputs staying as they are in that run. EAP (Syed et al. 2023) is the first-order estimate at the run itself; EAP-IG (Hanna et
 //! al. 2024) averages gradients between the two runs. What approximations rank highest is then cut exactly.
 
+mod between;
 mod rows;
 pub(crate) mod runs;
 mod slopes;
@@ -16,6 +17,7 @@ use crate::analysis::agreement::{Agreement, Check, Claim, Ranking};
 use crate::analysis::patch::Direction;
 use crate::analysis::{Analysis, Findings};
 use crate::error::{Error, Result};
+use crate::groups::Sets;
 use crate::lab::Lab;
 use crate::lesion::Sample;
 use crate::metric::Metric;
@@ -48,6 +50,8 @@ pub struct Edges {
     pub metric: Metric,
     /// Prompts to take means over.
     pub reference: Option<Vec<Sample>>,
+    /// Groups of nodes, between which all edges are cut together. By default the roles that the model's own description gives.
+    pub groups: Sets,
 }
 
 impl Default for Edges {
@@ -60,6 +64,7 @@ impl Default for Edges {
             verify: 10,
             metric: Metric::LogitDiff,
             reference: None,
+            groups: Sets::default(),
         }
     }
 }
@@ -183,7 +188,9 @@ impl Analysis for Edges {
         let score = |&scoring: &Scoring| Ok(Scored { scoring, lost: scoring.scores(&runs, self.steps)? });
         let scored: Vec<Scored> = methods.iter().map(score).collect::<Result<_>>()?;
         let agreement = self.verified(&runs, &scored)?;
-        rows::findings(self, &runs, &scored, &agreement)
+        let mut findings = rows::findings(self, &runs, &scored, &agreement)?;
+        findings.tables.extend(self.between(&runs, &scored)?);
+        Ok(findings)
     }
 }
 

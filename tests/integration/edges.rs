@@ -259,3 +259,32 @@ fn what_has_no_slope_is_refused() {
     let ig = run(&lab, &task, &[Scoring::EapIgInputs], |edges| edges.metric = Metric::Kl).unwrap();
     assert!(ig.tables[0].numbers("effect").unwrap().iter().flatten().any(|x| x.abs() > 1e-3));
 }
+
+#[test]
+fn edges_between_groups_are_cut_together() {
+    let lab = lab(Config::tiny());
+    let (graph, task) = (Graph::of(&lab.model), task(&lab).unwrap());
+    let sets = |text: &str| toml::from_str::<Edges>(text).unwrap().groups;
+    let asked = sets("groups = { early = [\"a0.h1\", \"m0\"], late = [\"a1.h0\", \"a1.h2\"] }");
+    let findings = run(&lab, &task, &[Scoring::Eap], |edges| edges.groups = asked).unwrap();
+    let rows = findings.tables.iter().find(|table| table.name == "edges_group").unwrap();
+    let row = rows.only("from", "early").unwrap().only("to", "late").unwrap();
+    let wanted = |edge: &usize| {
+        let name = graph.edge(*edge).to_string();
+        (name.starts_with("a0.h1->") || name.starts_with("m0->"))
+            && (name.contains(">a1.h0<") || name.contains(">a1.h2<"))
+    };
+    let between: Vec<usize> = (0..graph.len()).filter(wanted).collect();
+    assert_eq!(row.numbers("edges").unwrap(), [Some(12.0)]);
+    let mut lists = vec![Vec::new(), (0..graph.len()).collect(), between.clone()];
+    lists.extend(between.iter().map(|&edge| vec![edge]));
+    let measured = cut(&lab, &task, &graph, &lists, 1.0);
+    let share = |i: usize| (measured[0] - measured[i]) / (measured[0] - measured[1]);
+    let sum: f64 = (3..measured.len()).map(share).sum();
+    let number = |column: &str| row.numbers(column).unwrap()[0].unwrap();
+    assert!((number("effect") - share(2)).abs() < 1e-9);
+    assert!((number("sum_of_parts") - sum).abs() < 1e-9);
+    assert!((number("interaction") - (share(2) - sum)).abs() < 1e-9);
+    let neuron = sets("groups = { one = [\"m0.n1\"] }");
+    assert!(run(&lab, &task, &[Scoring::Eap], |edges| edges.groups = neuron).is_err());
+}

@@ -29,6 +29,13 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         8,
         "Estimates against exact cuts of the same edges.",
     ));
+    blocks.extend(table(
+        story,
+        "edges_group",
+        &["from", "to", "edges", "effect", "ci_lo", "ci_hi", "sum_of_parts", "interaction"],
+        40,
+        "All edges from one role into another, cut together, beside the sum of the same edges cut alone.",
+    ));
     let columns = ["method", "rank", "edge", "effect", "ci_lo", "ci_hi", "n", "p", "q"];
     blocks.push(Block::Table(Table {
         rows: edges.clone(),
