@@ -153,6 +153,12 @@ impl Deal<'_> {
 fn refuse_small_gap(metric: Metric, all: &Measured) -> Result<()> {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let (clean, corrupt) = (mean(&all.clean), mean(&all.corrupt));
+    if let Some(value) = [clean, corrupt].into_iter().find(|value| !value.is_finite()) {
+        return Err(Error::input(
+            format!("{metric} of the unpatched runs is {value}: nothing can be compared with that"),
+            "check the weights, or choose another metric",
+        ));
+    }
     if (clean - corrupt).abs() >= 0.01 {
         return Ok(());
     }
