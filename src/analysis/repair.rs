@@ -23,6 +23,7 @@ use crate::analysis::patch::{Pair, Reach};
 use crate::analysis::{Analysis, Findings};
 use crate::component::Component;
 use crate::error::{Error, Result};
+use crate::groups::Sets;
 use crate::lab::Lab;
 use crate::lesion::{Instead, Part, Sample};
 use crate::metric::{Metric, Targets};
@@ -40,9 +41,14 @@ pub struct Repair {
     /// What takes a component's place: its value on the corrupt prompt (`resample`), its `mean` over reference prompts, `zero`.
     /// By default `resample`, or `mean` where there are no pairs.
     pub kinds: Option<Vec<Kind>>,
-    /// What is taken out, each in turn: heads, MLPs, all heads of a layer (`a9`), several together (`9.6+9.9`). By default
-    /// every head and MLP whose lost direct effect is a tenth of the largest or more.
+    /// What is taken out, each in turn: heads, MLPs, all heads of a layer (`a9`). By default every head and MLP whose lost direct
+    /// effect is a tenth of the largest or more.
     pub ablate: Vec<String>,
+    /// Lists of heads and MLPs that are taken out together, by name (`{movers = ["a2.h0", "a2.h1"]}`) or as lists; their parts are
+    /// taken out alone too. By default, where `ablate` is left out, the roles of several parts that the model's own
+    /// description gives for the task, and all of its roles together.
+    #[serde(alias = "groups")]
+    pub sets: Sets,
     /// Prompts over which means are taken; by default random sequences over the vocabulary.
     pub reference: Option<Vec<Sample>>,
     /// How many random sequences, when no reference is given.
@@ -51,7 +57,7 @@ pub struct Repair {
 
 impl Default for Repair {
     fn default() -> Self {
-        Repair { kinds: None, ablate: Vec::new(), reference: None, sequences: 64 }
+        Repair { kinds: None, ablate: Vec::new(), sets: Sets::default(), reference: None, sequences: 64 }
     }
 }
 
@@ -162,6 +168,31 @@ impl Repair {
         Ok(kinds)
     }
 
+    /// What is taken out: each component alone, then the sets.
+    fn taken(
+        &self,
+        lab: &Lab,
+        task: &Task,
+        components: &[Component],
+        lost: &[Vec<f64>],
+    ) -> Result<Vec<Taken>> {
+        let mut taken = match &self.ablate[..] {
+            [] => taken::notable(components, lost),
+            names => names.iter().map(|name| Taken::named(name, &lab.model)).collect::<Result<_>>()?,
+        };
+        let wanted = self.ablate.is_empty() || !self.sets.is_empty();
+        let groups = if wanted { self.sets.groups(lab, task)? } else { Vec::new() };
+        let sets: Vec<Taken> =
+            groups.into_iter().map(|group| Taken::set(group, &lab.model)).collect::<Result<_>>()?;
+        for &member in sets.iter().flat_map(|set| &set.components) {
+            if taken.iter().all(|alone| alone.components != [member]) {
+                taken.push(Taken::from(member));
+            }
+        }
+        taken.extend(sets);
+        Ok(taken)
+    }
+
     fn measure(&self, lab: &Lab, task: &Task, components: &[Component]) -> Result<Measured> {
         let (model, n, count) = (&lab.model, task.examples.len(), components.len());
         let kinds = self.kinds(task)?;
@@ -194,10 +225,7 @@ impl Repair {
                 put(lost, batch, &gap);
             }
         }
-        let taken = match &self.ablate[..] {
-            [] => taken::notable(components, &lost),
-            names => names.iter().map(|name| Taken::named(name, model)).collect::<Result<_>>()?,
-        };
+        let taken = self.taken(lab, task, components, &lost)?;
         let each = |kind: Kind| {
             let ablated = |taken: &Taken| Ablated {
                 kind,

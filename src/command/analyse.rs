@@ -147,7 +147,7 @@ methods! {
     /// effect, what later components make up for, what they lose with it (an indirect effect, no repair), and the norm's scale.
     #[command(after_help = "Examples:
   glassbox repair --task ioi
-  glassbox repair --task ioi 'ablate=[\"2.0\", \"2.0+2.1\", \"a1\"]' --table repair_later
+  glassbox repair --task ioi 'ablate=[\"2.0\", \"a1\"]' 'sets=[[\"2.0\", \"2.1\"]]' --table repair_later
   glassbox repair --task facts 'kinds=[\"resample\", \"mean\", \"zero\"]' --format csv
   glassbox repair --prompt 'When Mary and John went to the store , John gave a drink to'")]
     Repair = "repair";

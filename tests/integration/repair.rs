@@ -171,10 +171,13 @@ fn a_backup_is_told_from_a_component_that_lost_its_input() {
     assert_eq!((numbers(row, "self_repair")[0], numbers(row, "indirect")[0]), (0.0, 0.0));
     assert!(table(&found, "repair_later").is_empty());
     // both together: nothing is left to repair
-    let found = repair("ablate = [\"0.0+1.0\"]").run(&wired(1.0, 0.8), &asked()).unwrap();
-    let row = table(&found, "repair");
-    close(numbers(row, "lost")[0], G * (a() + 0.8 * second(1.0, a())), "both");
-    close(numbers(row, "total")[0], numbers(row, "lost")[0], "both");
+    let found = repair("sets = [[\"0.0\", \"1.0\"]]").run(&wired(1.0, 0.8), &asked()).unwrap();
+    let (row, set) = (one(table(&found, "repair"), &[("ablated", "0.0+1.0")]), table(&found, "repair_set"));
+    close(numbers(&row, "lost")[0], G * (a() + 0.8 * second(1.0, a())), "both");
+    close(numbers(&row, "total")[0], numbers(&row, "lost")[0], "both");
+    // alone the first costs what is not made up for: together they cost that much more
+    close(numbers(set, "interaction")[0], G * 0.8 * (second(1.0, 0.0) - second(1.0, a())), "interaction");
+    close(numbers(set, "total")[0] - numbers(set, "interaction")[0], numbers(set, "sum_of_parts")[0], "sum");
 }
 
 /// One whole pass of a prompt under edits.
@@ -306,10 +309,10 @@ fn means_memory_and_refusals() {
     let task = task(&lab);
     let run = |lab: &Lab, parameters: &str| repair(parameters).run(lab, &task).unwrap();
     let of = |found: &Findings| numbers(table(found, "examples_repair_later"), "change");
-    let parameters = "kinds = [\"mean\", \"resample\"]\nablate = [\"a0\", \"m0\", \"0.1+1.2\"]";
+    let parameters = "kinds = [\"mean\", \"resample\"]\nablate = [\"a0\", \"m0\"]\nsets = {pair = [\"0.1\", \"1.2\"]}";
     let large = run(&lab, parameters);
     assert!(large.notes.iter().any(|note| note.contains("means at each position")), "{:?}", large.notes);
-    assert_eq!(table(&large, "repair").texts("ablated").unwrap()[..3], ["a0", "m0", "0.1+1.2"]);
+    assert_eq!(table(&large, "repair").texts("ablated").unwrap()[..5], ["a0", "m0", "a0.h1", "a1.h2", "pair"]);
     lab.memory = 1;
     let small = of(&run(&lab, parameters));
     assert_eq!(small.len(), of(&large).len());

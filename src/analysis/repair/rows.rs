@@ -6,6 +6,7 @@ use super::{Ablated, Measured};
 use crate::analysis::Findings;
 use crate::analysis::attribution::bent;
 use crate::component::Component;
+use crate::groups::Together;
 use crate::lab::Lab;
 use crate::model::Transformer;
 use crate::row::Rows;
@@ -97,6 +98,36 @@ crate::row! {
         pub p: Option<f64>,
         /// The same with the false discoveries among all rows controlled.
         pub q: Option<f64>,
+        /// Examples.
+        pub n: usize,
+    }
+}
+
+crate::row! {
+    /// A set as a whole beside the sum of its parts, each taken out alone.
+    pub struct SetRow {
+        /// The set.
+        pub set: String,
+        /// Its parts.
+        pub parts: String,
+        /// What took their place.
+        pub kind: String,
+        /// How far the logit difference falls when all of them are taken out together.
+        pub total: f64,
+        /// Lower end of its 95 % interval.
+        pub total_ci_lo: Option<f64>,
+        /// Upper end of its 95 % interval.
+        pub total_ci_hi: Option<f64>,
+        /// Sum of the falls when each is taken out alone.
+        pub sum_of_parts: f64,
+        /// The whole minus the sum: above 0 where parts stand in for each other.
+        pub interaction: f64,
+        /// Lower end of the interaction's 95 % interval.
+        pub ci_lo: Option<f64>,
+        /// Upper end of the interaction's 95 % interval.
+        pub ci_hi: Option<f64>,
+        /// p-value of the interaction being 0 (sign flips over prompts).
+        pub p: Option<f64>,
         /// Examples.
         pub n: usize,
     }
@@ -320,13 +351,51 @@ pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measure
             }
         }
     }
-    let tables = vec![
-        Rows::of("repair", &rows),
-        Rows::of("repair_later", &laters),
-        Rows::of("examples_repair", &examples),
-        Rows::of("examples_repair_later", &of_laters),
-    ];
+    let mut tables = vec![Rows::of("repair", &rows), Rows::of("repair_later", &laters)];
+    let sets = sets(measured, &accounts, &bootstrap, (&units, lab.seed));
+    if !sets.is_empty() {
+        tables.push(Rows::of("repair_set", &sets));
+    }
+    tables.push(Rows::of("examples_repair", &examples));
+    tables.push(Rows::of("examples_repair_later", &of_laters));
     Findings { tables, notes: notes(lab, measured, &accounts), ..Findings::default() }
+}
+
+/// The sets with the sums of their parts' falls.
+fn sets(
+    measured: &Measured,
+    accounts: &[Account],
+    bootstrap: &Bootstrap,
+    (units, seed): (&[usize], u64),
+) -> Vec<SetRow> {
+    let all = || measured.ablated.iter().zip(accounts);
+    let row = |(set, account): (&Ablated, &Account)| {
+        let alone = |part: &Component| -> Option<&[f64]> {
+            let is = |ablated: &Ablated| {
+                ablated.kind == set.kind && !ablated.taken.is_set && ablated.taken.components == [*part]
+            };
+            all().find(|(ablated, _)| is(ablated)).map(|(_, account)| account.total.as_slice())
+        };
+        let parts: Vec<&[f64]> = set.taken.components.iter().filter_map(alone).collect();
+        let Together { whole, sum, interaction, p } =
+            Together::of(&account.total, &parts, None, bootstrap, (units, seed));
+        let names: Vec<String> = set.taken.components.iter().map(Component::to_string).collect();
+        SetRow {
+            set: set.taken.name.clone(),
+            parts: names.join(" "),
+            kind: set.kind.name().to_owned(),
+            total: whole.value,
+            total_ci_lo: whole.lo,
+            total_ci_hi: whole.hi,
+            sum_of_parts: sum,
+            interaction: interaction.value,
+            ci_lo: interaction.lo,
+            ci_hi: interaction.hi,
+            p,
+            n: whole.n,
+        }
+    };
+    all().filter(|(ablated, _)| ablated.taken.is_set).map(row).collect()
 }
 
 fn role(lab: &Lab, task: &Task, ablated: &Ablated) -> String {

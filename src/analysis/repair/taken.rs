@@ -2,6 +2,7 @@
 
 use crate::component::Component;
 use crate::error::{Error, Result};
+use crate::groups::Group;
 use crate::lesion::Part;
 use crate::model::{Transformer, Wiring};
 
@@ -13,38 +14,27 @@ const NOTABLE: f64 = 0.1;
 pub(super) struct Taken {
     pub(super) name: String,
     pub(super) components: Vec<Component>,
+    /// Whether it is a set, to be compared with the sum of its parts.
+    pub(super) is_set: bool,
+}
+
+impl From<Component> for Taken {
+    fn from(component: Component) -> Taken {
+        Taken { name: component.to_string(), components: vec![component], is_set: false }
+    }
 }
 
 impl Taken {
-    /// What a name means: `9.6`, `m3`, `a9` for all heads of a layer, several with `+` between them.
+    /// What a name means: `9.6`, `m3`, `a9` for all heads of a layer.
     pub(super) fn named(name: &str, model: &Transformer) -> Result<Taken> {
-        let mut components = Vec::new();
-        for part in name.split('+').map(str::trim) {
-            let part: Part = part.parse()?;
-            part.check(model)?;
-            match part {
-                Part::Writer(component @ (Component::Head(..) | Component::Mlp(_))) => {
-                    components.push(component)
-                }
-                Part::Attention(layer) => {
-                    let heads = model.block(layer)?.attention.n_heads;
-                    components.extend((0..heads).map(|head| Component::Head(layer, head)));
-                }
-                _ => {
-                    return Err(Error::usage(
-                        format!("{part} is neither head nor MLP: nothing is asked about its repair"),
-                        "name heads as `9.6`, all heads of a layer as `a9`, an MLP as `m9`",
-                    ));
-                }
-            }
-        }
-        components.sort_unstable();
-        components.dedup();
-        let name = match components[..] {
-            [only] => only.to_string(),
-            _ => name.to_owned(),
-        };
-        Ok(Taken { name, components })
+        let part: Part = name.parse()?;
+        part.check(model)?;
+        Ok(Taken { name: part.to_string(), components: components(&[part], model)?, is_set: false })
+    }
+
+    /// A set as a whole.
+    pub(super) fn set(group: Group, model: &Transformer) -> Result<Taken> {
+        Ok(Taken { components: components(&group.parts, model)?, name: group.name, is_set: true })
     }
 
     /// Whether what is taken out can change what this component writes: it is no part of it, and comes after its first part.
@@ -61,6 +51,29 @@ impl Taken {
     }
 }
 
+/// The heads and MLPs that these parts are.
+fn components(parts: &[Part], model: &Transformer) -> Result<Vec<Component>> {
+    let mut all = Vec::new();
+    for part in parts {
+        match *part {
+            Part::Writer(component @ (Component::Head(..) | Component::Mlp(_))) => all.push(component),
+            Part::Attention(layer) => {
+                let heads = model.block(layer)?.attention.n_heads;
+                all.extend((0..heads).map(|head| Component::Head(layer, head)));
+            }
+            _ => {
+                return Err(Error::usage(
+                    format!("{part} is neither head nor MLP: nothing is asked about its repair"),
+                    "name heads as `9.6`, all heads of a layer as `a9`, an MLP as `m9`",
+                ));
+            }
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
 /// Every head and MLP whose lost direct effect is notable, in order of execution.
 pub(super) fn notable(components: &[Component], lost: &[Vec<f64>]) -> Vec<Taken> {
     let size = |values: &Vec<f64>| (values.iter().sum::<f64>() / values.len().max(1) as f64).abs();
@@ -70,5 +83,5 @@ pub(super) fn notable(components: &[Component], lost: &[Vec<f64>]) -> Vec<Taken>
     };
     let largest = parts().map(|(_, values)| size(values)).fold(0.0, f64::max);
     let kept = parts().filter(|(_, values)| size(values) >= NOTABLE * largest);
-    kept.map(|(&component, _)| Taken { name: component.to_string(), components: vec![component] }).collect()
+    kept.map(|(&component, _)| Taken::from(component)).collect()
 }

@@ -29,6 +29,18 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         bars: vec!["self_repair".to_owned()],
         caption: say("What each removal takes, and what is made up for: lost + indirect − self_repair − scale = total.", []),
     }));
+    if let Some(sets) = story.table("repair_set") {
+        blocks.push(Block::Table(Table {
+            rows: sets.clone(),
+            max_rows: Some(12),
+            caption: say(
+                "Sets as wholes, and the sum of their parts taken out alone: parts that stand in for each other cost more \
+                 together.",
+                [],
+            ),
+            ..Table::default()
+        }));
+    }
     blocks.extend(story.notes("repair"));
     let title = "What is made up for: self-repair".to_owned();
     Some(Section { id: "self-repair".to_owned(), title, blocks })
