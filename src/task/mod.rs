@@ -4,6 +4,7 @@ mod agreement;
 mod batch;
 mod capital;
 mod facts;
+mod foreign;
 mod formats;
 mod gains;
 mod generate;
