@@ -7,6 +7,7 @@ pub mod components;
 pub mod heads;
 pub mod lens;
 pub mod patch;
+pub mod path;
 pub mod predict;
 pub mod probe;
 pub mod steer;
@@ -82,6 +83,7 @@ pub const ANALYSES: &[Entry] = &[
     entry::<lens::Lens>(),
     entry::<attribution::Attribution>(),
     entry::<patch::Patch>(),
+    entry::<path::Path>(),
     entry::<components::Components>(),
     entry::<heads::Heads>(),
     entry::<ablate::Ablate>(),

@@ -1,4 +1,4 @@
-//! The single methods: `predict`, `lens`, `attribution`, `patch`, `ablate`, `steer`, `heads`, `probe`.
+//! The single methods: `predict`, `lens`, `attribution`, `patch`, `path`, `ablate`, `steer`, `heads`, `probe`.
 
 use clap::Args;
 
@@ -85,6 +85,18 @@ methods! {
   glassbox patch --task ioi 'sites=[\"z\"]' direction=noise --metric kl
   glassbox patch --prompt 'The capital of France is' --corrupt 'The capital of Italy is' --answer Paris --wrong Rome")]
     Patch = "patch";
+
+    /// What each head and MLP tells given receivers directly (path patching)
+    ///
+    /// The sender takes its value from the other prompt, every other head keeps its own, and receivers get what then reaches
+    /// them: `logits`, an MLP (`m1`), or a head's query, key or value (`a2.h0<q>`). A list in the list receives, or sends,
+    /// together. freeze=all freezes the MLPs too, and leaves the one edge.
+    #[command(after_help = "Examples:
+  glassbox path --task ioi --corruption abc
+  glassbox path --task ioi 'receivers=[\"logits\",[\"a2.h0<q>\",\"a2.h1<q>\"]]' --format csv
+  glassbox path --task ioi 'receivers=[\"a1.h1<v>\"]' 'senders=[\"input\",\"a0.h1\",[\"a0.h1\",\"m0\"]]' freeze=both
+  glassbox path --task induction 'receivers={keys=[\"a1.h0<k>\"]}' direction=both --metric kl")]
+    Path = "path";
 
     /// What the model still does when a part of it is taken out: zero, mean, mean-by-position and resample ablation
     ///
