@@ -180,8 +180,9 @@ impl Path {
             let at_end = at_positions(&clean.logits, &pair.read)?;
             let targets = task.targets(batch, Some(ops::log_softmax(&at_end)?));
             // to the left of what differs nothing changes, and where nothing is reached there is nothing to run
+            let read = pair.read.iter().copied().min().unwrap_or(0);
             let first_pos = match pair.reach.all(0, At::ResidPre) {
-                Some(Positions::At(positions)) => positions.first().copied().unwrap_or(0),
+                Some(Positions::At(positions)) => positions.first().map_or(0, |&first| first.min(read)),
                 Some(_) => 0,
                 None => {
                     all.exact += ways.len() * plan.paths();

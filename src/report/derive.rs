@@ -1,6 +1,7 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
 mod ablation;
+mod path;
 mod probe;
 mod series;
 mod steer;
@@ -63,6 +64,9 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     }
     if let (Some(effects), Some(summary)) = (found.get("ablate_effect"), found.get("ablate")) {
         made.extend(ablation::tables(effects, summary)?.into_iter().map(|rows| (rows, false)));
+    }
+    if let Some(rows) = found.get("path") {
+        made.push((path::table(rows)?, false));
     }
     made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));

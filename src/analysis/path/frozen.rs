@@ -23,7 +23,7 @@ pub(super) struct Paths<'a> {
     /// The run that senders take their values from, of the same shape.
     pub(super) other: &'a Base,
     pub(super) freeze: Freeze,
-    /// The first position at which the two can differ.
+    /// The first position at which the two can differ, or that is read, if that is before it.
     pub(super) first_pos: usize,
     /// Where the logits of each row are read.
     pub(super) read: &'a [usize],
@@ -102,7 +102,7 @@ impl Paths<'_> {
         let last = wanted.keys().filter_map(|site| site.layer()).max().map_or(0, |last| last + 1);
         // with every head frozen positions do not mix: logits alone need no position but those that are read
         let first_pos = match self.read.iter().min() {
-            Some(&least) if wanted.is_empty() && self.model.config.causal => least.max(self.first_pos),
+            Some(&least) if wanted.is_empty() && self.model.config.causal => least,
             _ => self.first_pos,
         };
         let from = self.own.stream(layer, first_pos)?;

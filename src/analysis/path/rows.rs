@@ -21,7 +21,7 @@ crate::row! {
         /// Who sends: `a1.h1`, `m0`, `input`; several with `+`, or under their name.
         pub sender: String,
         /// What the sender was designed to do on this task, where the model ships that.
-        pub role: String,
+        pub role: Option<String>,
         /// The sender's layer, if it is one head or MLP.
         pub layer: Option<usize>,
         /// The sender's head, if it is one.
@@ -135,9 +135,9 @@ pub(super) fn findings(parameters: &Path, lab: &Lab, task: &Task, plan: &Plan, m
         rows.push(PathRow {
             receivers: set.name.clone(),
             sender: sender.name.clone(),
-            role: writer.map_or_else(String::new, |writer| {
-                writer.component().role(lab.about.circuit.as_ref(), &task.name)
-            }),
+            role: writer
+                .map(|writer| writer.component().role(lab.about.circuit.as_ref(), &task.name))
+                .filter(|role| !role.is_empty()),
             layer: writer.and_then(Writer::layer),
             head: match writer {
                 Some(Writer::Head(_, head)) => Some(head),

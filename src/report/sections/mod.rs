@@ -6,6 +6,7 @@ mod caveats;
 mod components;
 mod direct;
 mod lens;
+mod path;
 mod prediction;
 mod probe;
 mod prompts;
@@ -28,6 +29,7 @@ const SECTIONS: &[Write] = &[
     lens::section,
     direct::section,
     total::section,
+    path::section,
     ablation::section,
     attention::section,
     probe::section,
