@@ -4,13 +4,18 @@
 //! ([`Component`](crate::component::Component)). An edge is cut by giving its reader, and no other, another value of its writer: see [`Cuts`].
 
 mod circuit;
+pub mod compare;
 mod cuts;
+pub mod json;
+mod listed;
 mod name;
 mod select;
+pub mod viewer;
 mod written;
 
 pub use circuit::Circuit;
 pub use cuts::{Exchange, scores};
+pub use listed::{Listed, Named};
 pub use name::{Channel, Edge, Reader, Writer};
 pub use select::Selection;
 pub use written::Written;
@@ -150,11 +155,29 @@ impl Graph {
         })
     }
 
+    /// The nodes that a reader feeds: the head, all heads that share a key or value, the MLP; the logits feed none.
+    pub fn owners(&self, reader: Reader) -> Vec<Writer> {
+        match reader {
+            Reader::Head { layer, channel: Channel::Q, head, .. } => vec![Writer::Head(layer, head)],
+            Reader::Head { layer, head, .. } => {
+                let group = self.group();
+                (head * group..(head + 1) * group).map(|head| Writer::Head(layer, head)).collect()
+            }
+            Reader::Mlp(layer) => vec![Writer::Mlp(layer)],
+            Reader::Logits => Vec::new(),
+        }
+    }
+
     /// The place of a writer in the list.
     pub fn writer(&self, writer: Writer) -> Result<usize> {
         self.writers.iter().position(|&known| known == writer).ok_or_else(|| {
             Error::input(format!("the model has no {writer}"), "check that the names are of this model")
         })
+    }
+
+    /// How many readers of this kind each layer has: heads, or key-value heads.
+    pub fn readers_of(&self, channel: Channel) -> usize {
+        if channel == Channel::Q { self.heads.0 } else { self.heads.1 }
     }
 
     /// How many query heads share a key-value head.

@@ -76,7 +76,11 @@ pub mod graph;
 
 pub mod stats;
 
+pub mod groups;
+
 pub mod learn;
+
+pub mod factored;
 
 pub mod steering;
 

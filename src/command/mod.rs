@@ -2,6 +2,7 @@
 //! prints: results on stdout, everything else on stderr.
 
 mod analyse;
+mod circuit;
 mod flags;
 mod generate;
 mod list;
@@ -49,10 +50,20 @@ enum Command {
     Lens(analyse::Lens),
     Attribution(analyse::Attribution),
     Patch(analyse::Patch),
+<<<<<<< HEAD
     Path(analyse::Path),
+=======
+    Atp(analyse::Atp),
+>>>>>>> main
     Ablate(analyse::Ablate),
+    Edges(analyse::Edges),
+    Knockout(analyse::Knockout),
+    Trace(analyse::Trace),
+    Repair(analyse::Repair),
     Steer(analyse::Steer),
+    Circuit(circuit::Circuit),
     Heads(analyse::Heads),
+    Weights(analyse::Weights),
     Probe(analyse::Probe),
     Generate(generate::Generate),
     Record(record::Record),
@@ -71,10 +82,20 @@ pub fn main() -> ExitCode {
         Command::Lens(command) => command.run(),
         Command::Attribution(command) => command.run(),
         Command::Patch(command) => command.run(),
+<<<<<<< HEAD
         Command::Path(command) => command.run(),
+=======
+        Command::Atp(command) => command.run(),
+>>>>>>> main
         Command::Ablate(command) => command.run(),
+        Command::Edges(command) => command.run(),
+        Command::Knockout(command) => command.run(),
+        Command::Trace(command) => command.run(),
+        Command::Repair(command) => command.run(),
         Command::Steer(command) => command.run(),
+        Command::Circuit(command) => command.run(),
         Command::Heads(command) => command.run(),
+        Command::Weights(command) => command.run(),
         Command::Probe(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Record(command) => command.run(),

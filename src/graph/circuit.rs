@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Channel, Graph, Reader, Writer};
+use super::{Graph, Reader, Writer};
 use crate::error::{Error, Result};
 
 /// The edges that are kept, by their number in a [`Graph`]; all others are cut.
@@ -76,7 +76,7 @@ impl Circuit {
         let touches = |edge: usize| {
             let (writer, reader) = graph.ends(edge);
             nodes.contains(&graph.writers()[writer])
-                || owners(graph, graph.readers()[reader]).iter().all(|owner| nodes.contains(owner))
+                || graph.owners(graph.readers()[reader]).iter().all(|owner| nodes.contains(owner))
                     && graph.readers()[reader] != Reader::Logits
         };
         let keep = self.keep.iter().enumerate().map(|(edge, &keep)| keep && !touches(edge)).collect();
@@ -97,14 +97,14 @@ impl Circuit {
             let mut read = BTreeSet::new();
             for edge in keep.iter().enumerate().filter(|(_, keep)| **keep).map(|(edge, _)| edge) {
                 let (writer, reader) = graph.ends(edge);
-                fed.extend(owners(graph, graph.readers()[reader]));
+                fed.extend(graph.owners(graph.readers()[reader]));
                 read.insert(graph.writers()[writer]);
             }
             let leads = |edge: usize| {
                 let (writer, reader) = graph.ends(edge);
                 let reader = graph.readers()[reader];
-                let wanted = reader == Reader::Logits
-                    || owners(graph, reader).iter().any(|owner| read.contains(owner));
+                let wanted =
+                    reader == Reader::Logits || graph.owners(reader).iter().any(|owner| read.contains(owner));
                 fed.contains(&graph.writers()[writer]) && wanted
             };
             let next: Vec<bool> = keep.iter().enumerate().map(|(e, &kept)| kept && leads(e)).collect();
@@ -122,19 +122,6 @@ impl Circuit {
             (shared + usize::from(a && b), either + usize::from(a || b))
         });
         if either == 0 { 1.0 } else { shared as f64 / either as f64 }
-    }
-}
-
-/// The nodes that a reader feeds: the head, all heads that share a key or value, the MLP; the logits feed none.
-pub(super) fn owners(graph: &Graph, reader: Reader) -> Vec<Writer> {
-    match reader {
-        Reader::Head { layer, channel: Channel::Q, head, .. } => vec![Writer::Head(layer, head)],
-        Reader::Head { layer, head, .. } => {
-            let group = graph.group();
-            (head * group..(head + 1) * group).map(|head| Writer::Head(layer, head)).collect()
-        }
-        Reader::Mlp(layer) => vec![Writer::Mlp(layer)],
-        Reader::Logits => Vec::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::{DType, Device, Tensor};
 
 use super::written::{behind, by_head, sum};
-use super::{Channel, Graph, Reader, Writer, Written};
+use super::{Graph, Reader, Writer, Written};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::lab::Lab;
@@ -301,17 +301,8 @@ impl Hook for Cuts<'_> {
 /// Where a reader's input is changed, and which of the readers there it is.
 fn place(model: &Transformer, reader: Reader) -> (Site, usize) {
     match reader {
-        Reader::Head { layer, channel, head, .. } => (Site::Block(layer, input(channel)), head),
+        Reader::Head { layer, channel, head, .. } => (Site::Block(layer, channel.input()), head),
         Reader::Mlp(layer) => (Site::Block(layer, At::MlpIn), 0),
         Reader::Logits => (Site::Block(model.config.n_layers.saturating_sub(1), At::ResidPost), 0),
-    }
-}
-
-/// The place of a channel's own input.
-pub(super) fn input(channel: Channel) -> At {
-    match channel {
-        Channel::Q => At::QInput,
-        Channel::K => At::KInput,
-        Channel::V => At::VInput,
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::Component;
 use crate::error::{Error, Result};
+use crate::site::At;
 
 /// Who adds to the residual stream. The order is the order of execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +42,15 @@ impl Channel {
             Channel::Q => "q",
             Channel::K => "k",
             Channel::V => "v",
+        }
+    }
+
+    /// The place in a block that holds what is read, one copy of the stream for each head.
+    pub fn input(self) -> At {
+        match self {
+            Channel::Q => At::QInput,
+            Channel::K => At::KInput,
+            Channel::V => At::VInput,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Circuit, Graph, Reader, Writer, circuit::owners};
+use super::{Circuit, Graph, Reader, Writer};
 
 /// How edges are chosen by their scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ impl Selection {
                             .readers()
                             .iter()
                             .copied()
-                            .filter(|&r| owners(graph, r).contains(&writer) && !opened.contains(&r))
+                            .filter(|&r| graph.owners(r).contains(&writer) && !opened.contains(&r))
                             .collect();
                         into(&mut heap, &|reader| fresh.contains(&reader));
                         opened.extend(fresh);

@@ -44,26 +44,9 @@ impl Written {
         Ok(Written { each, sums })
     }
 
-    /// Values of the same writers, each changed by `f`.
-    pub fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Written> {
-        Ok(Written { each: self.each.iter().map(f).collect::<Result<_>>()?, sums: self.sums.clone() })
-    }
-
     /// What attention of a layer wrote, before the norm behind it.
     pub(super) fn sum(&self, layer: usize) -> Option<&Tensor> {
         self.sums.get(layer)?.as_ref()
-    }
-
-    /// What a change `change` of what a writer wrote `[rows, pos, d_model]` adds to the stream, to first order: the change itself, or,
-    /// behind a norm, what that norm's derivative at this run makes of it.
-    pub fn added(&self, model: &Transformer, writer: Writer, change: &Tensor) -> Result<Tensor> {
-        match writer {
-            Writer::Head(layer, _) => match (self.sum(layer), behind(model, layer)?) {
-                (Some(sum), Some(norm)) => norm.differential(sum, change),
-                _ => Ok(change.clone()),
-            },
-            _ => Ok(change.clone()),
-        }
     }
 }
 

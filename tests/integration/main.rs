@@ -1,6 +1,57 @@
 //! The one integration binary.
 
+mod ablation;
+mod architectures;
 mod causal;
+mod chat;
+mod command;
+mod compiled;
+mod conformance;
+mod edges;
+mod families;
+mod families_config;
+mod families_hostile;
+mod figure;
+mod fold;
+mod gallery;
+mod generation;
+mod generators;
+mod hostile;
+#[cfg(feature = "hub")]
+mod hub;
+mod killed;
+mod knockout;
+mod layering;
+mod learn;
+mod loading;
+mod memory;
+mod mutation;
+mod ops;
+mod oracle;
+mod output;
+mod page;
+mod parity;
 mod paths;
+mod patching;
+mod pickles;
+mod probing;
+mod promises;
+mod prompts;
+mod readings;
+mod references;
+mod refusals;
+mod repair;
+mod series;
+mod shapes;
+mod speaking;
+#[cfg(feature = "hub")]
+mod stand_in;
+mod steering;
 mod styles;
+mod textbook;
+mod tiny;
+mod tracing;
+mod training;
+mod truth;
+mod weights;
 mod wired;

@@ -3,17 +3,23 @@
 mod ablation;
 mod attention;
 mod caveats;
+mod circuit;
 mod components;
 mod direct;
+mod edges;
+mod knockout;
 mod lens;
 mod path;
 mod prediction;
 mod probe;
 mod prompts;
+mod repair;
 mod stimulation;
 mod summary;
 mod total;
+mod tracing;
 mod training;
+mod weights;
 
 use super::page::{Inline, Page, Section, Words};
 use super::story::Story;
@@ -29,9 +35,18 @@ const SECTIONS: &[Write] = &[
     lens::section,
     direct::section,
     total::section,
+<<<<<<< HEAD
     path::section,
+=======
+    edges::section,
+    circuit::section,
+    tracing::section,
+>>>>>>> main
     ablation::section,
+    repair::section,
+    knockout::section,
     attention::section,
+    weights::section,
     probe::section,
     stimulation::section,
     caveats::section,
