@@ -105,11 +105,8 @@ pub const ANALYSES: &[Entry] = &[
     entry::<lens::Lens>(),
     entry::<attribution::Attribution>(),
     entry::<patch::Patch>(),
-<<<<<<< HEAD
     entry::<path::Path>(),
-=======
     entry::<atp::Atp>(),
->>>>>>> main
     entry::<components::Components>(),
     entry::<edges::Edges>(),
     entry::<circuit::Circuits>(),

@@ -14,13 +14,14 @@ mod rows;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-pub use plan::{Ends, Names};
+pub use plan::{Names, Receivers};
 
 use crate::analysis::attribution::numbers;
 use crate::analysis::patch::{Direction, Pair};
-use crate::analysis::{Analysis, Findings};
+use crate::analysis::{Analysis, Findings, NOTABLE};
 use crate::error::{Error, Result};
 use crate::graph::Written;
+use crate::groups::Sets;
 use crate::lab::Lab;
 use crate::metric::{Metric, Targets};
 use crate::model::Base;
@@ -35,12 +36,17 @@ use plan::Plan;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Path {
-    /// Who sends: heads (`a9.h6`), MLPs (`m9`), `input`, or lists of them that send together (`["a0.h1", ["a2.h0", "a2.h1"]]`,
-    /// or by name `{movers = ["a2.h0", "a2.h1"]}`). By default every head and MLP, each alone.
-    pub senders: Option<Ends>,
-    /// Who receives: `logits`, an MLP's input (`m9`), a head's query, key or value (`a9.h6<q>`), or lists of them that receive
-    /// together, in the same forms. By default `logits`.
-    pub receivers: Ends,
+    /// Who sends, each alone: heads (`a9.h6`, all of a layer `a9.h*`), MLPs (`m9`), layers (`L9`), `input`, or a role that the
+    /// model's own description gives for the task (`name mover`). By default every head and MLP.
+    pub senders: Option<Vec<String>>,
+    /// Lists of parts that send together, by name (`{movers = ["a2.h0", "a2.h1"], last = ["L3"]}`) or as lists. By default, if no
+    /// senders are named either, the roles of several parts that the model's own description gives for the task, and all of its
+    /// roles together.
+    #[serde(alias = "groups")]
+    pub sets: Sets,
+    /// Who receives: `logits`, an MLP's input (`m9`), a head's query, key or value (`a9.h6<q>`, `a9.h*<q>`, `name mover<q>`), each in
+    /// a run of its own; a list in the list (or by name `{queries = ["a2.h0<q>", "a2.h1<q>"]}`) receives together.
+    pub receivers: Receivers,
     /// What keeps its own value on the way: all other `heads` (MLPs are computed anew), `all` other heads and MLPs (one edge), or
     /// `both` rules in turn.
     pub freeze: Freeze,
@@ -56,10 +62,11 @@ impl Default for Path {
     fn default() -> Self {
         Path {
             senders: None,
-            receivers: Ends::Listed(vec!["logits".into()]),
+            sets: Sets::default(),
+            receivers: Receivers::Listed(vec!["logits".into()]),
             freeze: Freeze::Heads,
             direction: Direction::Noise,
-            notable: 0.05,
+            notable: NOTABLE,
             metric: Metric::LogitDiff,
         }
     }
@@ -115,11 +122,15 @@ impl Analysis for Path {
         task.check()?;
         if let Some(example) = task.examples.iter().find(|example| example.corrupt.is_none()) {
             return Err(Error::usage(
-                format!("path patching needs a corrupt prompt for every clean one, and `{}` has none", example.id),
+                format!(
+                    "path patching needs a corrupt prompt for every clean one, and `{}` has none",
+                    example.id
+                ),
                 "give `--corrupt`, or the field `corrupt` of each line",
             ));
         }
-        let plan = Plan::new(self, &lab.model)?;
+        task.fits(&lab.model)?;
+        let plan = Plan::new(self, lab, task)?;
         let measured = self.measure(lab, task, &plan)?;
         Ok(rows::findings(self, lab, task, &plan, &measured))
     }
@@ -231,7 +242,12 @@ fn most(lab: &Lab, task: &Task) -> usize {
 fn refuse_small_gap(metric: Metric, all: &Measured) -> Result<()> {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let (clean, corrupt) = (mean(&all.clean), mean(&all.corrupt));
-    // also where one is not a number
+    if let Some(value) = [clean, corrupt].into_iter().find(|value| !value.is_finite()) {
+        return Err(Error::input(
+            format!("{metric} of the unpatched runs is {value}: nothing can be compared with that"),
+            "check the weights, or choose another metric",
+        ));
+    }
     if (clean - corrupt).abs() >= 0.01 {
         return Ok(());
     }

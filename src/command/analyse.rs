@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-//! The single methods: `predict`, `lens`, `attribution`, `patch`, `path`, `ablate`, `steer`, `heads`, `probe`.
-=======
 //! The single methods: one subcommand for each analysis.
->>>>>>> main
 
 use clap::Args;
 
@@ -97,19 +93,18 @@ methods! {
   glassbox patch --prompt 'The capital of France is' --corrupt 'The capital of Italy is' --answer Paris --wrong Rome")]
     Patch = "patch";
 
-<<<<<<< HEAD
     /// What each head and MLP tells given receivers directly (path patching)
     ///
     /// The sender takes its value from the other prompt, every other head keeps its own, and receivers get what then reaches
-    /// them: `logits`, an MLP (`m1`), or a head's query, key or value (`a2.h0<q>`). A list in the list receives, or sends,
-    /// together. freeze=all freezes the MLPs too, and leaves the one edge.
+    /// them: `logits`, an MLP (`m1`), or a head's query, key or value (`a2.h0<q>`). A list in the list receives together, a set
+    /// sends together (--table path_set). freeze=all freezes the MLPs too, and leaves the one edge.
     #[command(after_help = "Examples:
   glassbox path --task ioi --corruption abc
   glassbox path --task ioi 'receivers=[\"logits\",[\"a2.h0<q>\",\"a2.h1<q>\"]]' --format csv
-  glassbox path --task ioi 'receivers=[\"a1.h1<v>\"]' 'senders=[\"input\",\"a0.h1\",[\"a0.h1\",\"m0\"]]' freeze=both
+  glassbox path --task ioi 'receivers=[\"a1.h1<v>\"]' 'sets={early=[\"a0.h1\",\"m0\"]}' freeze=both --table path_set
   glassbox path --task induction 'receivers={keys=[\"a1.h0<k>\"]}' direction=both --metric kl")]
     Path = "path";
-=======
+
     /// What every patch would do, estimated from gradients, and how far the estimates hold (attribution patching)
     ///
     /// One gradient stands for all patches of a run (AtP), with the softmax behind queries and keys computed anew and sizes that
@@ -121,7 +116,6 @@ methods! {
   glassbox atp --task ioi 'sites=[\"q\",\"k\"]' 'by=[\"head-position\"]' qk_fix=false grad_drop=false
   glassbox atp --task induction 'by=[\"neuron\"]' direction=noise --metric log-prob --format csv")]
     Atp = "atp";
->>>>>>> main
 
     /// What the model still does when a part of it is taken out: zero, mean, mean-by-position and resample ablation
     ///

@@ -50,11 +50,8 @@ enum Command {
     Lens(analyse::Lens),
     Attribution(analyse::Attribution),
     Patch(analyse::Patch),
-<<<<<<< HEAD
     Path(analyse::Path),
-=======
     Atp(analyse::Atp),
->>>>>>> main
     Ablate(analyse::Ablate),
     Edges(analyse::Edges),
     Knockout(analyse::Knockout),
@@ -82,11 +79,8 @@ pub fn main() -> ExitCode {
         Command::Lens(command) => command.run(),
         Command::Attribution(command) => command.run(),
         Command::Patch(command) => command.run(),
-<<<<<<< HEAD
         Command::Path(command) => command.run(),
-=======
         Command::Atp(command) => command.run(),
->>>>>>> main
         Command::Ablate(command) => command.run(),
         Command::Edges(command) => command.run(),
         Command::Knockout(command) => command.run(),

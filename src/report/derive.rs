@@ -1,12 +1,9 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
 mod ablation;
-<<<<<<< HEAD
-mod path;
-=======
 mod lesions;
 mod patch;
->>>>>>> main
+mod path;
 mod probe;
 mod series;
 mod steer;

@@ -4,10 +4,11 @@
 use candle_core::{DType, Device};
 use glassbox::analysis::components::Components;
 use glassbox::analysis::patch::Direction;
-use glassbox::analysis::path::{Ends, Freeze, Names, Path};
+use glassbox::analysis::path::{Freeze, Names, Path, Receivers};
 use glassbox::analysis::{Analysis, Findings};
 use glassbox::edit::{Edit, Edits, Op};
 use glassbox::graph::{Channel, Edge, Exchange, Graph, Reader, Writer, Written, scores};
+use glassbox::groups::Sets;
 use glassbox::lab::{About, Lab};
 use glassbox::metric::Metric;
 use glassbox::model::{Base, Config, NormKind, Transformer};
@@ -68,12 +69,20 @@ fn every_kind(graph: &Graph) -> Vec<Vec<Reader>> {
     sets
 }
 
-fn named<T: ToString>(lists: &[Vec<T>]) -> Ends {
-    Ends::Listed(lists.iter().map(|l| Names::Together(l.iter().map(T::to_string).collect())).collect())
+fn named(sets: &[Vec<Reader>]) -> Receivers {
+    Receivers::Listed(sets.iter().map(|set| Names::Together(words(set))).collect())
+}
+
+/// Names, under which the input is part of a set too.
+fn words<T: ToString>(list: &[T]) -> Vec<String> {
+    list.iter().map(|one| one.to_string().replace("input", "embed")).collect()
 }
 
 fn joined<T: ToString>(list: &[T]) -> String {
-    list.iter().map(T::to_string).collect::<Vec<_>>().join("+")
+    match list {
+        [one] => one.to_string(),
+        several => words(several).join("+"),
+    }
 }
 
 fn set(site: Site, head: Option<usize>, from: &Activations) -> Edit {
@@ -84,7 +93,14 @@ fn set(site: Site, head: Option<usize>, from: &Activations) -> Edit {
 
 /// What the receivers hear: a whole pass on `tokens` in which every head (and every MLP, if all are frozen) is set to its own value and
 /// senders to their other.
-fn heard(lab: &Lab, tokens: &[u32], own: &Activations, other: &Activations, senders: &[Writer], freeze: Freeze) -> Activations {
+fn heard(
+    lab: &Lab,
+    tokens: &[u32],
+    own: &Activations,
+    other: &Activations,
+    senders: &[Writer],
+    freeze: Freeze,
+) -> Activations {
     let mut edits = Vec::new();
     if senders.contains(&Writer::Input) {
         edits.push(set(Site::Block(0, At::ResidPre), None, other));
@@ -124,7 +140,14 @@ fn hearing(lab: &Lab, heard: &Activations, receivers: &[Reader]) -> Vec<Edit> {
 }
 
 /// The patched metric of one cell of one example.
-fn raw(rows: &Rows, example: &Example, sender: &str, receivers: &str, freeze: &str, direction: &str) -> Option<f64> {
+fn raw(
+    rows: &Rows,
+    example: &Example,
+    sender: &str,
+    receivers: &str,
+    freeze: &str,
+    direction: &str,
+) -> Option<f64> {
     let mut rows = rows.clone();
     for (column, value) in [
         ("example", example.id.as_str()),
@@ -160,8 +183,14 @@ fn every_path_equals_three_whole_passes() {
                 (_, Direction::Noise) => ("heads", "noise"),
                 _ => ("heads", "denoise"),
             };
-            let (ends, to) = (Some(named(&senders)), named(&receivers));
-            let path = Path { senders: ends, receivers: to, freeze, direction, ..Path::default() };
+            let path = Path {
+                senders: Some(words(graph.writers())),
+                sets: Sets::Listed(vec![words(senders.last().unwrap())]),
+                receivers: named(&receivers),
+                freeze,
+                direction,
+                ..Path::default()
+            };
             let findings = path.run(&lab, &task).unwrap();
             let rows = table(&findings, "examples_path");
             let mut listed = 0;
@@ -202,7 +231,7 @@ fn with_everything_frozen_a_path_is_an_edge() {
         let mut receivers = every_kind(&graph);
         receivers.pop();
         let path = Path {
-            senders: Some(named(&graph.writers().iter().map(|&writer| vec![writer]).collect::<Vec<_>>())),
+            senders: Some(words(graph.writers())),
             receivers: named(&receivers),
             freeze: Freeze::All,
             ..Path::default()
@@ -211,11 +240,18 @@ fn with_everything_frozen_a_path_is_an_edge() {
         let example = &task.examples[1];
         let tokens = |ids: &[u32]| lab.model.tokens(&[ids]).unwrap();
         let base = Base::record(&lab.model, &tokens(&example.clean), Written::needs).unwrap();
-        let (_, other) = lab.model.record(&tokens(example.corrupt.as_ref().unwrap()), Written::needs).unwrap();
+        let (_, other) =
+            lab.model.record(&tokens(example.corrupt.as_ref().unwrap()), Written::needs).unwrap();
         let written = |kept| Written::of(&lab.model, &graph, kept).unwrap();
         let (own, other) = (written(&base.kept), written(&other));
-        let exchange =
-            Exchange { model: &lab.model, graph: &graph, base: &base, own: &own, other: &other, first_pos: 0 };
+        let exchange = Exchange {
+            model: &lab.model,
+            graph: &graph,
+            base: &base,
+            own: &own,
+            other: &other,
+            first_pos: 0,
+        };
         let (mut names, mut cuts) = (Vec::new(), Vec::new());
         for receivers in &receivers {
             for &from in graph.writers() {
@@ -267,18 +303,33 @@ fn without_a_final_norm_a_path_to_the_logits_is_the_direct_effect() {
 fn all_that_is_written_is_the_other_run() {
     for (_, config) in styles::peculiar() {
         let lab = lab(config);
-        let writers: Vec<String> = Graph::of(&lab.model).writers().iter().map(Writer::to_string).collect();
-        let all = Names::Together(writers);
         let path = Path {
-            senders: Some(Ends::Listed(vec![all])),
+            sets: Sets::Listed(vec![words(Graph::of(&lab.model).writers())]),
             freeze: Freeze::Both,
             direction: Direction::Both,
             ..Path::default()
         };
         let findings = path.run(&lab, &task(&lab)).unwrap();
-        let effects = numbers(table(&findings, "path"), "effect");
+        let set = table(&findings, "path_set");
+        let effects = numbers(set, "effect");
         assert_eq!(effects.len(), 4);
-        effects.into_iter().for_each(|effect| close(effect, 1.0));
+        effects.iter().for_each(|&effect| close(effect, 1.0));
+        // the sum has the input in it, which nobody asked for by itself
+        let (sums, beyond) = (numbers(set, "sum_of_parts"), numbers(set, "interaction"));
+        sums.iter().zip(beyond).for_each(|(sum, beyond)| close(sum + beyond, 1.0));
+        let senders = vec!["input".to_owned()];
+        let input =
+            Path { senders: Some(senders), sets: Sets::default(), ..path }.run(&lab, &task(&lab)).unwrap();
+        let input = numbers(table(&input, "path"), "effect");
+        let alone = table(&findings, "path");
+        for (i, (rule, direction)) in
+            [("heads", "noise"), ("heads", "denoise"), ("all", "noise"), ("all", "denoise")]
+                .into_iter()
+                .enumerate()
+        {
+            let own = alone.only("freeze", rule).unwrap().only("direction", direction).unwrap();
+            close(sums[i], numbers(&own, "effect").iter().sum::<f64>() + input[i]);
+        }
     }
 }
 
@@ -318,7 +369,8 @@ fn the_memory_allowed_changes_no_number() {
         let mut task = task(&lab);
         let more = pairs().examples.into_iter().skip(2);
         task.examples.extend(more);
-        let path: Path = toml::from_str("receivers = ['logits', ['m1', 'a1.h1<q>']]\ndirection = 'both'").unwrap();
+        let path: Path =
+            toml::from_str("receivers = ['logits', ['m1', 'a1.h1<q>']]\ndirection = 'both'").unwrap();
         let large = path.run(&lab, &task).unwrap();
         lab.memory = 1;
         let small = path.run(&lab, &task).unwrap();
@@ -368,7 +420,8 @@ fn what_the_table_says_of_itself() {
     let mut lost = task.clone();
     lost.examples.iter_mut().for_each(|e| std::mem::swap(&mut e.answers, &mut e.wrong));
     let notes = Path::default().run(&lab, &lost).unwrap().notes;
-    let right = (0..2).filter(|&i| naive(&lab, &lost, i, &lost.examples[i].clean, Vec::new(), Metric::LogitDiff) > 0.0);
+    let right = (0..2)
+        .filter(|&i| naive(&lab, &lost, i, &lost.examples[i].clean, Vec::new(), Metric::LogitDiff) > 0.0);
     assert_eq!(notes.iter().any(|note| note.contains("does not do this")), right.count() < 2);
 }
 
@@ -396,7 +449,8 @@ fn what_nothing_reaches_is_exactly_zero() {
 
 fn textbook(parameters: &str) -> Findings {
     let lab = Lab::open("textbook", DType::F32, &Device::Cpu).unwrap();
-    let request = glassbox::study::Study::parse("[task]\ngenerate = 'ioi'\nn = 32\ncorruption = 'abc'", "", None);
+    let request =
+        glassbox::study::Study::parse("[task]\ngenerate = 'ioi'\nn = 32\ncorruption = 'abc'", "", None);
     let task = request.unwrap().task(&lab).unwrap();
     let path: Path = toml::from_str(parameters).unwrap();
     path.run(&lab, &task).unwrap()
@@ -433,7 +487,17 @@ fn the_textbook_circuit_is_found_backwards_from_the_logits() {
         let to_queries = notable("a2.h0<q>+a2.h1<q>", freeze);
         assert_eq!(to_queries[0].2, "S-inhibition", "{to_queries:?}");
         let to_values = notable("a1.h1<v>", freeze);
-        assert!(to_values.iter().any(|(sender, ..)| sender == "a0.h1"), "{to_values:?}");
+        // the duplicate-token head is heard through the MLP behind it, not by itself
+        let strongest = if freeze == "heads" { "a0.h1" } else { "m0" };
+        assert_eq!(to_values[0].0, strongest, "{to_values:?}");
+        assert_eq!(to_values.iter().any(|(sender, ..)| sender == "a0.h1"), freeze == "heads");
+    }
+    // the name movers together are their sum: the final norm alone lies between them and the logits
+    let set =
+        table(&findings, "path_set").only("receivers", "logits").unwrap().only("set", "name movers").unwrap();
+    assert_eq!(set.texts("parts").unwrap(), ["a2.h0 a2.h1"; 2]);
+    for (beyond, whole) in numbers(&set, "interaction").into_iter().zip(numbers(&set, "effect")) {
+        assert!(beyond.abs() < 0.2 * whole, "{beyond} {whole}");
     }
     assert!(rows.numbers("p").unwrap().iter().all(Option::is_some));
 }
@@ -460,7 +524,7 @@ fn paths_agree_with_the_reference() {
         };
         let examples = all[name]["pairs"].as_array().unwrap().iter().enumerate().map(example).collect();
         let task = Task { name: "reference".into(), examples, ..Task::default() };
-        let readers = Graph::of(&lab.model).readers().iter().map(|reader| vec![*reader]).collect::<Vec<_>>();
+        let readers: Vec<_> = Graph::of(&lab.model).readers().iter().map(|reader| vec![*reader]).collect();
         let path = Path { receivers: named(&readers), freeze: Freeze::Both, ..Path::default() };
         let findings = path.run(&lab, &task).unwrap();
         let rows = table(&findings, "examples_path");
@@ -472,7 +536,10 @@ fn paths_agree_with_the_reference() {
                     let (sender, receiver) = path.split_once("->").unwrap();
                     let found = raw(&rows, example, sender, receiver, freeze, "noise").unwrap();
                     let value = value.as_f64().unwrap();
-                    assert!((found - value).abs() < 1e-7 * value.abs().max(1.0), "{name} {path}: {found} {value}");
+                    assert!(
+                        (found - value).abs() < 1e-7 * value.abs().max(1.0),
+                        "{name} {path}: {found} {value}"
+                    );
                     checked += 1;
                 }
             }

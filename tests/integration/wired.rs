@@ -458,7 +458,9 @@ fn matches(prompt: [u32; 6]) -> [f64; 6] {
 #[test]
 fn the_one_path_is_from_head_0_to_the_keys_of_head_1() {
     let lab = wired();
-    for (corrupt, freeze) in [(NO_A, "heads"), ([HASH, B, A, C, D_, A], "heads"), ([HASH, B, A, C, D_, A], "all")] {
+    for (corrupt, freeze) in
+        [(NO_A, "heads"), ([HASH, B, A, C, D_, A], "heads"), ([HASH, B, A, C, D_, A], "all")]
+    {
         let parameters = format!(
             "senders = ['input', 'a0.h0', 'm0', 'a1.h0', 'm1']\ndirection = 'both'\nfreeze = '{freeze}'\nreceivers = \
              ['m0', 'a1.h0<q>', 'a1.h0<k>', 'a1.h0<v>', 'm1', 'logits']"
@@ -468,14 +470,24 @@ fn the_one_path_is_from_head_0_to_the_keys_of_head_1() {
         let rows = table(&findings, "path");
         // head 1.0 at the end: attention from matches, to the tokens of a prompt
         let says = |n: [f64; 6], prompt: [u32; 6]| -> f64 {
-            let weight = |token: u32| if token == B { G } else if token == C { -G } else { 0.0 };
+            let weight = |token: u32| {
+                if token == B {
+                    G
+                } else if token == C {
+                    -G
+                } else {
+                    0.0
+                }
+            };
             attention(n).iter().zip(prompt).map(|(attention, token)| attention * weight(token)).sum()
         };
         for (direction, own, other) in [("noise", CLEAN, corrupt), ("denoise", corrupt, CLEAN)] {
             let rows = rows.only("direction", direction).unwrap();
             let untouched = says(matches(own), own);
             let mut seen = 0;
-            for (sender, receivers) in rows.texts("sender").unwrap().iter().zip(rows.texts("receivers").unwrap()) {
+            for (sender, receivers) in
+                rows.texts("sender").unwrap().iter().zip(rows.texts("receivers").unwrap())
+            {
                 let want = match (sender.as_str(), receivers.as_str()) {
                     ("a0.h0", "a1.h0<k>") => says(matches(other), own),
                     ("input", "a1.h0<v>") => says(matches(own), other),
@@ -483,13 +495,18 @@ fn the_one_path_is_from_head_0_to_the_keys_of_head_1() {
                     _ => untouched,
                 };
                 let keys = [("sender", &sender[..]), ("receivers", &receivers)];
-                close(cell(&rows, &keys, "raw"), want, &format!("{direction} {freeze} {sender} to {receivers}"));
+                close(
+                    cell(&rows, &keys, "raw"),
+                    want,
+                    &format!("{direction} {freeze} {sender} to {receivers}"),
+                );
                 seen += 1;
             }
             // m0; query, key and value of head 1.0; m1; the logits
             assert_eq!(seen, 2 + 3 * 3 + 4 + 5);
         }
     }
+}
 
 /// From the weights alone. Head 0.0's W_OV turns a token into its copy and head 1.0's keys read copies: K-composition, of V
 /// directions alike, scores 1/√V and everything else 0. Head 1.0 says the token it finds: its eigenvalues are all alike. Head

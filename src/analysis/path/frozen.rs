@@ -65,10 +65,15 @@ impl Paths<'_> {
                         Some(logits) if self.is_logits(set) => logits.clone(),
                         _ => self.receive(&recorded, set, copies.len())?,
                     };
-                    let each: Vec<f64> =
-                        score(&logits)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+                    let each: Vec<f64> = score(&logits)?
+                        .to_device(&Device::Cpu)?
+                        .to_dtype(DType::F64)?
+                        .flatten_all()?
+                        .to_vec1()?;
                     let each = each.chunks_exact(self.read.len().max(1));
-                    for (&sender, each) in members.iter().zip(each).filter(|(s, _)| self.plan.is_path(**s, set)) {
+                    for (&sender, each) in
+                        members.iter().zip(each).filter(|(s, _)| self.plan.is_path(**s, set))
+                    {
                         if let Some(place) = scores.get_mut(sender).and_then(|sets| sets.get_mut(set)) {
                             *place = Some(each.to_vec());
                         }
@@ -167,9 +172,12 @@ impl Paths<'_> {
         let (rows, keys, _) = self.own.logits.dims3().unwrap_or((1, c.n_ctx, 0));
         let neurons = c.d_mlp.max(c.experts.map_or(0, |routing| routing.experts * routing.d_expert));
         let readers = self.plan.receivers.iter().flat_map(|set| &set.places);
-        let recorded: usize = readers
-            .map(|&reader| if matches!(self.plan.reader(reader), Reader::Head { .. }) { c.d_head } else { c.d_model })
-            .sum();
+        let recorded: usize =
+            readers
+                .map(|&reader| {
+                    if matches!(self.plan.reader(reader), Reader::Head { .. }) { c.d_head } else { c.d_model }
+                })
+                .sum();
         let per_position = 8 * c.d_model + 4 * neurons + 3 * c.n_heads * (keys + c.d_head) + 2 * recorded;
         let window = keys.saturating_sub(self.first_pos).max(1);
         let per_row = window * per_position + 4 * keys * c.n_kv_heads * c.d_head + 3 * c.d_vocab_out;
@@ -191,7 +199,8 @@ impl Frozen<'_> {
     /// z `[copies · rows, pos, head, d_head]` from `first_pos` on.
     fn heads(&self, layer: usize, first_pos: usize) -> Result<Tensor> {
         let site = Site::Block(layer, At::Z);
-        let (own, other) = (window(self.paths.own, site, first_pos)?, window(self.paths.other, site, first_pos)?);
+        let (own, other) =
+            (window(self.paths.own, site, first_pos)?, window(self.paths.other, site, first_pos)?);
         let copy = |sender: &&End| {
             let sent = (0..own.dim(2)?).filter(|&head| self.paths.sends(sender, Writer::Head(layer, head)));
             with_heads(&own, &sent.map(|head| Ok((head, other.narrow(2, head, 1)?))).collect::<Result<_>>()?)
@@ -202,7 +211,8 @@ impl Frozen<'_> {
     /// What the MLP adds in each copy, `current` being what it computes there `[copies · rows, pos, d_model]`.
     fn mlps(&self, layer: usize, first_pos: usize, current: &Tensor) -> Result<Tensor> {
         let site = Site::Block(layer, At::MlpOut);
-        let (own, other) = (window(self.paths.own, site, first_pos)?, window(self.paths.other, site, first_pos)?);
+        let (own, other) =
+            (window(self.paths.own, site, first_pos)?, window(self.paths.other, site, first_pos)?);
         let rows = own.dim(0)?;
         let copy = |(copy, sender): (usize, &&End)| match self.paths.sends(sender, Writer::Mlp(layer)) {
             true => Ok(other.clone()),
@@ -250,7 +260,9 @@ impl Hook for Given<'_> {
 
     fn visit(&mut self, site: Site, _: usize, x: Tensor) -> Result<Tensor> {
         match (site, self.0.get(&site)) {
-            (Site::Block(_, At::MlpIn), Some(given)) => Ok(given.first().map_or(x, |(_, input)| (*input).clone())),
+            (Site::Block(_, At::MlpIn), Some(given)) => {
+                Ok(given.first().map_or(x, |(_, input)| (*input).clone()))
+            }
             (_, Some(given)) => {
                 with_heads(&x, &given.iter().map(|&(head, input)| (head, input.clone())).collect())
             }

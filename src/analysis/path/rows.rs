@@ -2,33 +2,52 @@
 
 use rayon::prelude::*;
 
-use super::plan::Plan;
+use super::plan::{End, Plan};
 use super::{Freeze, Measured, Path, Way};
 use crate::analysis::Findings;
 use crate::analysis::patch::Direction;
 use crate::graph::{Reader, Writer};
+use crate::groups::Together;
 use crate::lab::Lab;
 use crate::metric::Metric;
-use crate::row::Rows;
+use crate::row::{Row, Rows};
 use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
 use crate::task::Task;
 
 crate::row! {
-    /// What one sender tells one set of receivers.
-    pub struct PathRow {
+    /// One sender and one set of receivers.
+    pub struct PathKey {
         /// Who receives: `logits`, `m1`, `a2.h0<q>`; several with `+`, or under their name.
         pub receivers: String,
-        /// Who sends: `a1.h1`, `m0`, `input`; several with `+`, or under their name.
+        /// Who sends: `a1.h1`, `m0`, `input`.
         pub sender: String,
         /// What the sender was designed to do on this task, where the model ships that.
         pub role: Option<String>,
-        /// The sender's layer, if it is one head or MLP.
+        /// The sender's layer; the input has none.
         pub layer: Option<usize>,
         /// The sender's head, if it is one.
         pub head: Option<usize>,
-        /// `noise`: clean run, sender's value from the corrupt one; `denoise`: corrupt run, value from the clean one.
+    }
+}
+
+crate::row! {
+    /// Several that send together, and one set of receivers.
+    pub struct SetKey {
+        /// Who receives: `logits`, `m1`, `a2.h0<q>`; several with `+`, or under their name.
+        pub receivers: String,
+        /// The set that sends.
+        pub set: String,
+        /// The heads and MLPs in it.
+        pub parts: String,
+    }
+}
+
+crate::row! {
+    /// What a path does.
+    pub struct Effect {
+        /// `noise`: clean run, senders' values from the corrupt one; `denoise`: corrupt run, values from the clean one.
         pub direction: String,
-        /// What keeps its own value between sender and receivers: all other `heads`, or `all` other heads and MLPs.
+        /// What keeps its own value between senders and receivers: all other `heads`, or `all` other heads and MLPs.
         pub freeze: String,
         /// Share of the gap between clean and corrupt run that the path opens (noise) or closes (denoise).
         pub effect: f64,
@@ -43,12 +62,28 @@ crate::row! {
         pub raw: f64,
         /// Examples.
         pub n: usize,
-        /// Sign-flip p-value of the mean change being 0; none below 13 prompts.
+        /// Sign-flip p-value of the effect being 0; none below 13 prompts.
         pub p: Option<f64>,
-        /// Smallest false-discovery rate, over this table, at which the path counts as found.
+        /// Its q-value among all paths of this table (false-discovery rate, Benjamini–Hochberg).
         pub q: Option<f64>,
-        /// Whether the effect is large enough to be worth a remark, and its interval excludes 0.
+        /// Whether the effect is large enough (a twentieth of the gap unless asked otherwise) and its interval excludes 0.
         pub notable: bool,
+    }
+}
+
+crate::row! {
+    /// A set beside its parts.
+    pub struct Sum {
+        /// Sum of the effects when each part sends alone.
+        pub sum_of_parts: f64,
+        /// The whole minus the sum.
+        pub interaction: f64,
+        /// Lower end of the interaction's 95 % interval.
+        pub interaction_ci_lo: Option<f64>,
+        /// Upper end of the interaction's 95 % interval.
+        pub interaction_ci_hi: Option<f64>,
+        /// Sign-flip p-value of the interaction being 0.
+        pub interaction_p: Option<f64>,
     }
 }
 
@@ -59,7 +94,7 @@ crate::row! {
         pub example: String,
         /// Who receives.
         pub receivers: String,
-        /// Who sends.
+        /// Who sends, alone or as a set.
         pub sender: String,
         /// `noise` or `denoise`.
         pub direction: String,
@@ -75,109 +110,188 @@ crate::row! {
 /// A clean metric nearer to 0 than this is nothing to take a percentage of.
 const NEAR_ZERO: f64 = 0.01;
 
-/// One cell of the table: which way, which sender, which receivers.
+/// One cell of a table: which way, from whom, to whom.
 struct Cell<'a> {
-    way: Way,
-    sender: usize,
+    way: usize,
+    sender: &'a End,
     set: usize,
     patched: &'a [f64],
-}
-
-/// One cell with its statistics.
-struct Found<'a> {
-    cell: &'a Cell<'a>,
-    effect: Estimate,
-    p: Option<f64>,
     change: Vec<f64>,
 }
 
+/// What all cells are computed from.
+struct Results<'a> {
+    path: &'a Path,
+    ways: Vec<Way>,
+    plan: &'a Plan,
+    measured: &'a Measured,
+    lab: &'a Lab,
+    task: &'a Task,
+    units: Vec<usize>,
+    bootstrap: Bootstrap,
+    gap: Vec<f64>,
+}
+
 /// Tables and notes from what was measured.
-pub(super) fn findings(parameters: &Path, lab: &Lab, task: &Task, plan: &Plan, measured: &Measured) -> Findings {
-    let n = task.examples.len();
+pub(super) fn findings(path: &Path, lab: &Lab, task: &Task, plan: &Plan, measured: &Measured) -> Findings {
     let units = task.units();
     let bootstrap = Bootstrap::grouped(&units, lab.seed);
     let gap: Vec<f64> = measured.clean.iter().zip(&measured.corrupt).map(|(a, b)| a - b).collect();
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / n.max(1) as f64;
-    let (mean_gap, clean) = (mean(&gap), mean(&measured.clean));
+    let results = Results { path, ways: path.ways(), plan, measured, lab, task, units, bootstrap, gap };
+    let (alone, sets) = plan.asked;
+    let (single, together) = (results.cells(0..alone), results.cells(alone..alone + sets));
+    let mut tables = Vec::new();
+    if !single.is_empty() {
+        let keys: Vec<PathKey> = single.iter().map(|cell| results.path_key(cell)).collect();
+        let columns = [PathKey::columns(&keys), Effect::columns(&results.effects(&single))].concat();
+        tables.push(Rows { name: "path".to_owned(), columns });
+    }
+    if !together.is_empty() {
+        let keys: Vec<SetKey> = together.iter().map(|cell| results.set_key(cell)).collect();
+        let sums: Vec<Sum> = together.par_iter().map(|cell| results.sum(cell)).collect();
+        let effects = results.effects(&together);
+        let columns = [SetKey::columns(&keys), Effect::columns(&effects), Sum::columns(&sums)].concat();
+        tables.push(Rows { name: "path_set".to_owned(), columns });
+    }
+    let examples: Vec<ExampleRow> =
+        single.iter().chain(&together).flat_map(|cell| results.examples(cell)).collect();
+    tables.push(Rows::of("examples_path", &examples));
+    Findings { tables, notes: notes(&results), ..Findings::default() }
+}
 
-    let mut cells = Vec::new();
-    for (way, patched) in parameters.ways().into_iter().zip(&measured.patched) {
-        for set in 0..plan.receivers.len() {
-            for (sender, patched) in patched.iter().enumerate() {
-                if let Some(Some(patched)) = patched.get(set) {
-                    cells.push(Cell { way, sender, set, patched });
-                }
+impl<'a> Results<'a> {
+    /// The cells of some of the senders that have a path: way by way, receivers by receivers.
+    fn cells(&self, senders: std::ops::Range<usize>) -> Vec<Cell<'a>> {
+        let mut cells = Vec::new();
+        for way in 0..self.ways.len() {
+            for set in 0..self.plan.receivers.len() {
+                cells.extend(senders.clone().filter_map(|sender| self.cell(way, sender, set)));
             }
         }
+        cells
     }
-    let found: Vec<Found> = cells
-        .par_iter()
-        .map(|cell| {
-            let change: Vec<f64> = match cell.way.direction {
-                Direction::Denoise => cell.patched.iter().zip(&measured.corrupt).map(|(p, from)| p - from).collect(),
-                _ => measured.clean.iter().zip(cell.patched).map(|(from, p)| from - p).collect(),
-            };
-            let effect = bootstrap.ratio(&change, Some(&gap));
-            Found { cell, effect, p: sign_flip(&change, &units, lab.seed), change }
-        })
-        .collect();
-    let q = false_discovery(&found.iter().map(|found| found.p).collect::<Vec<_>>());
 
-    let (mut rows, mut examples) = (Vec::new(), Vec::new());
-    for (found, q) in found.iter().zip(q) {
-        let Cell { way, sender, set, patched } = *found.cell;
-        let (Some(sender), Some(set)) = (plan.senders.get(sender), plan.receivers.get(set)) else { continue };
-        let writer = sender.alone().and_then(|place| plan.graph.writers().get(place)).copied();
-        let ((direction, freeze), raw) = (way.names(), mean(patched));
-        let Estimate { value: effect, lo: ci_lo, hi: ci_hi, n } = found.effect;
-        let excludes = ci_lo.zip(ci_hi).is_some_and(|(lo, hi)| lo > 0.0 || hi < 0.0);
-        let of_clean = way.direction != Direction::Denoise && clean.abs() >= NEAR_ZERO;
-        rows.push(PathRow {
-            receivers: set.name.clone(),
-            sender: sender.name.clone(),
-            role: writer
-                .map(|writer| writer.component().role(lab.about.circuit.as_ref(), &task.name))
-                .filter(|role| !role.is_empty()),
-            layer: writer.and_then(Writer::layer),
+    fn cell(&self, way: usize, sender: usize, set: usize) -> Option<Cell<'a>> {
+        let patched = self.measured.patched.get(way)?.get(sender)?.get(set)?.as_deref()?;
+        let (from, sign) = match self.ways.get(way)?.direction {
+            Direction::Denoise => (&self.measured.corrupt, 1.0),
+            _ => (&self.measured.clean, -1.0),
+        };
+        let change = patched.iter().zip(from).map(|(patched, from)| sign * (patched - from)).collect();
+        Some(Cell { way, sender: self.plan.senders.get(sender)?, set, patched, change })
+    }
+
+    fn receivers(&self, cell: &Cell) -> String {
+        self.plan.receivers.get(cell.set).map_or_else(String::new, |set| set.name.clone())
+    }
+
+    fn names(&self, cell: &Cell) -> (String, String) {
+        let (direction, freeze) = self.ways.get(cell.way).map_or(("", ""), |way| way.names());
+        (direction.to_owned(), freeze.to_owned())
+    }
+
+    fn path_key(&self, cell: &Cell) -> PathKey {
+        let writer = self.plan.writer(cell.sender.places.first().copied().unwrap_or(0));
+        let role = writer.component().role(self.lab.about.circuit.as_ref(), &self.task.name);
+        PathKey {
+            receivers: self.receivers(cell),
+            sender: cell.sender.name.clone(),
+            role: Some(role).filter(|role| !role.is_empty()),
+            layer: writer.layer(),
             head: match writer {
-                Some(Writer::Head(_, head)) => Some(head),
+                Writer::Head(_, head) => Some(head),
                 _ => None,
             },
-            direction: direction.to_owned(),
-            freeze: freeze.to_owned(),
-            effect,
-            ci_lo,
-            ci_hi,
-            variation: of_clean.then(|| 100.0 * (raw - clean) / clean),
-            raw,
-            n,
-            p: found.p,
-            q,
-            notable: excludes && effect.abs() >= parameters.notable,
-        });
-        let each = task.examples.iter().zip(found.change.iter().zip(patched));
-        examples.extend(each.map(|(example, (change, &raw))| ExampleRow {
-            example: example.id.clone(),
-            receivers: set.name.clone(),
-            sender: sender.name.clone(),
-            direction: direction.to_owned(),
-            freeze: freeze.to_owned(),
-            effect: change / mean_gap,
-            raw,
-        }));
+        }
     }
-    Findings {
-        tables: vec![Rows::of("path", &rows), Rows::of("examples_path", &examples)],
-        notes: notes(parameters, plan, measured, (clean, mean(&measured.corrupt))),
-        ..Findings::default()
+
+    fn set_key(&self, cell: &Cell) -> SetKey {
+        let parts = cell.sender.places.iter().map(|&place| self.plan.writer(place).to_string());
+        let parts = parts.collect::<Vec<_>>().join(" ");
+        SetKey { receivers: self.receivers(cell), set: cell.sender.name.clone(), parts }
+    }
+
+    fn effects(&self, cells: &[Cell]) -> Vec<Effect> {
+        // each cell's interval is its own computation on shared draws: parallel and still the same numbers
+        let of = |cell: &Cell| {
+            let p = sign_flip(&cell.change, &self.units, self.lab.seed);
+            (self.bootstrap.ratio(&cell.change, Some(&self.gap)), p)
+        };
+        let found: Vec<(Estimate, Option<f64>)> = cells.par_iter().map(of).collect();
+        let q = false_discovery(&found.iter().map(|(_, p)| *p).collect::<Vec<_>>());
+        let clean = mean(&self.measured.clean);
+        let row = |((cell, (effect, p)), q): ((&Cell, &(Estimate, Option<f64>)), Option<f64>)| {
+            let (direction, freeze) = self.names(cell);
+            let raw = mean(cell.patched);
+            let of_clean = direction == "noise" && clean.abs() >= NEAR_ZERO;
+            Effect {
+                direction,
+                freeze,
+                effect: effect.value,
+                ci_lo: effect.lo,
+                ci_hi: effect.hi,
+                variation: of_clean.then(|| 100.0 * (raw - clean) / clean),
+                raw,
+                n: effect.n,
+                p: *p,
+                q,
+                notable: effect.is_notable(self.path.notable),
+            }
+        };
+        cells.iter().zip(&found).zip(q).map(row).collect()
+    }
+
+    /// A set beside its members, each of which sent alone too; one that has no path has no effect.
+    fn sum(&self, cell: &Cell) -> Sum {
+        let (alone, sets) = self.plan.asked;
+        let is_set = |sender: usize| (alone..alone + sets).contains(&sender);
+        let alone = |place: &usize| {
+            let mut senders = self.plan.senders.iter().enumerate();
+            let (sender, _) = senders.find(|(i, sender)| !is_set(*i) && sender.places == [*place])?;
+            self.cell(cell.way, sender, cell.set)
+        };
+        let parts: Vec<Cell> = cell.sender.places.iter().filter_map(alone).collect();
+        let parts: Vec<&[f64]> = parts.iter().map(|part| part.change.as_slice()).collect();
+        let seed = (self.units.as_slice(), self.lab.seed);
+        let found = Together::of(&cell.change, &parts, Some(&self.gap), &self.bootstrap, seed);
+        Sum {
+            sum_of_parts: found.sum,
+            interaction: found.interaction.value,
+            interaction_ci_lo: found.interaction.lo,
+            interaction_ci_hi: found.interaction.hi,
+            interaction_p: found.p,
+        }
+    }
+
+    fn examples(&self, cell: &Cell) -> Vec<ExampleRow> {
+        let gap = mean(&self.gap);
+        let each = self.task.examples.iter().zip(cell.change.iter().zip(cell.patched));
+        let row = |(example, (change, &raw)): (&crate::task::Example, (&f64, &f64))| {
+            let (direction, freeze) = self.names(cell);
+            ExampleRow {
+                example: example.id.clone(),
+                receivers: self.receivers(cell),
+                sender: cell.sender.name.clone(),
+                direction,
+                freeze,
+                effect: change / gap,
+                raw,
+            }
+        };
+        each.map(row).collect()
     }
 }
 
-fn notes(parameters: &Path, plan: &Plan, measured: &Measured, (clean, corrupt): (f64, f64)) -> Vec<String> {
-    let n = measured.clean.len();
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+fn notes(results: &Results) -> Vec<String> {
+    let Results { path, plan, measured, ways, .. } = results;
+    let (n, clean, corrupt) = (measured.clean.len(), mean(&measured.clean), mean(&measured.corrupt));
     let mut notes = vec![format!(
         "{}: clean {clean:.4}, corrupt {corrupt:.4}, gap {:.4} (means over {n} pairs); an effect of 1 is the whole gap",
-        parameters.metric,
+        path.metric,
         clean - corrupt,
     )];
     let mut note = |holds: bool, text: String| notes.extend(holds.then_some(text));
@@ -189,10 +303,9 @@ fn notes(parameters: &Path, plan: &Plan, measured: &Measured, (clean, corrupt): 
         ),
     );
     note(
-        parameters.metric == Metric::Rank,
+        path.metric == Metric::Rank,
         "rank jumps from one whole number to the next: shares of a rank gap are for reading only".to_owned(),
     );
-    let ways = parameters.ways();
     for (rule, text) in [
         (
             Freeze::Heads,
@@ -221,10 +334,14 @@ fn notes(parameters: &Path, plan: &Plan, measured: &Measured, (clean, corrupt): 
     ] {
         note(ways.iter().any(|way| way.direction == direction), text.to_owned());
     }
-    let without = plan.senders.len() * plan.receivers.len() - plan.paths();
+    let (alone, sets) = plan.asked;
+    let all = plan.each(|is_path| !is_path);
+    let without = all.iter().take(alone + sets).flatten().filter(|&&without| without).count();
     note(
         without > 0,
-        format!("{without} pairs of sender and receivers have no path and are not listed: the sender comes after them"),
+        format!(
+            "{without} pairs of sender and receivers have no path and are not listed: the sender comes after them"
+        ),
     );
     let layer = |&place: &usize| match plan.reader(place) {
         Reader::Head { layer, .. } => Some((layer, 0)),
@@ -246,7 +363,7 @@ fn notes(parameters: &Path, plan: &Plan, measured: &Measured, (clean, corrupt): 
     );
     note(
         ways.iter().any(|way| way.direction != Direction::Denoise) && clean.abs() < NEAR_ZERO,
-        format!("the clean {} is about 0: there is no variation in per cent of it", parameters.metric),
+        format!("the clean {} is about 0: there is no variation in per cent of it", path.metric),
     );
     note(
         measured.exact > 0,

@@ -35,13 +35,10 @@ const SECTIONS: &[Write] = &[
     lens::section,
     direct::section,
     total::section,
-<<<<<<< HEAD
     path::section,
-=======
     edges::section,
     circuit::section,
     tracing::section,
->>>>>>> main
     ablation::section,
     repair::section,
     knockout::section,

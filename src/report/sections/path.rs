@@ -32,6 +32,23 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     }
     blocks.extend(between(rows));
     blocks.push(table(rows));
+    if let Some(rows) = story.table("path_set") {
+        blocks.push(paragraph(
+            "Sets send together. The interaction is the whole minus the sum of what its members send alone: members that stand in \
+             for each other do little alone, and members one of whom speaks through another are counted twice in the sum.",
+            [],
+        ));
+        let columns = ["receivers", "set", "freeze", "direction", "effect", "ci_lo", "ci_hi", "sum_of_parts"];
+        let columns =
+            columns.into_iter().chain(["interaction", "interaction_ci_lo", "interaction_ci_hi", "n"]);
+        blocks.push(Block::Table(Table {
+            rows: rows.clone(),
+            columns: columns.map(str::to_owned).collect(),
+            max_rows: Some(12),
+            bars: Vec::new(),
+            caption: say("Sets that send together, beside the sums of their members.", []),
+        }));
+    }
     blocks.push(Block::Note(plain(
         "What is frozen is part of the question: with MLPs computed anew, a path may lead through them. Only what differs \
          between the two prompts can be sent. Effects of several paths do not add up to the effect of all.",
@@ -93,7 +110,9 @@ fn told(rows: &Rows) -> Option<Vec<Words>> {
     }
     let sentence = |(receivers, way): (&String, &(String, String))| {
         let mut heard: Vec<usize> = (0..rows.len())
-            .filter(|&i| &cells.receivers[i] == receivers && &cells.ways[i] == way && cells.notable[i] == "true")
+            .filter(|&i| {
+                &cells.receivers[i] == receivers && &cells.ways[i] == way && cells.notable[i] == "true"
+            })
             .collect();
         heard.sort_by(|&a, &b| cells.size(b).total_cmp(&cells.size(a)).then(a.cmp(&b)));
         let mut words = vec![Inline::Code(receivers.clone())];
@@ -114,8 +133,9 @@ fn told(rows: &Rows) -> Option<Vec<Words>> {
                 .map(|i| {
                     let mut words = cells.spoken(i);
                     let interval = cells.lo[i].zip(cells.hi[i]);
-                    let interval =
-                        interval.map(|(lo, hi)| format!(" [{}, {}]", figure(lo), figure(hi))).unwrap_or_default();
+                    let interval = interval
+                        .map(|(lo, hi)| format!(" [{}, {}]", figure(lo), figure(hi)))
+                        .unwrap_or_default();
                     let effect = figure(cells.effect[i].unwrap_or(f64::NAN));
                     words.push(Inline::Text(format!(", {effect}{interval}")));
                     words
@@ -153,7 +173,12 @@ fn between(rows: &Rows) -> Option<Block> {
     Some(Block::Paragraph(say(
         "The rule matters most from `{}` to `{}`: {} where MLPs are computed anew, {} over the edge alone. The difference \
          is what MLPs between them pass on.",
-        [Inline::Text(cells.sender[i].clone()), Inline::Text(cells.receivers[i].clone()), number(path), number(edge)],
+        [
+            Inline::Text(cells.sender[i].clone()),
+            Inline::Text(cells.receivers[i].clone()),
+            number(path),
+            number(edge),
+        ],
     )))
 }
 
@@ -162,7 +187,8 @@ fn table(rows: &Rows) -> Block {
     let size = |i: usize| sizes.get(i).copied().flatten().map_or(0.0, f64::abs);
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|&a, &b| size(b).total_cmp(&size(a)).then(a.cmp(&b)));
-    let several = |column: &str| rows.texts(column).is_ok_and(|all| all.iter().any(|one| Some(one) != all.first()));
+    let several =
+        |column: &str| rows.texts(column).is_ok_and(|all| all.iter().any(|one| Some(one) != all.first()));
     let any = |column: &str| rows.texts(column).is_ok_and(|all| all.iter().any(|one| !one.is_empty()));
     let columns = [
         ("receivers", true),
