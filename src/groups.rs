@@ -81,7 +81,7 @@ impl Sets {
 }
 
 /// The parts that a member of a group means.
-fn member_parts(member: &str, lab: &Lab, task: &Task) -> Result<Vec<Part>> {
+pub(crate) fn member_parts(member: &str, lab: &Lab, task: &Task) -> Result<Vec<Part>> {
     let layer = |digits: &str| -> Result<Option<usize>> {
         let size = lab.model.config.n_layers;
         match digits.parse() {

@@ -12,6 +12,7 @@ pub mod heads;
 pub mod knockout;
 pub mod lens;
 pub mod patch;
+pub mod path;
 pub mod predict;
 pub mod probe;
 pub mod repair;
@@ -104,6 +105,7 @@ pub const ANALYSES: &[Entry] = &[
     entry::<lens::Lens>(),
     entry::<attribution::Attribution>(),
     entry::<patch::Patch>(),
+    entry::<path::Path>(),
     entry::<atp::Atp>(),
     entry::<components::Components>(),
     entry::<edges::Edges>(),

@@ -93,6 +93,18 @@ methods! {
   glassbox patch --prompt 'The capital of France is' --corrupt 'The capital of Italy is' --answer Paris --wrong Rome")]
     Patch = "patch";
 
+    /// What each head and MLP tells given receivers directly (path patching)
+    ///
+    /// The sender takes its value from the other prompt, every other head keeps its own, and receivers get what then reaches
+    /// them: `logits`, an MLP (`m1`), or a head's query, key or value (`a2.h0<q>`). A list in the list receives together, a set
+    /// sends together (--table path_set). freeze=all freezes the MLPs too, and leaves the one edge.
+    #[command(after_help = "Examples:
+  glassbox path --task ioi --corruption abc
+  glassbox path --task ioi 'receivers=[\"logits\",[\"a2.h0<q>\",\"a2.h1<q>\"]]' --format csv
+  glassbox path --task ioi 'receivers=[\"a1.h1<v>\"]' 'sets={early=[\"a0.h1\",\"m0\"]}' freeze=both --table path_set
+  glassbox path --task induction 'receivers={keys=[\"a1.h0<k>\"]}' direction=both --metric kl")]
+    Path = "path";
+
     /// What every patch would do, estimated from gradients, and how far the estimates hold (attribution patching)
     ///
     /// One gradient stands for all patches of a run (AtP), with the softmax behind queries and keys computed anew and sizes that

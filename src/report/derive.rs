@@ -3,6 +3,7 @@
 mod ablation;
 mod lesions;
 mod patch;
+mod path;
 mod probe;
 mod series;
 mod steer;
@@ -74,6 +75,9 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     }
     if let (Some(effects), Some(summary)) = (found.get("ablate_effect"), found.get("ablate")) {
         made.extend(ablation::tables(effects, summary)?.into_iter().map(|rows| (rows, false)));
+    }
+    if let Some(rows) = found.get("path") {
+        made.push((path::table(rows)?, false));
     }
     made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));

@@ -34,6 +34,7 @@ mod output;
 mod page;
 mod parity;
 mod patching;
+mod paths;
 mod pickles;
 mod probing;
 mod promises;

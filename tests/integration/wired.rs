@@ -442,6 +442,73 @@ fn head_scores_are_those_of_the_formula() {
     assert!(exact >= 12, "{exact} of 16 sequences score {induction}");
 }
 
+/// Matches of each position with the last token `a`, from what head 0.0 reads in this prompt.
+fn matches(prompt: [u32; 6]) -> [f64; 6] {
+    std::array::from_fn(|t| {
+        let weight = |s: usize| match t {
+            0 => 1.0,
+            t if s + 1 == t => a(t),
+            t => eps(t),
+        };
+        (0..=t).filter(|&s| prompt[s] == A).map(weight).sum()
+    })
+}
+
+/// The only path there is leads from head 0.0 to the keys of head 1.0, and from there to the logits. With `# b a c d a` the keys
+/// say that c followed an a: LD becomes g (A_2 − A_3) of those matches, while the tokens there are still b and c.
+#[test]
+fn the_one_path_is_from_head_0_to_the_keys_of_head_1() {
+    let lab = wired();
+    for (corrupt, freeze) in
+        [(NO_A, "heads"), ([HASH, B, A, C, D_, A], "heads"), ([HASH, B, A, C, D_, A], "all")]
+    {
+        let parameters = format!(
+            "senders = ['input', 'a0.h0', 'm0', 'a1.h0', 'm1']\ndirection = 'both'\nfreeze = '{freeze}'\nreceivers = \
+             ['m0', 'a1.h0<q>', 'a1.h0<k>', 'a1.h0<v>', 'm1', 'logits']"
+        );
+        let path: glassbox::analysis::path::Path = toml::from_str(&parameters).unwrap();
+        let findings = path.run(&lab, &task(corrupt)).unwrap();
+        let rows = table(&findings, "path");
+        // head 1.0 at the end: attention from matches, to the tokens of a prompt
+        let says = |n: [f64; 6], prompt: [u32; 6]| -> f64 {
+            let weight = |token: u32| {
+                if token == B {
+                    G
+                } else if token == C {
+                    -G
+                } else {
+                    0.0
+                }
+            };
+            attention(n).iter().zip(prompt).map(|(attention, token)| attention * weight(token)).sum()
+        };
+        for (direction, own, other) in [("noise", CLEAN, corrupt), ("denoise", corrupt, CLEAN)] {
+            let rows = rows.only("direction", direction).unwrap();
+            let untouched = says(matches(own), own);
+            let mut seen = 0;
+            for (sender, receivers) in
+                rows.texts("sender").unwrap().iter().zip(rows.texts("receivers").unwrap())
+            {
+                let want = match (sender.as_str(), receivers.as_str()) {
+                    ("a0.h0", "a1.h0<k>") => says(matches(other), own),
+                    ("input", "a1.h0<v>") => says(matches(own), other),
+                    ("a1.h0", "logits") => says(matches(other), other),
+                    _ => untouched,
+                };
+                let keys = [("sender", &sender[..]), ("receivers", &receivers)];
+                close(
+                    cell(&rows, &keys, "raw"),
+                    want,
+                    &format!("{direction} {freeze} {sender} to {receivers}"),
+                );
+                seen += 1;
+            }
+            // m0; query, key and value of head 1.0; m1; the logits
+            assert_eq!(seen, 2 + 3 * 3 + 4 + 5);
+        }
+    }
+}
+
 /// From the weights alone. Head 0.0's W_OV turns a token into its copy and head 1.0's keys read copies: K-composition, of V
 /// directions alike, scores 1/√V and everything else 0. Head 1.0 says the token it finds: its eigenvalues are all alike. Head
 /// 0.0 says nothing, and what nothing is said of has no sign.

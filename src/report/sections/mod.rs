@@ -10,6 +10,7 @@ mod direct;
 mod edges;
 mod knockout;
 mod lens;
+mod path;
 mod prediction;
 mod probe;
 mod prompts;
@@ -35,6 +36,7 @@ const SECTIONS: &[Write] = &[
     lens::section,
     direct::section,
     total::section,
+    path::section,
     edges::section,
     circuit::section,
     tracing::section,
