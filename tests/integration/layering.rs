@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sweep", &["error", "site", "hook", "edit", "record", "model", "lab"]),
     ("graph", &["error", "site", "ops", "hook", "record", "model", "component", "lab"]),
     ("stats", &[]),
-    ("groups", &["error", "site", "lab", "lesion", "stats", "task"]),
+    ("groups", &["error", "site", "model", "vocabulary", "lab", "task", "lesion", "stats"]),
     ("learn", &["error"]),
     ("factored", &["error"]),
     ("steering", &["error", "site", "record", "model", "lab"]),
