@@ -172,7 +172,7 @@ fn every_site_and_grain_equals_a_whole_pass() {
                 ]
             );
             let checked = check(&lab, &task, &found, (1, step), &BTreeMap::new(), &partner(&lab, &task));
-            assert!(checked > 500, "{checked}");
+            assert!(checked > 250, "{checked}");
         }
     }
 }
@@ -495,7 +495,7 @@ fn means_over_reference_prompts_are_put_in_position_by_position() {
         };
         let sets = BTreeMap::from([("a0.h1+m1", vec!["a0.h1", "m1"])]);
         let source = |i: usize, _: &str| mean(task.examples[i].clean.len());
-        assert!(check(&lab, &task, &found, (1, 7), &sets, &source) > 100);
+        assert!(check(&lab, &task, &found, (1, 7), &sets, &source) > 50);
 
         // shorter references: one mean for all positions, and none of attention
         let short: Vec<Sample> = [vec![1, 2, 3], vec![9, 8, 7, 6, 5]].into_iter().map(Sample::from).collect();

@@ -144,7 +144,7 @@ impl Source {
             }
             let x = match x.dim(0)? {
                 1 => spread(&x, 0, batch.len())?,
-                _ => x.index_select(&Tensor::new(rows.as_slice(), x.device())?, 0)?,
+                _ => x.contiguous()?.index_select(&Tensor::new(rows.as_slice(), x.device())?, 0)?,
             };
             own.0.insert(site, x.contiguous()?);
         }
