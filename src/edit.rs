@@ -20,6 +20,8 @@ pub enum Op {
     Scale(f64),
     /// Removes the component along this direction of the last axis (normalised here).
     Project(Tensor),
+    /// Removes a share of that component, 0 or more: 1 is [`Op::Project`], 2 the mirror image.
+    Damp(Tensor, f64),
 }
 
 /// One intervention.
@@ -121,13 +123,24 @@ impl Values<'_> {
                 }
                 numbers
             }
-            Op::Project(direction) => {
+            Op::Project(direction) | Op::Damp(direction, _) => {
+                let share = match edit.op {
+                    Op::Damp(_, share) => share,
+                    _ => 1.0,
+                };
+                if !(share.is_finite() && share >= 0.0) {
+                    return Err(Error::usage(
+                        format!("{share} of what lies along a direction cannot be removed at {site}"),
+                        "give a share of 0 or more; 1 removes all of it",
+                    ));
+                }
                 let numbers = numbers(direction)?;
                 let norm = numbers.iter().map(|x| x * x).sum::<f64>().sqrt();
                 if numbers.len() != width || !norm.is_normal() {
                     return Err(misfit(site, direction, &format!("a non-zero direction of {width}")));
                 }
-                numbers.iter().map(|x| x / norm).collect()
+                // u·(u·x) of the unit vector scaled by √share is that share of it
+                numbers.iter().map(|x| share.sqrt() * x / norm).collect()
             }
         };
         Ok(Values { op: &edit.op, numbers })
@@ -142,7 +155,7 @@ impl Values<'_> {
             Op::Set(_) => Change::Set(dealt()),
             Op::Add(_) => Change::Add(dealt()),
             Op::Scale(factor) => Change::Scale(*factor),
-            Op::Project(_) => Change::Project(self.numbers.clone()),
+            Op::Project(_) | Op::Damp(..) => Change::Project(self.numbers.clone()),
         }
     }
 }
@@ -187,8 +200,14 @@ mod tests {
         let scale = edited(Edit { at: at.clone().rows(1..2), op: Op::Scale(2.) });
         assert_eq!(scale[..8], [0., 1., 2., 3., 4., 5., 12., 14.]);
         let along = Tensor::new(&[0f32, 3.], &Device::Cpu).unwrap();
-        let cut = edited(Edit { at, op: Op::Project(along) });
+        let cut = edited(Edit { at: at.clone(), op: Op::Project(along.clone()) });
         assert_eq!(cut, [0., 0., 2., 3., 4., 5., 6., 7., 8., 9., 10., 0.]);
+        let mirrored = edited(Edit { at: at.clone(), op: Op::Damp(along.clone(), 2.0) });
+        mirrored.iter().zip([0., -1., 2., 3., 4., 5., 6., 7., 8., 9., 10., -11.]).for_each(|(got, want)| {
+            assert!((got - want).abs() < 1e-5, "{got} is not {want}");
+        });
+        let negative = Edit { at, op: Op::Damp(along, -1.0) };
+        assert!(Edits::new([negative]).visit(Site::Embed, 0, x()).is_err());
     }
 
     #[test]

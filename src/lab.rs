@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 pub use device::{device, device_name};
 
 use crate::checkpoint;
+pub use crate::checkpoint::Arrays;
 use crate::error::{Error, Result};
 use crate::family;
 use crate::model::{Fold, Folding, Transformer};
@@ -78,6 +79,8 @@ pub struct Lab {
     pub stop: Arc<AtomicBool>,
     /// Where activations are kept between runs, if anywhere.
     pub store: Option<Arc<dyn Store>>,
+    /// Recorded activations that an analysis may put in place of the model's own.
+    pub values: Option<Arc<Arrays>>,
 }
 
 impl Lab {
@@ -121,15 +124,17 @@ impl Lab {
             progress: Arc::new(Silent),
             stop: Arc::new(AtomicBool::new(false)),
             store: None,
+            values: None,
         }
     }
 
     /// The same lab under another's working conditions.
     #[must_use]
     pub fn beside(self, other: &Lab) -> Lab {
-        let Lab { seed, memory, progress, stop, store, .. } = other;
-        let (progress, stop, store) = (Arc::clone(progress), Arc::clone(stop), store.clone());
-        Lab { seed: *seed, memory: *memory, progress, stop, store, ..self }
+        let Lab { seed, memory, progress, stop, store, values, .. } = other;
+        let (progress, stop) = (Arc::clone(progress), Arc::clone(stop));
+        let (store, values) = (store.clone(), values.clone());
+        Lab { seed: *seed, memory: *memory, progress, stop, store, values, ..self }
     }
 
     /// The same lab with the model's weights folded.

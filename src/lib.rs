@@ -72,9 +72,15 @@ pub mod lesion;
 
 pub mod sweep;
 
+pub mod graph;
+
 pub mod stats;
 
+pub mod groups;
+
 pub mod learn;
+
+pub mod factored;
 
 pub mod steering;
 

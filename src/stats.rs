@@ -22,6 +22,14 @@ pub struct Estimate {
     pub n: usize,
 }
 
+impl Estimate {
+    /// Whether it is at least this far from 0, and its interval excludes 0.
+    pub fn is_notable(&self, least: f64) -> bool {
+        let excludes = self.lo.zip(self.hi).is_some_and(|(lo, hi)| lo > 0.0 || hi < 0.0);
+        excludes && self.value.abs() >= least
+    }
+}
+
 /// Percentile bootstrap (Efron 1979) over whole examples.
 ///
 /// One list of resamples is drawn for a given number of examples and reused for every statistic, so that intervals of
@@ -57,6 +65,11 @@ impl Bootstrap {
         let draws =
             if groups.len() < 2 { Vec::new() } else { (0..Self::DRAWS).map(|_| one(&mut rng)).collect() };
         Bootstrap { n: group.len(), draws }
+    }
+
+    /// The first so many resamples, as lists of examples; none where there is no interval.
+    pub fn resamples(&self, count: usize) -> Vec<&[u32]> {
+        self.draws.iter().take(count).map(Vec::as_slice).collect()
     }
 
     /// The mean of per-example values. An empty list gives NaN.

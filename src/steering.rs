@@ -97,13 +97,15 @@ pub fn norm(vector: &Tensor) -> Result<f64> {
     Ok(vector.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.sqr()?.sum_all()?.sqrt()?.to_scalar()?)
 }
 
+/// A normal number of variance 1 (Box & Muller 1958).
+pub fn normal(rng: &mut impl Rng) -> f64 {
+    let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
+    (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+}
+
 /// A direction drawn evenly from all directions, of the same norm.
 pub fn random_like(vector: &Tensor, rng: &mut impl Rng) -> Result<Tensor> {
-    // Box–Muller: normal numbers have no preferred direction
-    let normal = |rng: &mut dyn rand::RngCore| {
-        let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
-        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
-    };
+    // normal numbers have no preferred direction
     let numbers: Vec<f64> = (0..vector.elem_count()).map(|_| normal(rng)).collect();
     let drawn = Tensor::from_vec(numbers, vector.dims(), &Device::Cpu)?;
     let scale = norm(vector)? / norm(&drawn)?;

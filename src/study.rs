@@ -3,13 +3,14 @@
 mod series;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{self, Findings};
 use crate::checkpoint;
 use crate::error::{Error, Result};
-use crate::lab::{self, Lab};
+use crate::lab::{self, Arrays, Lab};
 use crate::metric::Metric;
 use crate::model::Folding;
 use crate::task::{self, Corruption, Prompt, Request, Task};
@@ -46,6 +47,12 @@ pub struct Study {
     /// JSONL of prompts over which mean ablation averages; by default random sequences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<PathBuf>,
+    /// A circuit, in any form that [`Listed`](crate::graph::Listed) reads, for the analyses that are given one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<PathBuf>,
+    /// Recorded activations that `patch` puts into runs instead of the other prompt's: a file of `glassbox record`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub values: Option<PathBuf>,
     /// JSON of what saying a token gains and costs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gains: Option<PathBuf>,
@@ -142,6 +149,8 @@ impl Default for Study {
             seed: 0,
             metric: Metric::default(),
             reference: None,
+            circuit: None,
+            values: None,
             gains: None,
             activations: None,
             heads: Vec::new(),
@@ -183,7 +192,8 @@ impl Study {
     /// Reads a study from text; `name` stands for it in errors.
     pub fn parse(text: &str, name: &str, folder: Option<&Path>) -> Result<Study> {
         let mut study: Study = toml::from_str(text).map_err(|e| unreadable(name, &e))?;
-        let paths = [&mut study.reference, &mut study.gains, &mut study.activations, &mut study.task.file];
+        let Study { reference, circuit, values, gains, activations, task, .. } = &mut study;
+        let paths = [reference, circuit, values, gains, activations, &mut task.file];
         for path in paths.into_iter().flatten() {
             if let Some(folder) = folder {
                 *path = folder.join(&*path);
@@ -248,6 +258,12 @@ impl Study {
         if self.reference.is_some() && !entries.iter().any(|entry| entry.takes_reference) {
             return Err(unread("reference"));
         }
+        if self.circuit.is_some() && !entries.iter().any(|entry| entry.takes_circuit) {
+            return Err(unread("circuit"));
+        }
+        if self.values.is_some() && !entries.iter().any(|entry| entry.takes_values) {
+            return Err(unread("values"));
+        }
         if self.activations.is_some() && !entries.iter().any(|entry| entry.takes_activations) {
             return Err(unread("activations"));
         }
@@ -302,6 +318,7 @@ impl Study {
             lab = lab.folded(folding)?;
         }
         lab.seed = self.seed;
+        lab.values = self.values.as_deref().map(Arrays::open).transpose()?.map(Arc::new);
         Ok(lab)
     }
 
@@ -347,7 +364,11 @@ impl Study {
     fn on(&self, step: &Step, lab: &Lab, task: &Task) -> Result<Outcome> {
         let entry = analysis::find(&step.name)?;
         let mut outcome = Outcome { name: step.name.clone(), findings: Findings::default(), skipped: None };
-        if entry.needs_pairs && !task.is_paired() {
+        let instead = entry.takes_values
+            && (self.values.is_some()
+                || self.reference.is_some()
+                || step.parameters.contains_key("reference"));
+        if entry.needs_pairs && !task.is_paired() && !instead {
             outcome.skipped = Some(format!(
                 "`{}` copies activations between two prompts, and there is no corrupt prompt; give one with --corrupt, \
                  or a --task or --prompts file with pairs",
@@ -362,6 +383,9 @@ impl Study {
         if entry.takes_heads && !self.heads.is_empty() && !parameters.contains_key("show") {
             let heads = self.heads.iter().map(|head| toml::Value::String(head.clone()));
             parameters.insert("show".to_owned(), toml::Value::Array(heads.collect()));
+        }
+        if let (true, Some(path)) = (entry.takes_circuit, &self.circuit) {
+            parameters.insert("given".to_owned(), checkpoint::read_text(path)?.into());
         }
         if let (true, Some(path)) = (entry.takes_reference, &self.reference) {
             let text = checkpoint::read_text(path)?;

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::lab::Lab;
 use crate::model::{Base, PositionKind, Stream, Transformer};
-use crate::site::{Positions, Site};
+use crate::record::{Activations, at_positions};
+use crate::site::{Axis, Positions, Site};
 
 /// Edits that are applied together, apart from all other cells. Their rows are those of the base run.
 #[derive(Debug, Clone)]
@@ -41,7 +42,21 @@ pub fn sweep(
     read: &[usize],
     score: &dyn Fn(&Tensor) -> Result<Tensor>,
 ) -> Result<Vec<Vec<f64>>> {
+    sweep_watching(lab, base, cells, read, &|_| false, &|logits, _| score(logits))
+}
+
+/// As [`sweep`]. `score` is also handed what stands at the watched sites where each row is read, `[rows, 1, …]` in the order of
+/// the logits. What a cell does not reach is the base's, which must hold those sites; each has an axis of positions.
+pub fn sweep_watching(
+    lab: &Lab,
+    base: &Base,
+    cells: &[Cell],
+    read: &[usize],
+    watch: &dyn Fn(Site) -> bool,
+    score: &dyn Fn(&Tensor, &Activations) -> Result<Tensor>,
+) -> Result<Vec<Vec<f64>>> {
     let model = &lab.model;
+    let watched = (model.recorded_bytes(1, watch) as usize) / model.dtype().size_in_bytes();
     let (rows, pos, _) = base.logits.dims3()?;
     let mut groups: BTreeMap<Start, Vec<usize>> = BTreeMap::new();
     for (index, cell) in cells.iter().enumerate() {
@@ -49,12 +64,14 @@ pub fn sweep(
     }
     let mut scores = vec![Vec::new(); cells.len()];
     for (start, members) in groups {
-        let together = width(lab, rows, pos - start.first_pos, pos);
+        let together = width(lab, rows, pos - start.first_pos, pos, watched);
         for members in members.chunks(together) {
             lab.check()?;
-            let logits = run(model, base, &start, members.iter().map(|&i| &cells[i]), read)?;
+            let chosen = members.iter().map(|&i| &cells[i]);
+            let (logits, seen) = run(model, base, &start, chosen, read, watch)?;
+            let scored = score(&logits, &seen)?;
             let each: Vec<f64> =
-                score(&logits)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+                scored.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
             for (&index, each) in members.iter().zip(each.chunks_exact((each.len() / members.len()).max(1))) {
                 scores[index] = each.to_vec();
             }
@@ -65,14 +82,15 @@ pub fn sweep(
 }
 
 /// How many cells fit the memory allowed: the widest activations of one block, a few of them alive at once, and the
-/// base's keys and values repeated for every cell.
-fn width(lab: &Lab, rows: usize, window: usize, keys: usize) -> usize {
+/// base's keys and values repeated for every cell; `watched` numbers are kept of each row besides.
+fn width(lab: &Lab, rows: usize, window: usize, keys: usize, watched: usize) -> usize {
     let c = &lab.model.config;
     // where a place of experts is edited, all of them are computed
     let neurons = c.d_mlp.max(c.experts.map_or(0, |routing| routing.experts * routing.d_expert));
     let learned = if c.positions == PositionKind::Shortformer { 2 * c.d_model } else { 0 };
     let per_position = 8 * c.d_model + learned + 4 * neurons + 3 * c.n_heads * keys;
-    let per_row = window * per_position + 4 * keys * c.n_kv_heads * c.d_head + 3 * c.d_vocab_out;
+    let per_row =
+        window * per_position + 4 * keys * c.n_kv_heads * c.d_head + 3 * c.d_vocab_out + 2 * watched;
     let bytes = (rows * per_row * lab.model.dtype().size_in_bytes()) as u64;
     ((lab.memory / 2) / bytes.max(1)).clamp(1, 1 << 16) as usize
 }
@@ -83,7 +101,8 @@ fn run<'a>(
     start: &Start,
     cells: impl ExactSizeIterator<Item = &'a Cell>,
     read: &[usize],
-) -> Result<Tensor> {
+    watch: &dyn Fn(Site) -> bool,
+) -> Result<(Tensor, Activations)> {
     let rows = read.len();
     let copies = cells.len();
     let from = base.stream(start.layer, start.first_pos)?;
@@ -104,11 +123,45 @@ fn run<'a>(
         learned => learned,
     };
     let from = Stream { resid: from.resid.repeat((copies, 1, 1))?, learned, ..from };
-    let stream = model.run(from, Some(base), model.config.n_layers, &mut edits)?;
-    let read: Vec<usize> = read.iter().copied().cycle().take(rows * copies).collect();
-    let logits = model.unembed(&stream.at(&read)?, &mut NoFinal(&mut edits))?;
+    let reads: Vec<usize> = read.iter().copied().cycle().take(rows * copies).collect();
+    let mut watcher = Watcher { watch, reads: &reads, seen: Activations::default() };
+    let stream = model.run(from, Some(base), model.config.n_layers, &mut (&mut edits, &mut watcher))?;
+    let logits = model.unembed(&stream.at(&reads)?, &mut (NoFinal(&mut edits), &mut watcher))?;
+    let mut seen = watcher.seen;
     edits.finish()?;
-    Ok(logits.squeeze(1)?)
+    for (&site, x) in base.kept.0.iter().filter(|(site, _)| watch(**site)) {
+        if !seen.0.contains_key(&site) {
+            let own = at_positions(x, read)?.unsqueeze(1)?;
+            seen.0.insert(site, Tensor::cat(&vec![own; copies], 0)?);
+        }
+    }
+    Ok((logits.squeeze(1)?, seen))
+}
+
+/// Keeps what stands at the watched sites where each row is read.
+struct Watcher<'a> {
+    watch: &'a dyn Fn(Site) -> bool,
+    reads: &'a [usize],
+    seen: Activations,
+}
+
+impl Hook for Watcher<'_> {
+    fn wants(&self, site: Site) -> bool {
+        (self.watch)(site) && site.axes().get(1) == Some(&Axis::Pos)
+    }
+
+    fn visit(&mut self, site: Site, first_pos: usize, x: Tensor) -> Result<Tensor> {
+        let own = match site {
+            Site::Block(..) => {
+                let inside: Vec<usize> = self.reads.iter().map(|pos| pos - first_pos).collect();
+                at_positions(&x, &inside)?.unsqueeze(1)?
+            }
+            // behind the last block only those rows are computed
+            _ => x.clone(),
+        };
+        self.seen.0.insert(site, own);
+        Ok(x)
+    }
 }
 
 /// Sites after the last block see only the rows that are read; edits there cannot be placed and are refused.

@@ -6,7 +6,7 @@
 //! change of every metric is reported, because one number hides what another shows (Heimersheim & Nanda 2024).
 
 mod measure;
-mod neurons;
+pub(crate) mod neurons;
 mod plan;
 mod reference;
 mod rows;
@@ -14,13 +14,14 @@ mod rows;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-pub use plan::{By, Sets};
+pub use plan::By;
 pub use reference::Over;
 
 use crate::analysis::patch::Reach;
-use crate::analysis::{Analysis, Findings};
+use crate::analysis::{Analysis, Findings, NOTABLE};
 use crate::edit::Edit;
 use crate::error::{Error, Result};
+use crate::groups::Sets;
 use crate::lab::Lab;
 use crate::lesion::{Instead, Sample};
 use crate::metric::Metric;
@@ -44,8 +45,9 @@ pub struct Ablate {
     /// What is taken out: each `head`, each layer's attention and MLP (`layer`), these at one position (`position`), the
     /// `neuron`s that matter most, the `set`s.
     pub by: Vec<By>,
-    /// Lists of parts that are taken out together, by name (`{movers = ["a2.h0", "a2.h1"]}`) or as lists. By default the roles
-    /// with several heads that the model's own description gives for the task, and all of its roles together.
+    /// Lists of parts that are taken out together, by name (`{movers = ["a2.h0", "a2.h1"], last = ["L3"]}`) or as lists. By
+    /// default the roles of several parts that the model's own description gives for the task, and all of its roles together.
+    #[serde(alias = "groups")]
     pub sets: Sets,
     /// Where means and other prompts come from when no reference is given: the `task`'s other prompts, the `corrupt` ones,
     /// `random` tokens; `auto` takes the first of these that there is for every prompt.
@@ -58,6 +60,8 @@ pub struct Ablate {
     pub draws: usize,
     /// How many neurons are taken out, each alone: those with the largest attribution.
     pub neurons: usize,
+    /// From what share of the largest change of the same kind and metric on a change is notable, if its interval excludes 0.
+    pub notable: f64,
     /// The metric by which parts are ordered, and whose change is listed first.
     pub metric: Metric,
 }
@@ -73,6 +77,7 @@ impl Default for Ablate {
             sequences: 64,
             draws: 4,
             neurons: 10,
+            notable: NOTABLE,
             metric: Metric::LogitDiff,
         }
     }
@@ -134,7 +139,7 @@ impl Analysis for Ablate {
         let reference = Reference::choose(self, lab, task, &kinds)?;
         let places = task.places();
         let neurons = if self.by.contains(&By::Neuron) {
-            neurons::top(lab, task, measures.sloped(self.metric), self.neurons)?
+            neurons::top(lab, task, measures.sloped(self.metric), self.neurons, None)?
         } else {
             Vec::new()
         };

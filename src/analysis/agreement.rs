@@ -10,8 +10,8 @@ mod rows;
 
 use std::collections::BTreeSet;
 
-use rand::seq::index;
 use rand::SeedableRng;
+use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Result;
@@ -103,7 +103,15 @@ impl Agreement {
         let exact = exact(&checked)?;
         for ((claim, effects), top) in ranking.claims.iter().zip(&claims).zip(&tops) {
             let truth = Effects::new(claim.signed, &exact, how);
-            let case = Case { ranking, method: claim.method, claim: effects, truth, checked: &checked, top, drawn: &drawn };
+            let case = Case {
+                ranking,
+                method: claim.method,
+                claim: effects,
+                truth,
+                checked: &checked,
+                top,
+                drawn: &drawn,
+            };
             self.rows.extend(case.rows(how));
             self.summary.push(case.summary(how));
         }
@@ -121,16 +129,20 @@ impl Agreement {
     /// What a reader must know: how much was checked, and where the approximation is worst.
     pub(crate) fn notes(&self) -> Vec<String> {
         let Some(first) = self.rows.first() else {
-            return vec!["nothing was checked by exact patching: these are estimates, and may mislead".to_owned()];
+            return vec![
+                "nothing was checked by exact patching: these are estimates, and may mislead".to_owned(),
+            ];
         };
         let mut notes = vec![format!(
             "{} rankings were checked by exact patching in the same direction ({} components; table agreement_summary)",
             self.summary.len(),
             self.rows.len()
         )];
-        let worst = self.rows.iter().filter(|row| row.signed).fold(first, |worst, row| {
-            if row.error.abs() > worst.error.abs() { row } else { worst }
-        });
+        let worst = self
+            .rows
+            .iter()
+            .filter(|row| row.signed)
+            .fold(first, |worst, row| if row.error.abs() > worst.error.abs() { row } else { worst });
         notes.push(format!(
             "the largest error: {} ({}) is {:.3} by {}, and {:.3} exactly",
             worst.component, worst.direction, worst.approx, worst.method, worst.exact
@@ -172,7 +184,8 @@ impl Effects {
 
     fn estimate(&self, index: usize, how: &Check) -> Estimate {
         let gap = |weights: &[f64]| how.gap.iter().zip(weights).map(|(x, w)| x * w).sum::<f64>();
-        let change = |weights: &[f64]| self.change[index].iter().zip(weights).map(|(x, w)| x * w).sum::<f64>();
+        let change =
+            |weights: &[f64]| self.change[index].iter().zip(weights).map(|(x, w)| x * w).sum::<f64>();
         how.bootstrap.weighted(&|weights| {
             change(weights) / if self.signed { gap(weights) } else { gap(weights).abs() }
         })
@@ -309,7 +322,8 @@ impl Case<'_> {
     fn missed(&self, tops: &[usize]) -> Vec<usize> {
         let order = self.truth.largest(self.checked.len());
         let size = |place: usize| self.truth.effect[place].abs();
-        let top: Vec<usize> = order.into_iter().take(self.top.len()).filter(|&place| self.matters(place)).collect();
+        let top: Vec<usize> =
+            order.into_iter().take(self.top.len()).filter(|&place| self.matters(place)).collect();
         let Some(&last) = top.last() else { return Vec::new() };
         let found = tops.iter().filter(|&&place| size(place) >= size(last)).count();
         let missing = top.len().saturating_sub(found);

@@ -54,15 +54,7 @@ impl ReadAt {
     /// The position in one example.
     pub fn of(&self, example: &Example) -> Result<usize> {
         let (index, size) = match self {
-            ReadAt::Name(name) if name == "end" => return Ok(example.end()),
-            ReadAt::Name(name) => match (example.pos.get(name), name.parse()) {
-                (Some(&pos), _) => return Ok(pos),
-                (None, Ok(index)) => (index, example.clean.len()),
-                (None, Err(_)) => {
-                    let known = std::iter::once("end").chain(example.pos.keys().map(String::as_str));
-                    return Err(Error::unknown("position", name, known));
-                }
-            },
+            ReadAt::Name(name) => return example.position(name),
             ReadAt::Index(index) => (*index, example.clean.len()),
         };
         if index < size {

@@ -1,11 +1,13 @@
 //! What heads look at: scores on repeated random tokens, and attention patterns.
 
+mod prefix;
+
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
-use super::{Analysis, Findings};
+use super::{Analysis, Findings, weights};
 use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::hook::Hook;
@@ -69,6 +71,18 @@ row! {
         pub induction_ci_lo: Option<f64>,
         /// Upper end.
         pub induction_ci_hi: Option<f64>,
+        /// On random tokens said four times, mean attention to all that followed the same token before. None where the context
+        /// is too short.
+        pub prefix: Option<f64>,
+        /// Lower end of its interval.
+        pub prefix_ci_lo: Option<f64>,
+        /// Upper end.
+        pub prefix_ci_hi: Option<f64>,
+        /// From the weights: Σ Re λ / Σ |λ| over the eigenvalues of W_E·W_OV·W_U. Near 1 a token attended to raises its own
+        /// logit. None where nothing is copied or could be.
+        pub copying: Option<f64>,
+        /// Which of the first three scores pass 0.4.
+        pub kind: String,
         /// How many sequences.
         pub n: usize,
     }
@@ -93,13 +107,17 @@ row! {
         pub bos: f64,
         /// Mean entropy of attention divided by that of even attention over the keys in sight.
         pub entropy: f64,
+        /// On other tokens, said four times: mean attention to all that followed the same token before.
+        pub prefix: Option<f64>,
     }
 }
 
+/// A score from which on a head is called by its name.
+const NAMED: f64 = 0.4;
+
 impl Analysis for Heads {
     const NAME: &'static str = "heads";
-    const ABOUT: &'static str =
-        "previous-token, duplicate-token, induction, BOS and entropy scores of every head";
+    const ABOUT: &'static str = "previous-token, duplicate-token, induction, prefix-matching, copying, BOS and entropy scores of every head";
 
     /// The task is needed only for `attention.pattern` `[layer, head, query, key]` of its first example.
     const TAKES_HEADS: bool = true;
@@ -129,10 +147,19 @@ impl Analysis for Heads {
             lab.progress.advance(1);
         }
         lab.progress.end();
+        let period = prefix::period(lab);
+        if let Some(period) = period {
+            let scores = prefix::scores(lab, self.sequences, period)?;
+            each.iter_mut()
+                .zip(scores.into_iter().flatten())
+                .for_each(|(row, score)| row.prefix = Some(score));
+        }
+        let copying = weights::copying(lab)?;
 
         let bootstrap = Bootstrap::new(self.sequences, lab.seed);
         let heads = (0..config.n_layers).flat_map(|layer| (0..config.n_heads).map(move |head| (layer, head)));
-        let rows: Vec<HeadScore> = heads.map(|(layer, head)| over(&each, layer, head, &bootstrap)).collect();
+        let rows: Vec<HeadScore> =
+            heads.zip(copying).map(|(place, copying)| over(&each, place, copying, &bootstrap)).collect();
         let mut findings = Findings {
             tables: attention
                 .into_iter()
@@ -146,6 +173,13 @@ impl Analysis for Heads {
             repeated.period,
             if repeated.first == 1 { "after BOS" } else { "without BOS, which the tokenizer does not have" }
         ));
+        findings.notes.push(match period {
+            Some(period) => format!(
+                "Prefix matching: as many sequences of {period} random tokens said four times; attention to the followers of \
+                 all earlier occurrences counts together. Copying: from the weights alone (see `weights`)."
+            ),
+            None => "Prefix matching: the context is too short for tokens said four times.".to_owned(),
+        });
         findings.notes.extend(sight(&lab.model, repeated.period));
         if !task.examples.is_empty() {
             let pattern = patterns::of(lab, &task.examples[0])?;
@@ -284,15 +318,25 @@ fn scores(
         induction: mean(second, &|q| at(q, q - period + 1)),
         bos: mean(1..queries, &|q| at(q, 0)),
         entropy: mean(1..queries, &spread),
+        prefix: None,
     }
 }
 
-fn over(each: &[SequenceScore], layer: usize, head: usize, bootstrap: &Bootstrap) -> HeadScore {
+fn over(
+    each: &[SequenceScore],
+    (layer, head): (usize, usize),
+    copying: Option<f64>,
+    bootstrap: &Bootstrap,
+) -> HeadScore {
     let own = || each.iter().filter(move |row| row.layer == layer && row.head == head);
     let mean =
         |of: fn(&SequenceScore) -> f64| -> Estimate { bootstrap.mean(&own().map(of).collect::<Vec<_>>()) };
     let (previous, duplicate) = (mean(|s| s.previous), mean(|s| s.duplicate));
     let induction = mean(|s| s.induction);
+    let prefix: Option<Vec<f64>> = own().map(|s| s.prefix).collect();
+    let prefix = prefix.map(|scores| bootstrap.mean(&scores));
+    let named = [("previous token", previous), ("duplicate token", duplicate), ("induction", induction)];
+    let named = named.iter().filter(|(_, score)| score.value >= NAMED).map(|(name, _)| *name);
     HeadScore {
         layer,
         head,
@@ -307,6 +351,11 @@ fn over(each: &[SequenceScore], layer: usize, head: usize, bootstrap: &Bootstrap
         duplicate_ci_hi: duplicate.hi,
         induction_ci_lo: induction.lo,
         induction_ci_hi: induction.hi,
+        prefix: prefix.map(|score| score.value),
+        prefix_ci_lo: prefix.and_then(|score| score.lo),
+        prefix_ci_hi: prefix.and_then(|score| score.hi),
+        copying,
+        kind: named.collect::<Vec<_>>().join(", "),
         n: previous.n,
     }
 }

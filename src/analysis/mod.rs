@@ -5,13 +5,19 @@ pub mod ablate;
 mod agreement;
 pub mod atp;
 pub mod attribution;
+pub mod circuit;
 pub mod components;
+pub mod edges;
 pub mod heads;
+pub mod knockout;
 pub mod lens;
 pub mod patch;
 pub mod predict;
 pub mod probe;
+pub mod repair;
 pub mod steer;
+pub mod trace;
+pub mod weights;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +29,9 @@ use crate::lab::Lab;
 use crate::row::Rows;
 use crate::task::Task;
 
+/// From what size on an effect is worth a remark: this share of what there is to explain.
+pub const NOTABLE: f64 = 0.05;
+
 /// What an analysis found.
 #[derive(Debug, Clone, Default)]
 pub struct Findings {
@@ -30,6 +39,8 @@ pub struct Findings {
     pub tables: Vec<Rows>,
     /// Dense arrays by name, for `tensors.safetensors`.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Texts by the name of the file that a run folder keeps them in: `circuit.json`.
+    pub files: BTreeMap<String, String>,
     /// Sentences that belong beside the tables: residues, what was left out and why.
     pub notes: Vec<String>,
 }
@@ -46,6 +57,11 @@ pub trait Analysis: DeserializeOwned + Default {
     const TAKES_METRIC: bool = false;
     /// Whether it has a parameter `reference` (prompts as token ids), which `--reference` fills.
     const TAKES_REFERENCE: bool = false;
+    /// Whether it has a parameter `given` (the text of a circuit), which `--circuit` fills.
+    const TAKES_CIRCUIT: bool = false;
+    /// Whether it can take what it puts into a run from recorded activations (`Lab::values`) or from the mean over a reference,
+    /// instead of a corrupt partner.
+    const TAKES_VALUES: bool = false;
     /// Whether it has a parameter `show` (names of heads), which `--heads` fills.
     const TAKES_HEADS: bool = false;
     /// Whether it keeps activations in the folder that `--activations` names.
@@ -68,6 +84,10 @@ pub struct Entry {
     pub takes_metric: bool,
     /// Whether it has a parameter `reference`.
     pub takes_reference: bool,
+    /// Whether it has a parameter `given`.
+    pub takes_circuit: bool,
+    /// Whether recorded activations or a reference can stand in for corrupt partners.
+    pub takes_values: bool,
     /// Whether it has a parameter `show`.
     pub takes_heads: bool,
     /// Whether it keeps activations between runs.
@@ -86,8 +106,14 @@ pub const ANALYSES: &[Entry] = &[
     entry::<patch::Patch>(),
     entry::<atp::Atp>(),
     entry::<components::Components>(),
+    entry::<edges::Edges>(),
+    entry::<circuit::Circuits>(),
     entry::<heads::Heads>(),
+    entry::<weights::Weights>(),
     entry::<ablate::Ablate>(),
+    entry::<knockout::Knockout>(),
+    entry::<trace::Trace>(),
+    entry::<repair::Repair>(),
     entry::<probe::Probe>(),
     entry::<steer::Steer>(),
 ];
@@ -100,6 +126,8 @@ pub const fn entry<A: Analysis>() -> Entry {
         needs_pairs: A::NEEDS_PAIRS,
         takes_metric: A::TAKES_METRIC,
         takes_reference: A::TAKES_REFERENCE,
+        takes_circuit: A::TAKES_CIRCUIT,
+        takes_values: A::TAKES_VALUES,
         takes_heads: A::TAKES_HEADS,
         takes_activations: A::TAKES_ACTIVATIONS,
         task: A::TASK,

@@ -1,41 +1,71 @@
-//! Activation patching: a run in which one activation is taken from the run on the other prompt of the pair.
+//! Activation patching: a run in which one activation is taken from another run.
 //!
 //! Denoising runs the corrupt prompt and restores from the clean run: effect = (patched − corrupt) / (clean − corrupt),
 //! what suffices. Noising runs the clean prompt and inserts from the corrupt run: effect = (clean − patched) / (clean −
 //! corrupt), what is needed. They are not mirror images (Heimersheim & Nanda 2024). Effects are ratios of means over
 //! examples. Norms are recomputed downstream.
+//!
+//! The values may also come from a file of recorded activations or be means over reference prompts. Without pairs there is no
+//! gap to take a share of, and the effect is the change of the metric.
 
+mod cells;
+mod notes;
+mod plan;
 mod reach;
 mod rows;
+mod source;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use reach::Reach;
 
+pub use plan::{By, Neurons};
+pub use source::Origin;
+
 use crate::analysis::attribution::numbers;
-use crate::analysis::{Analysis, Findings};
-use crate::edit::{Edit, Op};
+use crate::analysis::{Analysis, Findings, NOTABLE};
 use crate::error::{Error, Result};
+use crate::groups::Sets;
 use crate::lab::Lab;
+use crate::lesion::Sample;
 use crate::metric::{Metric, Targets};
 use crate::model::{Base, Transformer};
 use crate::ops;
 use crate::record::at_positions;
-use crate::site::{At, Site, Slice};
+use crate::site::{At, Site};
 use crate::sweep::{Cell, sweep};
 use crate::task::{Place, Side, Task};
+use plan::Plan;
+use source::Source;
 
 /// What each activation carries: total effects by swapping it between the runs on a pair of prompts.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Patch {
-    /// Which activations; by default every one that the model has.
+    /// Which activations; by default every one that the model has, but for `result` (which is `z`) and the neurons.
     pub sites: Option<Vec<PatchSite>>,
     /// `denoise`, `noise` or `both`.
     pub direction: Direction,
-    /// How finely: `position` for sites without heads; `head` and `head-position` for sites with them.
+    /// How finely: `all` positions at once; by `position` (sites without heads); by `head`, `head-position` and, of patterns,
+    /// `query-key` (sites with heads); by `neuron`; by `set`.
     pub by: Vec<By>,
+    /// How many layers in a row are patched together, where a table is by layer or by layer and position.
+    pub window: usize,
+    /// Lists of parts that are patched together, by name (`{movers = ["a2.h0", "a2.h1"], last = ["L3"]}`) or as lists. By
+    /// default the roles of several parts that the model's own description gives for the task, and all of its roles together.
+    #[serde(alias = "groups")]
+    pub sets: Sets,
+    /// Which neurons are patched one by one: so many with the largest attribution, or a list (`["m1.n12", "m2.n0"]`).
+    pub neurons: Neurons,
+    /// Where values come from: the other prompt of the `pair`, a `file` of activations, the `mean` over the reference; `auto`
+    /// takes the file if there is one, else the pair if there is one, else the mean.
+    pub from: Origin,
+    /// Reference prompts, for means.
+    pub reference: Option<Vec<Sample>>,
+    /// From what effect on (share of the gap; without pairs, share of the largest effect) a cell is notable, if its interval
+    /// excludes 0.
+    pub notable: f64,
     /// The number the effect is measured in.
     pub metric: Metric,
 }
@@ -45,14 +75,20 @@ impl Default for Patch {
         Patch {
             sites: None,
             direction: Direction::Both,
-            by: vec![By::Position, By::Head],
+            by: vec![By::Position, By::Head, By::Set],
+            window: 1,
+            sets: Sets::default(),
+            neurons: Neurons::Top(10),
+            from: Origin::Auto,
+            reference: None,
+            notable: NOTABLE,
             metric: Metric::LogitDiff,
         }
     }
 }
 
 /// An activation that can be patched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "each is the site of its name; `At` explains them")]
 pub enum PatchSite {
@@ -62,29 +98,40 @@ pub enum PatchSite {
     AttnOut,
     MlpOut,
     Z,
+    Result,
     Q,
     K,
     V,
     Pattern,
+    MlpPre,
+    MlpPost,
 }
 
 impl PatchSite {
     /// Every one, in the order of the tables.
-    pub const ALL: [PatchSite; 10] = [
+    pub const ALL: [PatchSite; 13] = [
         PatchSite::ResidPre,
         PatchSite::ResidMid,
         PatchSite::ResidPost,
         PatchSite::AttnOut,
         PatchSite::MlpOut,
         PatchSite::Z,
+        PatchSite::Result,
         PatchSite::Q,
         PatchSite::K,
         PatchSite::V,
         PatchSite::Pattern,
+        PatchSite::MlpPre,
+        PatchSite::MlpPost,
     ];
 
+    /// Whether it is patched when nobody names sites: `result` says what `z` says, and neurons what `mlp_out` does.
+    fn is_usual(self) -> bool {
+        !matches!(self, PatchSite::Result | PatchSite::MlpPre | PatchSite::MlpPost)
+    }
+
     /// The place in a block, and the name in tables.
-    fn at(self) -> (At, &'static str) {
+    pub(super) fn at(self) -> (At, &'static str) {
         match self {
             PatchSite::ResidPre => (At::ResidPre, "resid_pre"),
             PatchSite::ResidMid => (At::ResidMid, "resid_mid"),
@@ -92,17 +139,22 @@ impl PatchSite {
             PatchSite::AttnOut => (At::AttnOut, "attn_out"),
             PatchSite::MlpOut => (At::MlpOut, "mlp_out"),
             PatchSite::Z => (At::Z, "z"),
+            PatchSite::Result => (At::Result, "result"),
             PatchSite::Q => (At::Q, "q"),
             PatchSite::K => (At::K, "k"),
             PatchSite::V => (At::V, "v"),
             PatchSite::Pattern => (At::Pattern, "pattern"),
+            PatchSite::MlpPre => (At::MlpPre, "mlp_pre"),
+            PatchSite::MlpPost => (At::MlpPost, "mlp_post"),
         }
     }
 
-    /// How many heads the activation has: none for the stream and what is added to it, key-value heads for k and v.
+    /// How many heads the activation has: none for the stream, what is added to it and neurons; key-value heads for k and v.
     fn heads(self, model: &Transformer) -> Option<usize> {
         match self {
-            PatchSite::Z | PatchSite::Q | PatchSite::Pattern => Some(model.config.n_heads),
+            PatchSite::Z | PatchSite::Result | PatchSite::Q | PatchSite::Pattern => {
+                Some(model.config.n_heads)
+            }
             PatchSite::K | PatchSite::V => Some(model.config.n_kv_heads),
             _ => None,
         }
@@ -121,175 +173,171 @@ pub enum Direction {
     Both,
 }
 
-impl Direction {
-    fn each(self) -> &'static [Direction] {
+/// One way of patching, and what its effect is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The corrupt run is changed; the share of the gap that closes.
+    Denoise,
+    /// The clean run is changed; the share of the gap that opens.
+    Noise,
+    /// The clean run is changed, and there is no other; the change of the metric.
+    Insert,
+}
+
+impl Way {
+    /// The name in tables.
+    fn name(self) -> &'static str {
         match self {
-            Direction::Denoise => &[Direction::Denoise],
-            Direction::Noise => &[Direction::Noise],
-            Direction::Both => &[Direction::Denoise, Direction::Noise],
+            Way::Denoise => "denoise",
+            Way::Noise => "noise",
+            Way::Insert => "insert",
         }
+    }
+
+    /// What a patch did on each example.
+    fn change(self, measured: &Measured, patched: &[f64]) -> Vec<f64> {
+        let (from, sign) = match self {
+            Way::Denoise => (&measured.corrupt, 1.0),
+            Way::Noise => (&measured.clean, -1.0),
+            Way::Insert => (&measured.clean, 1.0),
+        };
+        patched.iter().zip(from).map(|(patched, from)| sign * (patched - from)).collect()
     }
 }
 
-/// The grain of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum By {
-    /// Layer × position: sites without heads. Table `resid_by_pos`.
-    Position,
-    /// Layer × head, all positions at once: sites with heads. Table `patch_head`.
-    Head,
-    /// Layer × head × position: sites with heads. Table `patch_head_pos`.
-    HeadPosition,
-}
-
-/// One cell of a table: what is swapped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Swap {
-    site: PatchSite,
-    layer: usize,
-    head: Option<usize>,
-    /// Index into the task's places; none means every position.
-    place: Option<usize>,
+/// What a run is made of.
+struct Setting {
+    ways: Vec<Way>,
+    source: Source,
+    places: Vec<Place>,
+    plan: Plan,
 }
 
 /// Everything measured, by example.
 struct Measured {
     clean: Vec<f64>,
+    /// Empty without pairs.
     corrupt: Vec<f64>,
-    /// The metric of the patched run: `[direction][swap][example]`, directions as in [`Direction::each`].
+    /// The metric of the patched run: `[way][swap][example]`.
     patched: Vec<Vec<Vec<f64>>>,
+    /// Whether a swap was run at all: `[way][swap]`.
+    run: Vec<Vec<bool>>,
     /// How many runs of a swap were not needed because they could change nothing.
     exact: usize,
+    /// On how many clean prompts the answer is preferred to the wrong one, where both are known.
+    right: Option<usize>,
 }
 
 impl Analysis for Patch {
     const NAME: &'static str = "patch";
     const ABOUT: &'static str =
-        "activation patching between clean and corrupt prompt, by layer, position and head";
+        "activation patching between clean and corrupt prompt, by layer, position, head, neuron and set";
     const NEEDS_PAIRS: bool = true;
     const TAKES_METRIC: bool = true;
+    const TAKES_REFERENCE: bool = true;
+    const TAKES_VALUES: bool = true;
 
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings> {
         task.check()?;
-        if let Some(example) = task.examples.iter().find(|example| example.corrupt.is_none()) {
-            return Err(Error::usage(
-                format!("patching needs a corrupt prompt for every clean one, and `{}` has none", example.id),
-                "give `--corrupt`, or the field `corrupt` of each line; without pairs, `components` ablates to a mean",
-            ));
-        }
+        task.fits(&lab.model)?;
+        let (mut source, ways) = (Source::choose(self, lab, task)?, self.ways(task)?);
         let places = task.places();
-        let sites = self.sites(&lab.model)?;
-        let swaps = self.swaps(&lab.model, &sites, places.len())?;
-        let measured = self.measure(lab, task, &places, (&sites, &swaps))?;
-        Ok(rows::findings(self, lab, task, &places, &swaps, &measured))
+        let plan = Plan::new(self, lab, task, &places, &source)?;
+        source.load(lab, task, &plan.sites)?;
+        let setting = Setting { ways, source, places, plan };
+        let measured = self.measure(lab, task, &setting)?;
+        Ok(rows::findings(self, lab, task, &setting, &measured))
     }
 }
 
 impl Patch {
-    /// The activations to patch; one that is named must be in every layer, or somewhere at least.
-    fn sites(&self, model: &Transformer) -> Result<Vec<PatchSite>> {
-        let there = |site: &PatchSite| model.blocks.iter().any(|block| block.has(site.at().0));
-        let Some(asked) = &self.sites else {
-            return Ok(PatchSite::ALL.into_iter().filter(there).collect());
-        };
-        match asked.iter().find(|site| !there(site)) {
-            None => Ok(asked.clone()),
-            Some(PatchSite::ResidMid) => Err(Error::usage(
-                "there is no resid_mid to patch: in this model no MLP reads a stream that attention has written to",
-                "leave `resid_mid` out; `attn_out` is what attention writes",
+    /// The ways asked for; without pairs there is one.
+    fn ways(&self, task: &Task) -> Result<Vec<Way>> {
+        match (self.direction, task.is_paired()) {
+            (Direction::Denoise, false) => Err(Error::usage(
+                "denoising changes the run on the corrupt prompt, and there is none",
+                "give `--corrupt` or a task with pairs, or leave `direction` out",
             )),
-            Some(site) => Err(Error::usage(
-                format!("there is no {} to patch: this model has no MLPs", site.at().1),
-                "leave it out; `attn_out` and `z` are what its layers write",
-            )),
+            (_, false) => Ok(vec![Way::Insert]),
+            (Direction::Denoise, true) => Ok(vec![Way::Denoise]),
+            (Direction::Noise, true) => Ok(vec![Way::Noise]),
+            (Direction::Both, true) => Ok(vec![Way::Denoise, Way::Noise]),
         }
     }
 
-    /// Every cell of every table, table by table.
-    fn swaps(&self, model: &Transformer, sites: &[PatchSite], places: usize) -> Result<Vec<Swap>> {
-        let mut swaps = Vec::new();
-        for by in [By::Position, By::Head, By::HeadPosition] {
-            for &site in sites.iter().filter(|_| self.by.contains(&by)) {
-                let heads: Vec<Option<usize>> = match (by, site.heads(model)) {
-                    (By::Position, None) => vec![None],
-                    (By::Head | By::HeadPosition, Some(heads)) => (0..heads).map(Some).collect(),
-                    _ => continue,
-                };
-                let places: Vec<Option<usize>> = match by {
-                    By::Head => vec![None],
-                    _ => (0..places).map(Some).collect(),
-                };
-                for (layer, _) in model.blocks.iter().enumerate().filter(|(_, block)| block.has(site.at().0))
-                {
-                    for &head in &heads {
-                        swaps.extend(places.iter().map(|&place| Swap { site, layer, head, place }));
-                    }
-                }
-            }
-        }
-        if swaps.is_empty() {
-            return Err(Error::usage(
-                "these sites and grains leave nothing to patch",
-                "`position` is for resid_pre, resid_mid, resid_post, attn_out and mlp_out; `head` and \
-                 `head-position` for z, q, k, v and pattern",
-            ));
-        }
-        Ok(swaps)
-    }
-
-    fn measure(
-        &self,
-        lab: &Lab,
-        task: &Task,
-        places: &[Place],
-        (sites, swaps): (&[PatchSite], &[Swap]),
-    ) -> Result<Measured> {
+    fn measure(&self, lab: &Lab, task: &Task, setting: &Setting) -> Result<Measured> {
         let (model, n) = (&lab.model, task.examples.len());
-        let directions = self.direction.each();
-        let batches = task.batches(most(lab, task, sites));
-        let mut all = Measured { clean: vec![0.0; n], corrupt: vec![0.0; n], patched: Vec::new(), exact: 0 };
+        let Setting { ways, source, places, plan } = setting;
+        let paired = task.is_paired();
+        let opposed = task.examples.iter().all(|e| !e.answers.is_empty() && !e.wrong.is_empty());
+        let batches = task.batches(most(lab, task, plan));
+        let mut all = Measured {
+            clean: vec![0.0; n],
+            corrupt: vec![0.0; if paired { n } else { 0 }],
+            patched: Vec::new(),
+            run: vec![vec![false; plan.swaps.len()]; ways.len()],
+            exact: 0,
+            right: opposed.then_some(0),
+        };
         for batch in &batches {
             lab.check()?;
-            let pair = Pair::of(model, task, batch)?;
-            let (clean, _) = model.read(&pair.clean, &pair.read, |_| false)?;
-            let (corrupt, _) = model.read(&pair.corrupt, &pair.read, |_| false)?;
+            let read = task.ends(batch);
+            let (clean, _) = model.read(&task.tokens(model, batch, Side::Clean)?, &read, |_| false)?;
             let targets = task.targets(batch, Some(ops::log_softmax(&clean)?));
             put(&mut all.clean, batch, &numbers(&self.metric.score(&clean, &targets)?)?);
-            put(&mut all.corrupt, batch, &numbers(&self.metric.score(&corrupt, &targets)?)?);
+            if let Some(right) = &mut all.right {
+                let preferred = numbers(&Metric::LogitDiff.score(&clean, &targets)?)?;
+                *right += preferred.iter().filter(|&&difference| difference > 0.0).count();
+            }
+            if paired {
+                let (corrupt, _) =
+                    model.read(&task.tokens(model, batch, Side::Corrupt)?, &read, |_| false)?;
+                put(&mut all.corrupt, batch, &numbers(&self.metric.score(&corrupt, &targets)?)?);
+            }
         }
         refuse_small_gap(self.metric, &all)?;
-        all.patched = directions
-            .iter()
-            .map(|&direction| if direction == Direction::Noise { &all.clean } else { &all.corrupt })
-            .map(|unpatched| vec![unpatched.clone(); swaps.len()])
-            .collect();
+        let unpatched = |way: &Way| if *way == Way::Denoise { &all.corrupt } else { &all.clean };
+        all.patched = ways.iter().map(|way| vec![unpatched(way).clone(); plan.swaps.len()]).collect();
 
-        let steps = batches.len() * directions.len() * swaps.len();
+        let steps = batches.len() * ways.len() * plan.swaps.len();
         lab.progress.begin("patching", steps as u64);
         for batch in &batches {
-            let pair = Pair::of(model, task, batch)?;
-            let record = |tokens| Base::record(model, tokens, |site| needs(sites, site));
-            let (clean, corrupt) = (record(&pair.clean)?, record(&pair.corrupt)?);
-            let at_end = at_positions(&clean.logits, &pair.read)?;
+            let record = |tokens: &Tensor| Base::record(model, tokens, |site| plan.sites.contains(&site));
+            let (clean, corrupt, read, pair) = match paired {
+                true => {
+                    let Pair { clean, corrupt, read, reach } = Pair::of(model, task, batch)?;
+                    (record(&clean)?, Some(record(&corrupt)?), read, Some(reach))
+                }
+                false => (record(&task.tokens(model, batch, Side::Clean)?)?, None, task.ends(batch), None),
+            };
+            let at_end = at_positions(&clean.logits, &read)?;
             let targets = task.targets(batch, Some(ops::log_softmax(&at_end)?));
-            for (&direction, patched) in directions.iter().zip(&mut all.patched) {
-                let (base, source) =
-                    if direction == Direction::Noise { (&clean, &corrupt) } else { (&corrupt, &clean) };
+            let length = clean.logits.dim(1)?;
+            let fixed = source.of(batch, length)?;
+            // values of neither prompt differ everywhere
+            let reach = pair.filter(|_| fixed.is_none());
+            let reach = reach.unwrap_or_else(|| Reach::everywhere(model, length, &read));
+            for (w, way) in ways.iter().enumerate() {
+                let (base, other) = match (way, &corrupt) {
+                    (Way::Denoise, Some(corrupt)) => (corrupt, &clean),
+                    (_, Some(corrupt)) => (&clean, corrupt),
+                    (_, None) => (&clean, &clean),
+                };
+                let values = fixed.as_ref().unwrap_or(&other.kept);
                 let mut cells = Vec::new();
-                for (index, swap) in swaps.iter().enumerate() {
-                    let place: Option<Vec<usize>> =
-                        swap.place.map(|p| batch.iter().map(|&i| places[p].positions[i]).collect());
-                    if let Some(edit) = swap.edit(model, source, &pair.reach, place.as_deref())? {
-                        cells.push((index, Cell { edits: vec![edit] }));
+                for (index, swap) in plan.swaps.iter().enumerate() {
+                    let edits = swap.edits(model, base, values, &reach, (places, batch))?;
+                    if !edits.is_empty() {
+                        all.run[w][index] = true;
+                        cells.push((index, Cell { edits }));
                     }
                 }
-                all.exact += swaps.len() - cells.len();
-                lab.progress.advance((swaps.len() - cells.len()) as u64);
+                all.exact += plan.swaps.len() - cells.len();
+                lab.progress.advance((plan.swaps.len() - cells.len()) as u64);
                 let (indices, cells): (Vec<usize>, Vec<Cell>) = cells.into_iter().unzip();
                 let score = |logits: &Tensor| self.score(logits, &targets);
-                for (index, scores) in indices.iter().zip(sweep(lab, base, &cells, &pair.read, &score)?) {
-                    put(&mut patched[*index], batch, &scores);
+                for (index, scores) in indices.iter().zip(sweep(lab, base, &cells, &read, &score)?) {
+                    put(&mut all.patched[w][*index], batch, &scores);
                 }
             }
         }
@@ -304,44 +352,13 @@ impl Patch {
     }
 }
 
-/// Whether a site's values are swapped.
-fn needs(sites: &[PatchSite], site: Site) -> bool {
-    matches!(site, Site::Block(_, at) if sites.iter().any(|site| site.at().0 == at))
-}
-
 /// How many examples share a batch: both runs' activations and the values to insert are held at once.
-fn most(lab: &Lab, task: &Task, sites: &[PatchSite]) -> usize {
+fn most(lab: &Lab, task: &Task, plan: &Plan) -> usize {
     let model = &lab.model;
     let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
-    let kept = |site| needs(sites, site) || Base::needs(model, site) || site == Site::Logits;
+    let kept = |site| plan.sites.contains(&site) || Base::needs(model, site) || site == Site::Logits;
     let each = 4 * model.recorded_bytes(longest, kept);
     (lab.memory / 2 / each.max(1)).clamp(1, 1 << 16) as usize
-}
-
-impl Swap {
-    /// The edit that makes this swap with values of `source`, or none when it can change nothing.
-    fn edit(
-        &self,
-        model: &Transformer,
-        source: &Base,
-        reach: &Reach,
-        place: Option<&[usize]>,
-    ) -> Result<Option<Edit>> {
-        // what leaves a block is what the next one receives: starting there saves the block
-        let (layer, at) = match (self.layer, self.site.at().0) {
-            (layer, At::ResidPost) if layer + 1 < model.config.n_layers => (layer + 1, At::ResidPre),
-            place => place,
-        };
-        let positions = match place {
-            None => reach.all(layer, at),
-            Some(place) => reach.place(layer, at, place),
-        };
-        let Some(positions) = positions else { return Ok(None) };
-        let whole = Slice { head: self.head, ..Slice::whole(Site::Block(layer, at)) };
-        let slice = whole.pos(positions);
-        let values = slice.take(source.kept.block(layer, at)?)?;
-        Ok(Some(Edit { at: slice, op: Op::Set(values) }))
-    }
 }
 
 /// The prompts of a batch of pairs.
@@ -373,7 +390,13 @@ impl Pair {
 fn refuse_small_gap(metric: Metric, all: &Measured) -> Result<()> {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let (clean, corrupt) = (mean(&all.clean), mean(&all.corrupt));
-    if (clean - corrupt).abs() >= 0.01 {
+    if let Some(value) = [clean, corrupt].into_iter().find(|value| !value.is_finite()) {
+        return Err(Error::input(
+            format!("{metric} of the unpatched runs is {value}: nothing can be compared with that"),
+            "check the weights, or choose another metric",
+        ));
+    }
+    if all.corrupt.is_empty() || (clean - corrupt).abs() >= 0.01 {
         return Ok(());
     }
     Err(Error::input(

@@ -29,7 +29,7 @@ use crate::vocabulary::Bos;
 use measure::{Doses, Measured};
 use pairs::Pairs;
 
-/// Dose–response of a steering vector, layer by layer, with norm-matched random directions and its cost.
+/// Dose–response of a steering vector and of its removal, layer by layer, with norm-matched random directions and the cost.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Steer {
@@ -41,6 +41,8 @@ pub struct Steer {
     pub position: Option<ReadAt>,
     /// By what the direction is multiplied before it is added.
     pub strengths: Vec<f64>,
+    /// Which shares of the direction are removed from the stream, at every layer and position; 1, all of it, always is.
+    pub shares: Vec<f64>,
     /// Random directions of the same norm.
     pub randoms: usize,
     /// Which share of the pairs makes the direction; it is tried on the others.
@@ -61,6 +63,7 @@ impl Default for Steer {
             site: "resid_pre".to_owned(),
             position: None,
             strengths: vec![-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0],
+            shares: vec![0.25, 0.5, 0.75, 1.0],
             randoms: 8,
             share: 0.5,
             toward: None,
@@ -92,7 +95,7 @@ impl Analysis for Steer {
     fn run(&self, lab: &Lab, task: &Task) -> Result<Findings> {
         task.check()?;
         task.fits(&lab.model)?;
-        let doses = Doses::new(&self.strengths)?;
+        let doses = Doses::new(&self.strengths, &self.shares)?;
         if self.randoms == 0 {
             return Err(Error::usage("`randoms` is 0: nothing to compare with", "write `randoms = 8`"));
         }

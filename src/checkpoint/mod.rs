@@ -6,6 +6,7 @@
 //! named here; which keys and tensors exist is the business of `family`.
 
 mod archive;
+mod arrays;
 mod bundled;
 mod convert;
 mod hash;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use serde_json::{Map, Value};
 
+pub use arrays::Arrays;
 pub use bundled::{Bundled, bundled};
 pub use hub::{Env, Hub};
 pub use keys::{Keys, POSITIVE};

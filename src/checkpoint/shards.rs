@@ -229,6 +229,14 @@ fn header(file: &mut File, length: u64) -> std::result::Result<(Metadata, u64), 
     Ok((header, 8 + size))
 }
 
+/// What a safetensors file says about itself, from its first byte; nothing for any other file.
+pub(super) fn about(file: &mut File) -> BTreeMap<String, String> {
+    let length = file.metadata().map_or(0, |kind| kind.len());
+    let header = if length < 8 { None } else { header(file, length).ok() };
+    let about = header.and_then(|(header, _)| header.metadata().clone());
+    about.into_iter().flatten().collect()
+}
+
 fn is_pointer(file: &mut File) -> bool {
     let mut start = [0; 18];
     let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut start));

@@ -1,4 +1,4 @@
-//! The single methods: `predict`, `lens`, `attribution`, `patch`, `atp`, `ablate`, `steer`, `heads`, `probe`.
+//! The single methods: one subcommand for each analysis.
 
 use clap::Args;
 
@@ -14,17 +14,17 @@ use crate::task::Task;
 
 /// What every single method is given.
 #[derive(Debug, Args)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
-    model: ModelFlags,
+    pub model: ModelFlags,
     #[command(flatten)]
     series: SeriesFlags,
     #[command(flatten)]
-    prompts: PromptFlags,
+    pub prompts: PromptFlags,
     #[command(flatten)]
     format: FormatFlags,
     #[command(flatten)]
-    folder: FolderFlags,
+    pub folder: FolderFlags,
     /// Print this table instead of the first (names as in the folder's `tables/`)
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     table: Option<String>,
@@ -78,11 +78,18 @@ methods! {
     /// Which activations carry the difference between two prompts (activation patching)
     ///
     /// Denoising runs the corrupt prompt and restores one activation from the clean run: what suffices? Noising runs the
-    /// clean prompt and inserts one from the corrupt run: what is needed?
+    /// clean prompt and inserts one from the corrupt run: what is needed? Grains: by=["all", "position", "head",
+    /// "head-position", "query-key", "neuron", "set"]; window=K patches K layers in a row together. Values may come from a file
+    /// (--values, what `glassbox record --out` wrote) or be means (--reference, and from=mean beside pairs); without corrupt
+    /// prompts the effect is the change of the metric.
     #[command(after_help = "Examples:
   glassbox patch --task ioi
   glassbox patch --task ioi --table resid_by_pos
   glassbox patch --task ioi 'sites=[\"z\"]' direction=noise --metric kl
+  glassbox patch --task ioi --n 16 'by=[\"all\",\"query-key\"]' 'sites=[\"attn_out\",\"pattern\"]' --table patch_pattern
+  glassbox patch --task facts --n 16 'by=[\"position\"]' 'sites=[\"mlp_out\"]' window=2
+  glassbox patch --task ioi 'by=[\"set\"]' 'sets={movers=[\"2.0\",\"2.1\"], last=[\"L2\"]}'
+  glassbox patch --task ioi --values path/to/recorded.safetensors direction=noise
   glassbox patch --prompt 'The capital of France is' --corrupt 'The capital of Italy is' --answer Paris --wrong Rome")]
     Patch = "patch";
 
@@ -110,6 +117,41 @@ methods! {
   glassbox ablate --prompt 'When Mary and John went to the store , John gave a drink to'")]
     Ablate = "ablate";
 
+    /// What the answer loses when one position may not attend to others (attention knockout)
+    ///
+    /// Scores from the position where the answer is due (from=…) to each source in turn are set to −∞, in a window of layers around
+    /// each layer. By default the sources are the places that the prompts share, the position itself (`self`) and the
+    /// `rest`. Without prompts: --task facts.
+    #[command(after_help = "Examples:
+  glassbox knockout
+  glassbox knockout --task facts 'sources=[\"first..subject\", \"rest\", \"self\"]' window=1 --format csv
+  glassbox knockout --task ioi 'heads=[\"2.0\", \"2.1\"]' --metric log-prob
+  glassbox knockout --prompt 'When Mary and John went to the store , John gave a drink to' from=end")]
+    Knockout = "knockout";
+
+    /// Which states bring the answer back into a corrupted run (causal tracing)
+    ///
+    /// The corrupt run has noise on the embeddings of the subject, or is the pair's other prompt (corruption=tokens). One state
+    /// at a time is restored from the clean run: the stream, or the MLPs or attention of a window of layers, at one
+    /// position. sever=["mlp"] restores the stream with later MLPs held at their corrupt values. Without prompts: --task facts.
+    #[command(after_help = "Examples:
+  glassbox trace
+  glassbox trace --task facts subject=first..subject samples=4 --table trace_total
+  glassbox trace --task facts corruption=tokens 'sever=[\"mlp\", \"attention\"]' --format csv
+  glassbox trace --prompt 'Ada Abbott plays the sport of' subject=0..1")]
+    Trace = "trace";
+
+    /// Which later components make up for one that is taken out (self-repair)
+    ///
+    /// Each head and MLP with a notable direct effect is taken out; the fall of the logit difference is split into its lost direct
+    /// effect, what later components make up for, what they lose with it (an indirect effect, no repair), and the norm's scale.
+    #[command(after_help = "Examples:
+  glassbox repair --task ioi
+  glassbox repair --task ioi 'ablate=[\"2.0\", \"2.0+2.1\", \"a1\"]' --table repair_later
+  glassbox repair --task facts 'kinds=[\"resample\", \"mean\", \"zero\"]' --format csv
+  glassbox repair --prompt 'When Mary and John went to the store , John gave a drink to'")]
+    Repair = "repair";
+
     /// What adding a direction to the stream does: dose–response of a steering vector against random directions
     ///
     /// The direction is the mean difference between the activations of clean (positive) and corrupt (negative) prompts over
@@ -123,6 +165,19 @@ methods! {
   glassbox steer --n 32 'site=\"mlp_out\"' randoms=4 --metric log-prob --out steering")]
     Steer = "steer";
 
+    /// What each edge between components carries: who tells whom
+    ///
+    /// An edge goes from a writer of the residual stream (input, head, MLP) to a reader after it (a head's query, key or value, an
+    /// MLP, the logits). Cut, it carries the writer's value on the corrupt prompt, to that reader alone. exact cuts every edge by
+    /// itself; eap, eap-ig-inputs, eap-ig-activations and clean-corrupt estimate all of them from a few gradients, and
+    /// what they rank highest is cut exactly.
+    #[command(after_help = "Examples:
+  glassbox edges --task ioi
+  glassbox edges --task ioi 'methods=[\"exact\", \"eap\", \"eap-ig-inputs\"]' --table agreement_summary
+  glassbox edges --task induction 'methods=[\"exact\"]' carry=zero --format csv
+  glassbox edges --task facts direction=denoise steps=10 --out edges")]
+    Edges = "edges";
+
     /// Score every head on repeated random tokens: previous-token, duplicate-token, induction, BOS, entropy
     #[command(after_help = "Examples:
   glassbox heads
@@ -130,6 +185,17 @@ methods! {
   glassbox heads --checkpoints=100,700 --compare textbook-wild --format csv
   glassbox heads --model path/to/gpt2 --format csv")]
     Heads = "heads";
+
+    /// What heads do by their weights alone: copying scores, spectra, and which heads compose with which
+    ///
+    /// Needs no prompts. Singular directions are read in tokens (--table singular), and so are the maps that two heads make
+    /// together (--table virtual). Composition stands beside a baseline of random matrices (--table composition).
+    #[command(after_help = "Examples:
+  glassbox weights
+  glassbox weights --table composition --format csv
+  glassbox weights 'pairs=[[\"0.0\",\"1.0\"]]' --table virtual
+  glassbox weights copied=64 mlps=true --model path/to/gpt2 --out weights")]
+    Weights = "weights";
 
     /// Read a label from activations with linear probes, and ask whether the model uses what they read
     ///
@@ -147,8 +213,13 @@ methods! {
 
 impl Common {
     fn run(self, analysis: &str) -> Result<()> {
-        let parquet = self.format.format == Format::Parquet;
-        if parquet && self.folder.out.is_none() {
+        let outcomes = self.work(analysis)?;
+        self.tell(&outcomes)
+    }
+
+    /// Runs the analysis, and writes its folder if one is asked for.
+    pub(super) fn work(&self, analysis: &str) -> Result<Vec<Outcome>> {
+        if self.format.format == Format::Parquet && self.folder.out.is_none() {
             return Err(Error::usage(
                 "parquet is no text to print",
                 "add `--out DIR`, or choose csv or json",
@@ -174,8 +245,8 @@ impl Common {
         };
         let folder = if self.folder.out.is_some() { Some(Folder::create(&place)?) } else { None };
         let lab = self.model.open(&study)?;
-        // head scores come from random tokens: a model that knows none of the default task's words has them too
-        let none = analysis == "heads" && self.prompts.is_default();
+        // no prompts are read: a model that knows none of the default task's words has these scores too
+        let none = matches!(analysis, "heads" | "weights") && self.prompts.is_default();
         let task = if none { Task::default() } else { study.task(&lab)? };
         task.notes.iter().for_each(|note| self.model.say(note));
         let outcomes = match folder {
@@ -190,10 +261,15 @@ impl Common {
             }
         };
         self.model.remark(&lab);
-        outcomes.iter().try_for_each(|outcome| self.show(outcome, parquet))
+        Ok(outcomes)
     }
 
-    fn show(&self, outcome: &Outcome, in_folder: bool) -> Result<()> {
+    /// Prints the table asked for, and what is to be said beside it.
+    pub(super) fn tell(&self, outcomes: &[Outcome]) -> Result<()> {
+        outcomes.iter().try_for_each(|outcome| self.show(outcome))
+    }
+
+    fn show(&self, outcome: &Outcome) -> Result<()> {
         if let Some(why) = &outcome.skipped {
             return Err(Error::usage(why.clone(), "see `--help` for examples"));
         }
@@ -208,7 +284,7 @@ impl Common {
                     .ok_or_else(|| Error::unknown("table", name, names()))?,
             ),
         };
-        if let (Some(rows), false) = (chosen, in_folder) {
+        if let (Some(rows), true) = (chosen, self.format.format != Format::Parquet) {
             print(&table::write(rows, self.format.format)?)?;
         }
         outcome.findings.notes.iter().for_each(|note| self.model.say(note));

@@ -2,6 +2,7 @@
 //! prints: results on stdout, everything else on stderr.
 
 mod analyse;
+mod circuit;
 mod flags;
 mod generate;
 mod list;
@@ -51,8 +52,14 @@ enum Command {
     Patch(analyse::Patch),
     Atp(analyse::Atp),
     Ablate(analyse::Ablate),
+    Edges(analyse::Edges),
+    Knockout(analyse::Knockout),
+    Trace(analyse::Trace),
+    Repair(analyse::Repair),
     Steer(analyse::Steer),
+    Circuit(circuit::Circuit),
     Heads(analyse::Heads),
+    Weights(analyse::Weights),
     Probe(analyse::Probe),
     Generate(generate::Generate),
     Record(record::Record),
@@ -73,8 +80,14 @@ pub fn main() -> ExitCode {
         Command::Patch(command) => command.run(),
         Command::Atp(command) => command.run(),
         Command::Ablate(command) => command.run(),
+        Command::Edges(command) => command.run(),
+        Command::Knockout(command) => command.run(),
+        Command::Trace(command) => command.run(),
+        Command::Repair(command) => command.run(),
         Command::Steer(command) => command.run(),
+        Command::Circuit(command) => command.run(),
         Command::Heads(command) => command.run(),
+        Command::Weights(command) => command.run(),
         Command::Probe(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Record(command) => command.run(),

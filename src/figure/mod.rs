@@ -78,6 +78,12 @@ fn check(view: &View) -> Result<()> {
             "write the lower limit first: `limits = [-1.0, 1.0]`",
         );
     }
+    if let Some(outline) = view.outline.filter(|outline| !(outline.is_finite() && *outline >= 0.0)) {
+        return refuse(
+            format!("`outline` is {outline}"),
+            "write the size from which on cells are outlined: 0.05",
+        );
+    }
     if let Some(height) = view.height.filter(|h| !(20.0..=4000.0).contains(h)) {
         return refuse(
             format!("`height` is {height} points"),

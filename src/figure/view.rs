@@ -80,6 +80,8 @@ pub struct View {
     pub map: Option<Map>,
     /// Limits of the colours or of the value axis; values outside are shown as clipped.
     pub limits: Option<[f64; 2]>,
+    /// From what size on a cell whose interval excludes 0 is outlined; by default a twentieth of the largest drawn.
+    pub outline: Option<f64>,
     /// How many to label (grids, points) or to keep (bars); 0 = none.
     pub top: Option<usize>,
     /// Order of bars.

@@ -116,7 +116,7 @@ fn keeps_the_future_out(edit: &Edit) -> Result<()> {
     let future = match (&edit.op, site) {
         // what is masked stays masked
         (Op::Scale(_), _) | (Op::Add(_), Site::Block(_, At::Scores)) => false,
-        (Op::Project(_), _) => true,
+        (Op::Project(_) | Op::Damp(..), _) => true,
         _ => match key {
             Positions::At(keys) => keys.iter().any(|&key| key > first(pos).unwrap_or(0)),
             _ => true,

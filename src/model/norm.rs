@@ -1,6 +1,6 @@
 //! LayerNorm and RMSNorm, with their scale and normalised value as places.
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 
 use super::Tap;
 use crate::error::Result;
@@ -61,6 +61,20 @@ impl Norm {
         }
         let x = self.centered(x)?;
         self.gained(&ops::divide(&x, &ops::rms(&x, self.eps)?)?)
+    }
+
+    /// What a small change `dx` of x does to the norm's output, to first order: J(x)·dx, same shape. With c = centred x, n = c /
+    /// scale and dc = centred dx: gain ⊙ (dc − n · mean(n ⊙ dc)) / scale.
+    pub fn differential(&self, x: &Tensor, dx: &Tensor) -> Result<Tensor> {
+        if !self.is_some() {
+            return Ok(dx.clone());
+        }
+        let (c, dc) = (self.centered(x)?, self.centered(dx)?);
+        let scale = ops::rms(&c, self.eps)?;
+        let n = ops::divide(&c, &scale)?;
+        let along = (&n * &dc)?.mean_keepdim(D::Minus1)?;
+        ops::scale_rows(&ops::divide(&(dc - n.broadcast_mul(&along)?)?, &scale)?, &self.gain)
+            .map_err(Into::into)
     }
 
     /// x − mean(x) for LayerNorm, x itself otherwise.

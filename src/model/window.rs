@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use super::cache::KeysValues;
 use super::{Cache, Padding, PositionKind, Transformer};
 use crate::error::{Error, Result};
+use crate::hook::Hook;
 use crate::record::{Activations, Recorder, at_positions};
 use crate::site::{At, Site};
 
@@ -82,9 +83,20 @@ impl Base {
 
     /// Runs tokens `[batch, pos]` and keeps what windows need, and the sites `also` says yes to.
     pub fn record(model: &Transformer, tokens: &Tensor, also: impl Fn(Site) -> bool) -> Result<Base> {
-        let (logits, kept) = model.record(tokens, |site| Base::needs(model, site) || also(site))?;
+        Base::changed(model, tokens, &mut (), also)
+    }
+
+    /// The same of a run that a hook changes: what lies outside a window is then that of the changed run.
+    pub fn changed(
+        model: &Transformer,
+        tokens: &Tensor,
+        hook: &mut dyn Hook,
+        also: impl Fn(Site) -> bool,
+    ) -> Result<Base> {
+        let mut hook = (hook, Recorder::new(|site| Base::needs(model, site) || also(site)));
+        let logits = model.forward(tokens, &mut hook)?;
         let shortformer = model.config.positions == PositionKind::Shortformer;
-        Ok(Base { kept, logits, padding: Padding::of(tokens)?, shortformer })
+        Ok(Base { kept: hook.1.kept, logits, padding: Padding::of(tokens)?, shortformer })
     }
 
     /// The stream that entered `layer`, from `first_pos` on.

@@ -19,7 +19,7 @@ pub(crate) enum Change {
     Add(Vec<f64>),
     /// Every number is multiplied.
     Scale(f64),
-    /// The component along this unit vector of the last axis is removed.
+    /// The component along this unit vector of the last axis is removed, or a share of it: u with |u|² = share.
     Project(Vec<f64>),
 }
 

@@ -1,9 +1,12 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
 mod ablation;
+mod lesions;
+mod patch;
 mod probe;
 mod series;
 mod steer;
+mod weights;
 
 use std::collections::BTreeMap;
 
@@ -50,6 +53,14 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     if let Some(rows) = found.get("resid_by_pos") {
         made.push((labelled(rows.clone(), "resid_by_pos_view")?, false));
     }
+    if let Some(rows) = found.get("edges")
+        && let Some(method) = rows.texts("method")?.first()
+    {
+        made.push((Rows { name: "edges_first".to_owned(), ..rows.only("method", method)? }, false));
+    }
+    if let Some(rows) = found.get("patch_pattern") {
+        made.push((patch::patterns(rows)?, false));
+    }
     if let (Some(rows), None) = (found.get("lens"), found.get("lens_first")) {
         made.push((Rows { name: "lens_first".to_owned(), ..rows.clone() }, false));
     }
@@ -66,6 +77,8 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     }
     made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));
+    made.extend(lesions::tables(found)?.into_iter().map(|rows| (rows, false)));
+    made.extend(weights::tables(found)?.into_iter().map(|rows| (rows, false)));
     Ok(made)
 }
 

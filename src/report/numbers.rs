@@ -34,7 +34,11 @@ pub(super) enum Kind {
 }
 
 /// Text columns that hold names or tokens rather than words.
-const CODE: [&str; 14] = [
+const CODE: [&str; 18] = [
+    "from",
+    "to",
+    "read",
+    "written",
     "component",
     "token",
     "top",

@@ -31,9 +31,10 @@ struct Step {
     skipped: Option<String>,
     tables: Vec<String>,
     tensors: Vec<String>,
+    files: Vec<String>,
 }
 
-/// Runs every step of the study, writing its tables into the folder as it finishes. Steps that an interrupted run of the
+/// Runs every step of the study, writing its tables and files into the folder as it finishes. Steps that an interrupted run of the
 /// same study and model finished are read back instead. Interrupted or killed itself, it leaves what is finished for
 /// `--resume`.
 pub fn run(study: &Study, lab: &Lab, task: &Task, folder: &mut Folder) -> Result<Vec<Outcome>> {
@@ -55,6 +56,7 @@ pub fn run(study: &Study, lab: &Lab, task: &Task, folder: &mut Folder) -> Result
             other => other?,
         };
         outcome.findings.tables.iter().try_for_each(|rows| folder.table(rows))?;
+        outcome.findings.files.iter().try_for_each(|(name, text)| folder.write(name, text.as_bytes()))?;
         done.steps.push(Step::of(&outcome));
         outcomes.push(outcome);
         let tensors = outcomes.iter().flat_map(|outcome| outcome.findings.tensors.clone()).collect();
@@ -97,6 +99,7 @@ impl Step {
             skipped: outcome.skipped.clone(),
             tables: outcome.findings.tables.iter().map(|rows| rows.name.clone()).collect(),
             tensors: outcome.findings.tensors.keys().cloned().collect(),
+            files: outcome.findings.files.keys().cloned().collect(),
         }
     }
 
@@ -120,7 +123,12 @@ impl Step {
                 tensors.insert(name.clone(), tensor);
             }
         }
-        let findings = Findings { tables, tensors, notes: self.notes.clone() };
+        let mut files = BTreeMap::new();
+        for name in &self.files {
+            let text = folder.read(name)?.and_then(|bytes| String::from_utf8(bytes).ok());
+            files.insert(name.clone(), text.ok_or_else(|| lacking(name))?);
+        }
+        let findings = Findings { tables, tensors, files, notes: self.notes.clone() };
         Ok(Outcome { name: self.name.clone(), findings, skipped: self.skipped.clone() })
     }
 }

@@ -88,7 +88,7 @@ fn draw(story: &Story) -> Result<Vec<Drawn>> {
     }
     views.retain(|view| story.table(&view.table).is_some());
     let drawn = views.into_par_iter().map(|mut view| {
-        view.caption = filled(&view.caption, story);
+        view.caption = filled(&outlined(&view, story.run.task.examples.len()), story);
         view.value_label = filled(&view.value_label, story);
         let rows = story.table(&view.table).ok_or_else(|| Error::unknown("table", &view.table, []))?;
         if view.rows(rows).is_err() {
@@ -111,6 +111,16 @@ fn decades(rows: &Rows, view: &View) -> Result<bool> {
     let steps: Vec<f64> = rows.numbers("step")?.into_iter().flatten().collect();
     let (least, most) = steps.iter().fold((f64::INFINITY, 0.0f64), |(a, b), &x| (a.min(x), b.max(x)));
     Ok(least > 0.0 && most >= 10.0 * least)
+}
+
+/// A view's caption with what its outlines mean; a single prompt has no intervals, and so none.
+fn outlined(view: &View, n: usize) -> String {
+    let size = match view.outline {
+        Some(least) => format!("{least} or more from 0"),
+        None => "a twentieth of the largest or more".to_owned(),
+    };
+    let words = format!("; outlined cells are {size}, with a 95 % interval that excludes 0");
+    view.caption.replace("{outlined}", if n > 1 { &words } else { "" })
 }
 
 /// A caption with its placeholders filled from the run.
@@ -136,7 +146,6 @@ fn filled(caption: &str, story: &Story) -> String {
             "{whiskers}",
             &many(format!("Whiskers: 95 % bootstrap intervals over {n} prompts of {task}. ")),
         )
-        .replace("{outlined}", &many("; outlined cells have a 95 % interval that excludes 0".to_owned()))
         .replace("{which}", which)
         .replace("{probe}", &derive::probed(&story.tables))
         .replace("{model}", &run.lab.about.name)
@@ -155,6 +164,7 @@ fn rerun(run: &Run, folder: &mut Folder) -> Result<()> {
         let id = own.model.split_once('@').map_or(own.model.as_str(), |(id, _)| id);
         own.model = format!("{id}@{commit}");
     }
+    own.values = run.lab.values.as_ref().map(|values| values.path().to_owned());
     own.activations = None; // of use to this machine only; without, they are recorded anew
     own.compare.iter_mut().for_each(|model| *model = checkpoint::absolute(model));
     own.task.name = own.task.file.is_some().then(|| run.task.name.clone());
@@ -162,6 +172,7 @@ fn rerun(run: &Run, folder: &mut Folder) -> Result<()> {
         (&mut own.task.file, "prompts.jsonl"),
         (&mut own.reference, "reference.jsonl"),
         (&mut own.gains, "gains.json"),
+        (&mut own.circuit, "given.json"),
     ];
     for (path, name) in files {
         if let Some(path) = path {

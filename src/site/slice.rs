@@ -63,6 +63,9 @@ impl Slice {
     /// The values of this part of a whole activation `x`, as `[n, width]`: the order in which an edit sets them.
     pub fn take(&self, x: &Tensor) -> Result<Tensor> {
         let dims = x.dims();
+        if self.key != Positions::All {
+            return self.take_keys(x);
+        }
         let width = dims.last().copied().unwrap_or(1);
         let mut rows: Vec<u32> = Vec::new();
         for part in self.resolve(dims, 0)? {
@@ -78,6 +81,22 @@ impl Slice {
         let Some(index) = &self.index else { return Ok(taken) };
         let index: Vec<u32> = index.iter().map(|&i| i as u32).collect();
         Ok(taken.index_select(&Tensor::new(index, x.device())?, 1)?)
+    }
+
+    /// The same where keys are chosen, which may be others in each row.
+    fn take_keys(&self, x: &Tensor) -> Result<Tensor> {
+        let (mut places, mut width) = (Vec::<u32>::new(), 1);
+        for part in self.resolve(x.dims(), 0)? {
+            let mut starts = vec![0];
+            for (indices, &size) in part.iter().zip(x.dims()) {
+                starts =
+                    starts.iter().flat_map(|&start| indices.iter().map(move |&i| start * size + i)).collect();
+            }
+            width = part.last().map_or(1, Vec::len);
+            places.extend(starts.into_iter().map(|place| place as u32));
+        }
+        let places = Tensor::new(places, x.device())?;
+        Ok(x.flatten_all()?.index_select(&places, 0)?.reshape(((), width))?)
     }
 
     /// Which indices of each axis the slice covers in an activation of this shape whose positions begin at
@@ -173,6 +192,20 @@ pub(crate) type RowPart = Vec<Vec<usize>>;
 mod tests {
     use super::*;
     use crate::site::At;
+
+    #[test]
+    fn what_is_taken_is_what_an_edit_of_the_same_part_sets() {
+        let x = Tensor::arange(0u32, 2 * 2 * 3 * 3, &candle_core::Device::Cpu).unwrap();
+        let x = x.reshape((2, 2, 3, 3)).unwrap(); // [row, head, query, key]
+        let taken = |slice: Slice| -> Vec<Vec<u32>> { slice.take(&x).unwrap().to_vec2().unwrap() };
+        let head = Slice::whole(Site::Block(0, At::Pattern)).head(1);
+        let query = head.clone().pos(Positions::PerRow(vec![2, 0]));
+        assert_eq!(taken(query.clone()), [[15, 16, 17], [27, 28, 29]]);
+        let key = |key| Slice { key, ..query.clone() };
+        assert_eq!(taken(key(Positions::PerRow(vec![1, 2]))), [[16], [29]]);
+        assert_eq!(taken(key(Positions::At(vec![0, 2]))), [[15, 17], [27, 29]]);
+        assert!(key(Positions::At(vec![3])).take(&x).is_err());
+    }
 
     #[test]
     fn slices_resolve_absolute_positions_inside_a_window() {

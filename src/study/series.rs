@@ -155,8 +155,8 @@ impl Study {
             .collect())
     }
 
-    /// Runs one step of the study on every stage, and joins the tables; dense arrays are kept of the study's own model, finished,
-    /// whose lab this is.
+    /// Runs one step of the study on every stage, and joins the tables; dense arrays and files are kept of the study's own model,
+    /// finished, whose lab this is.
     pub(super) fn over_stages(&self, step: &Step, lab: &Lab, task: &Task) -> Result<Outcome> {
         let mut joined = Outcome { name: step.name.clone(), ..Outcome::default() };
         let mut skipped: Vec<(String, String)> = Vec::new();
@@ -180,6 +180,7 @@ impl Study {
             }
             if other.is_none() {
                 joined.findings.tensors = outcome.findings.tensors;
+                joined.findings.files = outcome.findings.files;
             }
             notes.push((stage.word.clone(), outcome.findings.notes));
         }

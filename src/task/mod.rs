@@ -13,6 +13,7 @@ mod jsonl;
 pub mod language;
 mod prompt;
 mod reader;
+mod span;
 mod writer;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,7 @@ mod attribution;
 mod causality;
 mod dead;
 mod determinism;
+mod edges;
 mod folding;
 mod generation;
 mod grouped;
@@ -70,6 +71,7 @@ pub const PROMISES: &[Promise] = &[
     heads::PROMISE,
     grouped::PROMISE,
     patching::PROMISE,
+    edges::PROMISE,
     attribution::PROMISE,
     folding::PROMISE,
     windows::PROMISE,

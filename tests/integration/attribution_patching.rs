@@ -94,7 +94,8 @@ fn cells<'a>(task: &'a Task, rows: &Rows, step: usize) -> Vec<Cell<'a>> {
         let i = task.examples.iter().position(|example| example.id == ids[row]).unwrap();
         let example = &task.examples[i];
         let site = if sites[row] == "result" { "z" } else { &sites[row] };
-        let name = |at: &At| at.name().replace("attn.hook_", "").replace("mlp.hook_", "mlp_").replace("hook_", "");
+        let name =
+            |at: &At| at.name().replace("attn.hook_", "").replace("mlp.hook_", "mlp_").replace("hook_", "");
         let at = *At::ALL.iter().find(|at| name(at) == site).unwrap();
         let mut slice = Slice::whole(Site::Block(layers[row] as usize, at));
         let position = |place: &str| match example.pos.get(place) {
@@ -139,7 +140,15 @@ fn plain(by: &[Grain]) -> Atp {
 }
 
 /// The change of the metric per step along the difference, other edits standing.
-fn slope(lab: &Lab, task: &Task, cell: &Cell, change: &Tensor, step: f64, held: &[Edit], metric: Metric) -> f64 {
+fn slope(
+    lab: &Lab,
+    task: &Task,
+    cell: &Cell,
+    change: &Tensor,
+    step: f64,
+    held: &[Edit],
+    metric: Metric,
+) -> f64 {
     let at = |step: f64| {
         let op = Op::Add((change * step).unwrap());
         let edits = held.iter().cloned().chain([Edit { at: cell.slice.clone(), op }]).collect();
@@ -295,7 +304,11 @@ fn dropped_layers_are_layers_held_fixed() {
                 }
                 let want = sizes.iter().sum::<f64>() / sizes.len() as f64;
                 let got = cell.grad_drop.unwrap() * gap;
-                assert!((got - want).abs() < 1e-6 * want.max(1.0), "{style}, {:?}: {got}, {want}", cell.slice);
+                assert!(
+                    (got - want).abs() < 1e-6 * want.max(1.0),
+                    "{style}, {:?}: {got}, {want}",
+                    cell.slice
+                );
             }
         }
     }
@@ -342,7 +355,9 @@ fn where_nothing_bends_estimates_are_exact_patches() {
     }
     for row in 0..table(&estimated, "agreement_summary").len() {
         let summary = table(&estimated, "agreement_summary");
-        if summary.texts("site").unwrap()[row] != "resid_pre" && summary.texts("method").unwrap()[row] != "atp" {
+        if summary.texts("site").unwrap()[row] != "resid_pre"
+            && summary.texts("method").unwrap()[row] != "atp"
+        {
             assert_eq!(summary.numbers("misses").unwrap()[row], Some(0.0));
         }
     }
@@ -392,11 +407,19 @@ fn estimates_are_products_with_the_gradients_of_torch() {
             let mut corrupt = clean.clone();
             corrupt[1] = (clean[1] + 7) % lab.model.config.d_vocab as u32;
             let (answers, wrong) = (id("answer"), id("wrong"));
-            Example { id: format!("{i}"), clean, corrupt: Some(corrupt), answers, wrong, ..Example::default() }
+            Example {
+                id: format!("{i}"),
+                clean,
+                corrupt: Some(corrupt),
+                answers,
+                wrong,
+                ..Example::default()
+            }
         };
         let examples = rows.into_iter().enumerate().map(example).collect();
         let task = Task { name: name.into(), examples, ..Task::default() };
-        let atp = Atp { direction: Direction::Noise, ..plain(&[Grain::Position, Grain::Head, Grain::Neuron]) };
+        let atp =
+            Atp { direction: Direction::Noise, ..plain(&[Grain::Position, Grain::Head, Grain::Neuron]) };
         let findings = atp.run(&lab, &task).unwrap();
         let (runs, gap) = (runs(&lab, &task), mean_gap(&lab, &task, Metric::LogitDiff));
         let mut checked = 0;
@@ -406,7 +429,11 @@ fn estimates_are_products_with_the_gradients_of_torch() {
             let product = (cell.difference(&runs) * cell.slice.take(&gradient).unwrap()).unwrap();
             let want = -product.sum_all().unwrap().to_scalar::<f64>().unwrap();
             let got = cell.effect * gap;
-            assert!((got - want).abs() < 1e-6 * want.abs().max(1.0), "{name}, {:?}: {got}, {want}", cell.slice);
+            assert!(
+                (got - want).abs() < 1e-6 * want.abs().max(1.0),
+                "{name}, {:?}: {got}, {want}",
+                cell.slice
+            );
             checked += usize::from(want != 0.0);
         }
         assert!(checked > 20, "{name}: {checked}");
@@ -426,7 +453,10 @@ fn the_memory_allowed_changes_no_number() {
         let other = table(&large, &rows.name);
         for (name, _, _) in rows.columns.iter().filter(|(name, _, _)| rows.numbers(name).is_ok()) {
             let pairs = rows.numbers(name).unwrap().into_iter().zip(other.numbers(name).unwrap());
-            assert!(pairs.into_iter().all(|(a, b)| a == b || (a.unwrap() - b.unwrap()).abs() < 1e-9), "{name}");
+            assert!(
+                pairs.into_iter().all(|(a, b)| a == b || (a.unwrap() - b.unwrap()).abs() < 1e-9),
+                "{name}"
+            );
         }
     }
 }

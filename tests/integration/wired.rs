@@ -12,8 +12,13 @@
 //! gain is 2^50 is the identity to the last bit (the mean square of such a stream is lost in ε), and an MLP of zeros adds zero,
 //! so that the engine computes this model by the same code as any other.
 //!
+//! What EAP and EAP-IG say of each edge is derived in [`edges`].
+//!
 //! The prompt is `# a b c d a`, the answer `b`, the wrong answer `c`. In what follows n_s = copy_s[a], the match of key s
 //! with the last token; A_s = e^{β n_s} / Z with Z = Σ e^{β n_s}; and LD = g (A_2 − A_3), because b stands at 2 and c at 3.
+
+pub mod edges;
+mod simulation;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +28,7 @@ use glassbox::analysis::attribution::Attribution;
 use glassbox::analysis::components::Components;
 use glassbox::analysis::heads::Heads;
 use glassbox::analysis::patch::{By, Patch};
+use glassbox::analysis::weights::Weights;
 use glassbox::analysis::{Analysis, Findings};
 use glassbox::gradient::Gradients;
 use glassbox::lab::{About, Lab};
@@ -35,7 +41,7 @@ use glassbox::task::{Example, Task};
 use glassbox::vocabulary::Vocabulary;
 
 /// Scores of a match.
-const BETA: f64 = 8.0;
+pub const BETA: f64 = 8.0;
 /// Weight of the unembedding.
 const G: f64 = 10.0;
 /// Tokens; positions.
@@ -79,6 +85,11 @@ fn block(q: Linear, k: Linear, o: Linear) -> Block {
 }
 
 fn wired() -> Lab {
+    wired_at(BETA)
+}
+
+/// The model with another sharpness of attention; from β = 7 to 9, a(5) is .995 to .999.
+pub fn wired_at(beta: f64) -> Lab {
     let config = Config {
         d_model: D,
         n_layers: 2,
@@ -96,12 +107,12 @@ fn wired() -> Lab {
         ..Config::default()
     };
     let first = block(
-        wire(D, V, 2 * V + 1, 0, P - 1, BETA), // position t asks for entry t − 1
+        wire(D, V, 2 * V + 1, 0, P - 1, beta), // position t asks for entry t − 1
         wire(D, V, 2 * V, 0, P, 1.0),          // which is the key of position t − 1
         wire(V, D, 0, V, V, 1.0),              // into the second part
     );
     let second = block(
-        wire(D, V, 0, 0, V, BETA), // the token asks
+        wire(D, V, 0, 0, V, beta), // the token asks
         wire(D, V, V, 0, V, 1.0),  // whom it followed
         wire(V, D, 0, 0, V, 1.0),  // into the first part
     );
@@ -123,9 +134,9 @@ const B: u32 = 2;
 const C: u32 = 3;
 const D_: u32 = 4;
 const E: u32 = 5;
-const CLEAN: [u32; 6] = [HASH, A, B, C, D_, A];
+pub const CLEAN: [u32; 6] = [HASH, A, B, C, D_, A];
 
-fn task(corrupt: [u32; 6]) -> Task {
+pub fn task(corrupt: [u32; 6]) -> Task {
     let example = Example {
         id: "one".into(),
         clean: CLEAN.to_vec(),
@@ -156,7 +167,7 @@ fn ld(n: [f64; 6]) -> f64 {
 }
 
 /// Prefix corruption: `# e b c d a`. Nothing follows an a, and b and c match alike: LD = 0 exactly.
-const NO_A: [u32; 6] = [HASH, E, B, C, D_, A];
+pub const NO_A: [u32; 6] = [HASH, E, B, C, D_, A];
 
 fn no_a_n() -> [f64; 6] {
     [0.0, 0.0, 0.0, 0.0, 0.0, eps(5)]
@@ -428,6 +439,54 @@ fn head_scores_are_those_of_the_formula() {
     // 64 · 63 · 62 of 64³ sequences have three different tokens: 95 %
     let exact = exact.count();
     assert!(exact >= 12, "{exact} of 16 sequences score {induction}");
+}
+
+/// From the weights alone. Head 0.0's W_OV turns a token into its copy and head 1.0's keys read copies: K-composition, of V
+/// directions alike, scores 1/√V and everything else 0. Head 1.0 says the token it finds: its eigenvalues are all alike. Head
+/// 0.0 says nothing, and what nothing is said of has no sign.
+#[test]
+fn weights_hold_the_one_edge_and_the_one_copy() {
+    let findings = Weights::default().run(&wired(), &Task::default()).unwrap();
+    let rows = table(&findings, "weights");
+    assert_eq!(
+        rows.numbers("copying").unwrap()[0],
+        None,
+        "head 0.0 writes where the unembedding does not read"
+    );
+    close(cell(rows, &[("layer", "1")], "copying"), 1.0, "head 1.0 copies");
+    assert_eq!(rows.numbers("preserving").unwrap()[0], None);
+    close(cell(rows, &[("layer", "1")], "preserving"), 1.0, "and writes where it read");
+    let gain = 2f64.powi(50);
+    for (layer, directions) in [("0", V), ("1", V)] {
+        close(cell(rows, &[("layer", layer)], "ov_norm") / gain, (V as f64).sqrt(), "W_OV");
+        close(cell(rows, &[("layer", layer)], "ov_top") / gain, 1.0, "its directions are alike");
+        close(cell(rows, &[("layer", layer)], "ov_rank"), directions as f64, "and all take part");
+    }
+    // P − 1 positions ask, V tokens ask, each times β
+    close(
+        cell(rows, &[("layer", "0")], "qk_norm") / gain / gain,
+        BETA * ((P - 1) as f64).sqrt(),
+        "W_QK of 0.0",
+    );
+    close(cell(rows, &[("layer", "1")], "qk_norm") / gain / gain, BETA * (V as f64).sqrt(), "W_QK of 1.0");
+    close(cell(rows, &[("layer", "1")], "qk_rank"), V as f64, "directions of W_QK");
+    let composition = table(&findings, "composition");
+    for (kind, score) in [("q", 0.0), ("k", 1.0 / (V as f64).sqrt()), ("v", 0.0)] {
+        let keys = [("from", "a0.h0"), ("to", "a1.h0"), ("kind", kind)];
+        close(cell(composition, &keys, "score"), score, kind);
+        let chance = 1.0 / (D as f64).sqrt();
+        assert!((cell(composition, &keys, "baseline") / chance - 1.0).abs() < 0.02);
+        assert_eq!(cell(composition, &keys, "z") > 10.0, kind == "k");
+    }
+    // read in tokens, the virtual K-map asks for each token by itself
+    let together = table(&findings, "virtual").only("kind", "k").unwrap();
+    assert_eq!(together.texts("from").unwrap()[0], "a0.h0");
+    close(together.numbers("value").unwrap()[0].unwrap() / gain.powi(3), BETA, "one direction");
+    let heads =
+        Heads { length: Some(3), sequences: 4, ..Heads::default() }.run(&wired(), &Task::default()).unwrap();
+    let heads = table(&heads, "head_scores");
+    close(cell(heads, &[("layer", "1")], "copying"), 1.0, "the same score among those of heads");
+    assert_eq!(heads.texts("kind").unwrap(), ["previous token", "induction"]);
 }
 
 /// Attribution patching in closed form, on the prefix corruption. ∂LD/∂n_s is β times the gradient of the score, so that what

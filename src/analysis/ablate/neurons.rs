@@ -11,20 +11,29 @@ use crate::error::Result;
 use crate::gradient::Gradients;
 use crate::lab::Lab;
 use crate::metric::Metric;
-use crate::record::{Recorder, at_positions};
+use crate::record::{Activations, Recorder, at_positions};
 use crate::site::{At, Site};
 use crate::task::{Side, Task};
 
-/// A neuron and the change of the metric that zero ablation of it should make, to first order.
+/// A neuron and the change of the metric that taking it out should make, to first order.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Neuron {
-    pub(super) layer: usize,
-    pub(super) neuron: usize,
-    pub(super) estimate: f64,
+pub(crate) struct Neuron {
+    pub(crate) layer: usize,
+    pub(crate) neuron: usize,
+    pub(crate) estimate: f64,
 }
 
-/// The `k` neurons with the largest estimated change, largest first.
-pub(super) fn top(lab: &Lab, task: &Task, metric: Metric, k: usize) -> Result<Vec<Neuron>> {
+/// What stands in the neurons' place on the clean prompts of a batch of examples.
+pub(crate) type Others<'a> = &'a dyn Fn(&[usize]) -> Result<Activations>;
+
+/// The `k` neurons with the largest estimated change, largest first: the change when they write zeros, or what `others` says.
+pub(crate) fn top(
+    lab: &Lab,
+    task: &Task,
+    metric: Metric,
+    k: usize,
+    others: Option<Others>,
+) -> Result<Vec<Neuron>> {
     let (model, n) = (&lab.model, task.examples.len());
     let wanted = |site: Site| matches!(site, Site::Block(_, At::MlpPost));
     if !model.sites().into_iter().any(wanted) {
@@ -41,12 +50,18 @@ pub(super) fn top(lab: &Lab, task: &Task, metric: Metric, k: usize) -> Result<Ve
         let logits = at_positions(&logits, &task.ends(&batch))?;
         let (gradients, recorder) = hook;
         let gradients = gradients.of(&metric.score(&logits, &task.targets(&batch, None))?)?;
+        let others = others.map(|others| others(&batch)).transpose()?;
         for (layer, sum) in sums.iter_mut().enumerate() {
             let site = Site::Block(layer, At::MlpPost);
             if !model.block(layer)?.has(At::MlpPost) {
                 continue;
             }
-            let part = (gradients.get(site)? * recorder.kept.get(site)?.detach())?;
+            let own = recorder.kept.get(site)?.detach();
+            let change = match &others {
+                None => own.neg()?,
+                Some(others) => (others.get(site)?.to_device(own.device())? - own)?,
+            };
+            let part = (gradients.get(site)? * change)?;
             let part = part.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten(0, 1)?.sum(0)?;
             *sum = Some(match sum.take() {
                 Some(before) => (before + part)?,
@@ -60,7 +75,7 @@ pub(super) fn top(lab: &Lab, task: &Task, metric: Metric, k: usize) -> Result<Ve
     for (layer, sum) in sums.into_iter().enumerate() {
         let values: Vec<f64> = sum.map_or_else(|| Ok(Vec::new()), |sum| sum.to_vec1())?;
         let each = values.into_iter().enumerate();
-        all.extend(each.map(|(neuron, value)| Neuron { layer, neuron, estimate: -value / n as f64 }));
+        all.extend(each.map(|(neuron, value)| Neuron { layer, neuron, estimate: value / n as f64 }));
     }
     // largest first; the earlier neuron first among equals
     all.sort_by(|a, b| {

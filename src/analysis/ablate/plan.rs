@@ -1,6 +1,6 @@
 //! What is taken out: every lesion of a run, each once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
@@ -8,6 +8,7 @@ use super::Ablate;
 use super::neurons::Neuron;
 use crate::component::Component;
 use crate::error::{Error, Result};
+use crate::groups::Group;
 use crate::lab::Lab;
 use crate::lesion::Part;
 use crate::site::{At, Site};
@@ -41,22 +42,6 @@ impl By {
             By::Neuron => "neuron",
             By::Position => "position",
         }
-    }
-}
-
-/// Sets of parts.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum Sets {
-    /// By name.
-    Named(BTreeMap<String, Vec<String>>),
-    /// Each called after its parts: `a2.h0+a2.h1`.
-    Listed(Vec<Vec<String>>),
-}
-
-impl Default for Sets {
-    fn default() -> Self {
-        Sets::Listed(Vec::new())
     }
 }
 
@@ -105,7 +90,7 @@ impl Plan {
         let mut lesions = Vec::new();
         let asked = |by: By| ablate.by.contains(&by);
         if asked(By::Set) {
-            for (name, parts) in sets(&ablate.sets, lab, task)? {
+            for Group { name, parts } in ablate.sets.groups(lab, task)? {
                 lesions.push(Lesion { grain: Some(By::Set), name, parts, place: None, estimate: None });
             }
         }
@@ -159,50 +144,4 @@ impl Plan {
             lesion.grain != Some(By::Set) && lesion.place.is_none() && lesion.parts == [part]
         })
     }
-}
-
-/// The sets asked for, or those that the model's own description suggests.
-fn sets(asked: &Sets, lab: &Lab, task: &Task) -> Result<Vec<(String, Vec<Part>)>> {
-    let named: Vec<(String, Vec<String>)> = match asked {
-        Sets::Named(named) => named.clone().into_iter().collect(),
-        Sets::Listed(lists) => lists.iter().map(|list| (list.join("+"), list.clone())).collect(),
-    };
-    let mut sets = Vec::new();
-    for (name, names) in named {
-        let parts = names.iter().map(|part| part.parse()).collect::<Result<Vec<Part>>>()?;
-        if parts.is_empty() {
-            return Err(Error::usage(format!("the set {name:?} has no parts"), "name at least one"));
-        }
-        if let Some((i, _)) = parts.iter().enumerate().find(|(i, part)| parts[..*i].contains(part)) {
-            return Err(Error::usage(
-                format!("the set {name:?} names `{}` twice", names[i]),
-                "a part can be taken out once",
-            ));
-        }
-        sets.push((name, parts));
-    }
-    if sets.is_empty() {
-        sets = designed(lab, task);
-    }
-    Ok(sets)
-}
-
-/// The roles of several parts, and all roles together, where the model's own description knows the task.
-fn designed(lab: &Lab, task: &Task) -> Vec<(String, Vec<Part>)> {
-    let circuit = lab.about.circuit.as_ref();
-    let roles = circuit.and_then(|circuit| circuit.get(&task.name)?.get("roles")?.as_object());
-    let mut sets = Vec::new();
-    let mut all: Vec<Part> = Vec::new();
-    for (role, members) in roles.into_iter().flatten() {
-        let names = members.as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
-        let parts: Vec<Part> = names.filter_map(|name| name.parse().ok()).collect();
-        all.extend(parts.iter().filter(|part| !all.contains(part)).copied().collect::<Vec<_>>());
-        if parts.len() > 1 {
-            sets.push((format!("{role}s"), parts));
-        }
-    }
-    if all.len() > 1 && sets.iter().all(|(_, parts)| *parts != all) {
-        sets.push(("designed circuit".to_owned(), all));
-    }
-    sets
 }

@@ -6,11 +6,12 @@ use super::plan::{By, Lesion};
 use super::reference::Over;
 use super::{Ablate, Kind, Measured, Setting};
 use crate::analysis::Findings;
+use crate::groups::Together;
 use crate::lab::Lab;
 use crate::lesion::Part;
 use crate::row::Rows;
 use crate::site::At;
-use crate::stats::{Bootstrap, Estimate};
+use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
 use crate::task::Task;
 
 crate::row! {
@@ -74,6 +75,12 @@ crate::row! {
         pub ci_hi: Option<f64>,
         /// Examples.
         pub n: usize,
+        /// Sign-flip p-value of the change being 0 (none below 13 prompts, nor of KL, which cannot fall).
+        pub p: Option<f64>,
+        /// Its q-value among all parts of this kind and metric (false-discovery rate, Benjamini–Hochberg).
+        pub q: Option<f64>,
+        /// Whether the change is a twentieth of the largest of its kind and metric or more, and its interval excludes 0.
+        pub notable: bool,
     }
 }
 
@@ -100,6 +107,8 @@ crate::row! {
         pub ci_hi: Option<f64>,
         /// Examples.
         pub n: usize,
+        /// Sign-flip p-value of the interaction being 0 (none below 13 prompts).
+        pub p: Option<f64>,
     }
 }
 
@@ -227,6 +236,11 @@ impl Results<'_> {
         let names = self.setting.measures.names();
         let n = self.task.examples.len();
         let mut rows = Vec::new();
+        let tests = self.tests();
+        let largest = |k: usize, m: usize| changes[k].iter().map(|c| c[m].value.abs()).fold(0.0, f64::max);
+        let least: Vec<Vec<f64>> = (0..changes.len())
+            .map(|k| (0..names.len()).map(|m| self.ablate.notable * largest(k, m)).collect())
+            .collect();
         for (i, lesion) in self.setting.plan.lesions.iter().enumerate() {
             let Some(grain) = lesion.grain else { continue };
             let alone = if let [part] = lesion.parts[..] { Some(part) } else { None };
@@ -242,6 +256,7 @@ impl Results<'_> {
             for (k, kind) in self.setting.kinds.iter().enumerate() {
                 for (m, metric) in names.iter().enumerate() {
                     let Estimate { value: change, lo: ci_lo, hi: ci_hi, .. } = changes[k][i][m];
+                    let (p, q) = tests[k][m][i];
                     rows.push(EffectRow {
                         part: lesion.name.clone(),
                         grain: grain.name().to_owned(),
@@ -258,6 +273,9 @@ impl Results<'_> {
                         ci_lo,
                         ci_hi,
                         n,
+                        p,
+                        q,
+                        notable: changes[k][i][m].is_notable(least[k][m]),
                     });
                 }
             }
@@ -265,8 +283,27 @@ impl Results<'_> {
         rows
     }
 
+    /// p and q of every lesion that a table lists: `[kind][measure][lesion]`.
+    fn tests(&self) -> Vec<Vec<Vec<(Option<f64>, Option<f64>)>>> {
+        let (units, seed) = (self.task.units(), self.lab.seed);
+        let lesions = &self.setting.plan.lesions;
+        let one = |k: usize, m: usize, name: &str| -> Vec<(Option<f64>, Option<f64>)> {
+            let test = |i: usize| {
+                let tested = lesions[i].grain.is_some() && name != "kl";
+                if tested { sign_flip(&self.change(k, i, m), &units, seed) } else { None }
+            };
+            let p: Vec<Option<f64>> = (0..lesions.len()).into_par_iter().map(test).collect();
+            let q = false_discovery(&p);
+            p.into_iter().zip(q).collect()
+        };
+        let names = self.setting.measures.names();
+        (0..self.setting.kinds.len())
+            .map(|k| names.iter().enumerate().map(|(m, name)| one(k, m, name)).collect())
+            .collect()
+    }
+
     fn sets(&self, bootstrap: &Bootstrap) -> Vec<SetRow> {
-        let mut rows = Vec::new();
+        let (mut rows, units) = (Vec::new(), self.task.units());
         for (i, set) in self.setting.plan.lesions.iter().enumerate().filter(|(_, l)| l.grain == Some(By::Set))
         {
             let parts: Vec<usize> =
@@ -274,23 +311,22 @@ impl Results<'_> {
             for (k, kind) in self.setting.kinds.iter().enumerate() {
                 for (m, metric) in self.setting.measures.names().into_iter().enumerate() {
                     let whole = self.change(k, i, m);
-                    let mut sum = vec![0.0; whole.len()];
-                    for &part in &parts {
-                        sum.iter_mut().zip(self.change(k, part, m)).for_each(|(sum, x)| *sum += x);
-                    }
-                    let rest: Vec<f64> = whole.iter().zip(&sum).map(|(whole, sum)| whole - sum).collect();
-                    let Estimate { value: interaction, lo: ci_lo, hi: ci_hi, n } = bootstrap.mean(&rest);
+                    let alone: Vec<Vec<f64>> = parts.iter().map(|&part| self.change(k, part, m)).collect();
+                    let alone: Vec<&[f64]> = alone.iter().map(Vec::as_slice).collect();
+                    let together = Together::of(&whole, &alone, None, bootstrap, (&units, self.lab.seed));
+                    let Estimate { value: interaction, lo: ci_lo, hi: ci_hi, n } = together.interaction;
                     rows.push(SetRow {
                         set: set.name.clone(),
                         parts: self.role(set),
                         kind: kind.name().to_owned(),
                         metric: metric.to_owned(),
-                        change: bootstrap.mean(&whole).value,
-                        sum_of_parts: bootstrap.mean(&sum).value,
+                        change: together.whole.value,
+                        sum_of_parts: together.sum,
                         interaction,
                         ci_lo,
                         ci_hi,
                         n,
+                        p: together.p,
                     });
                 }
             }

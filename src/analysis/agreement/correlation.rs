@@ -52,12 +52,14 @@ pub(super) fn at_most(hits: usize, drawn: usize, all: usize) -> usize {
     let drawn = drawn.min(all);
     // the chance of drawing at most `hits` of `marked` falls as `marked` grows
     let chance = |marked: usize| -> f64 {
-        let log_choose = |n: usize, k: usize| (0..k).map(|i| ((n - i) as f64 / (k - i) as f64).ln()).sum::<f64>();
+        let log_choose =
+            |n: usize, k: usize| (0..k).map(|i| ((n - i) as f64 / (k - i) as f64).ln()).sum::<f64>();
         let one = |found: usize| {
             if found > marked || drawn - found > all - marked {
                 return 0.0;
             }
-            (log_choose(marked, found) + log_choose(all - marked, drawn - found) - log_choose(all, drawn)).exp()
+            (log_choose(marked, found) + log_choose(all - marked, drawn - found) - log_choose(all, drawn))
+                .exp()
         };
         (0..=hits.min(drawn)).map(one).sum()
     };
@@ -78,7 +80,11 @@ mod tests {
         // numpy.corrcoef of the values, and of their ranks with equals sharing a mean rank
         let (a, b) = ([1.0, 2.0, 2.0, 4.0, -3.0], [0.5, 0.1, 3.0, 2.0, -1.0]);
         assert!((pearson(&a, &b).unwrap() - 0.742_972_481_750_901_9).abs() < 1e-12, "{:?}", pearson(&a, &b));
-        assert!((spearman(&a, &b).unwrap() - 0.666_885_928_855_350_1).abs() < 1e-12, "{:?}", spearman(&a, &b));
+        assert!(
+            (spearman(&a, &b).unwrap() - 0.666_885_928_855_350_1).abs() < 1e-12,
+            "{:?}",
+            spearman(&a, &b)
+        );
     }
 
     #[test]

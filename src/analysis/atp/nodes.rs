@@ -145,7 +145,10 @@ impl Atp {
                 "leave `resid_mid` out; `attn_out` is what attention writes",
             )),
             Some(site) => Err(Error::usage(
-                format!("there is no {} to attribute to: no layer of this model has such an MLP", site.at().1),
+                format!(
+                    "there is no {} to attribute to: no layer of this model has such an MLP",
+                    site.at().1
+                ),
                 "leave it out; `attn_out` and `z` are what attention writes",
             )),
         }

@@ -128,7 +128,12 @@ impl Passes<'_> {
         let ((gradients, recorder), _) = hook;
         let gradients = Some(gradients.of(&scores)?);
         let kept = recorder.kept.0.into_iter().map(|(site, x)| (site, x.detach())).collect();
-        Ok(Run { scores: numbers(&scores.detach())?, logits: logits.detach(), kept: Activations(kept), gradients })
+        Ok(Run {
+            scores: numbers(&scores.detach())?,
+            logits: logits.detach(),
+            kept: Activations(kept),
+            gradients,
+        })
     }
 }
 
@@ -159,7 +164,9 @@ impl<'a> Swap<'a> {
     pub(super) fn new(passes: &'a Passes, base: &'a Run, source: &'a Run) -> Result<Swap<'a>> {
         let mut all = BTreeMap::new();
         let asked = passes.sites.iter().filter(|site| passes.fix && site.is_asked());
-        for (at, layer) in asked.flat_map(|site| (0..passes.model().config.n_layers).map(|l| (site.at().0, l))) {
+        for (at, layer) in
+            asked.flat_map(|site| (0..passes.model().config.n_layers).map(|l| (site.at().0, l)))
+        {
             passes.lab.check()?;
             all.insert((layer, at), moved(passes.model(), &base.kept, &source.kept, layer, at)?);
         }

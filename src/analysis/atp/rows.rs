@@ -238,7 +238,9 @@ impl Told<'_> {
             on(atp.grad_drop)
         ));
         if atp.grad_drop && self.lab.model.config.n_layers == 1 {
-            notes.push("with one layer there is no other to drop: nodes inside it have no grad_drop".to_owned());
+            notes.push(
+                "with one layer there is no other to drop: nodes inside it have no grad_drop".to_owned(),
+            );
         }
         for estimates in directions {
             let (what, at) = match estimates.direction {

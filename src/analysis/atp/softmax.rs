@@ -153,7 +153,8 @@ fn add_keys(effects: &mut [f64], old: &[f64], new: &[f64], gradient: &[f64], sin
     let worth: f64 = weights.iter().zip(gradient).map(|(w, g)| w * g).sum();
     for (p, effect) in effects.iter_mut().enumerate() {
         let (weight, g) = (weights[p], gradient[p]);
-        let others = || weights.iter().zip(gradient).enumerate().filter(|(k, _)| *k != p).map(|(_, pair)| pair);
+        let others =
+            || weights.iter().zip(gradient).enumerate().filter(|(k, _)| *k != p).map(|(_, pair)| pair);
         // what outweighs the rest is left out of the sum rather than taken off it
         let (rest, rest_worth) = if weight <= 0.5 * total {
             (total - weight, worth - g * weight)
@@ -164,7 +165,8 @@ fn add_keys(effects: &mut [f64], old: &[f64], new: &[f64], gradient: &[f64], sin
             continue; // nothing to take attention from, or nothing that changes (masked cells among them)
         }
         let above = top.max(new[p]);
-        let (then, now, scaled) = ((old[p] - above).exp(), (new[p] - above).exp(), rest * (top - above).exp());
+        let (then, now, scaled) =
+            ((old[p] - above).exp(), (new[p] - above).exp(), rest * (top - above).exp());
         *effect += (now - then) / (now + scaled) * (g * rest - rest_worth) / (weight + rest);
     }
 }
@@ -189,7 +191,9 @@ mod tests {
     fn one_key_alone_is_its_rows_softmax_computed_anew() {
         let hidden = f64::NEG_INFINITY;
         let gradient = [0.3, -1.2, 2.0, 0.7];
-        for old in [[0.1, -0.4, 1.3, 0.2], [30.0, -2.0, 0.0, 1.0], [0.5, 0.5, hidden, hidden], [1.0, 1.0, 1.0, 1.0]] {
+        for old in
+            [[0.1, -0.4, 1.3, 0.2], [30.0, -2.0, 0.0, 1.0], [0.5, 0.5, hidden, hidden], [1.0, 1.0, 1.0, 1.0]]
+        {
             for shift in [1e-6, 1.0, -1.0, 40.0, -40.0, 2000.0, -2000.0] {
                 for sink in [None, Some(0.7), Some(50.0)] {
                     let new = old.map(|s| s + shift);
@@ -198,7 +202,11 @@ mod tests {
                     for p in 0..4 {
                         let want = naive(&old, new[p], p, &gradient, sink);
                         let off = (effects[p] - want).abs();
-                        assert!(off <= 1e-13, "{old:?} {shift} {sink:?} key {p}: {} is not {want}", effects[p]);
+                        assert!(
+                            off <= 1e-13,
+                            "{old:?} {shift} {sink:?} key {p}: {} is not {want}",
+                            effects[p]
+                        );
                     }
                 }
             }

@@ -2,8 +2,8 @@
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::nodes::{Node, NodeSite};
 use super::Grain;
+use super::nodes::{Node, NodeSite};
 use crate::error::Result;
 
 /// Effects of the nodes of one activation, for every row of a batch.

@@ -91,7 +91,8 @@ impl Exact<'_> {
     fn changes(&self, nodes: &[Node]) -> Result<Vec<Vec<f64>>> {
         let (lab, model, metric) = (self.lab, &self.lab.model, self.atp.metric);
         let mut all = vec![vec![0.0; self.task.examples.len()]; nodes.len()];
-        let wanted = |site: Site| matches!(site, Site::Block(_, at) if nodes.iter().any(|n| n.site.at().0 == at));
+        let wanted =
+            |site: Site| matches!(site, Site::Block(_, at) if nodes.iter().any(|n| n.site.at().0 == at));
         let batches = self.task.batches(Passes::new(self.atp, lab, self.task, nodes).most());
         lab.progress.begin("patching exactly", (batches.len() * nodes.len()) as u64);
         for batch in &batches {
@@ -144,7 +145,8 @@ impl Node {
             (layer, At::ResidPost) if layer + 1 < model.config.n_layers => (layer + 1, At::ResidPre),
             place => place,
         };
-        let rows = |place: usize| -> Vec<usize> { batch.iter().map(|&i| places[place].positions[i]).collect() };
+        let rows =
+            |place: usize| -> Vec<usize> { batch.iter().map(|&i| places[place].positions[i]).collect() };
         let positions = match self.place {
             None => reach.all(layer, at),
             Some(place) => reach.place(layer, at, &rows(place)),

@@ -1,12 +1,14 @@
 //! The table of components: effects, roles, ranks, and what stands out.
 
-use super::{Against, Measured};
+use super::{Against, Components, Measured, Replaced};
 use crate::analysis::Findings;
 use crate::analysis::attribution::bent;
 use crate::component::Component;
+use crate::groups::{Group, Together};
 use crate::lab::Lab;
+use crate::lesion::Part;
 use crate::row::Rows;
-use crate::stats::{Bootstrap, Estimate};
+use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
 use crate::task::Task;
 
 /// An effect is worth a remark from this share of the largest effect of any head or MLP on.
@@ -39,6 +41,40 @@ crate::row! {
         pub rank: usize,
         /// Which effect is missing beside the other: below a fifth of it, it being a tenth of the largest or more.
         pub note: String,
+        /// Sign-flip p-value of the total effect being 0: none below 13 prompts.
+        pub p: Option<f64>,
+        /// Its q-value among all components (false-discovery rate, Benjamini–Hochberg).
+        pub q: Option<f64>,
+        /// Whether the total effect is a twentieth of the largest or more, and its interval excludes 0.
+        pub notable: bool,
+    }
+}
+
+crate::row! {
+    /// A set replaced as a whole, beside the sum of its parts.
+    pub struct SetRow {
+        /// The set.
+        pub set: String,
+        /// Its parts.
+        pub parts: String,
+        /// Loss of logit difference (logits) when all of them are replaced together.
+        pub total: f64,
+        /// Lower end of the total effect's 95 % interval.
+        pub total_ci_lo: Option<f64>,
+        /// Upper end of the total effect's 95 % interval.
+        pub total_ci_hi: Option<f64>,
+        /// Sum of the total effects when each is replaced alone.
+        pub sum_of_parts: f64,
+        /// The whole minus the sum.
+        pub interaction: f64,
+        /// Lower end of the interaction's 95 % interval.
+        pub ci_lo: Option<f64>,
+        /// Upper end of the interaction's 95 % interval.
+        pub ci_hi: Option<f64>,
+        /// Examples.
+        pub n: usize,
+        /// Sign-flip p-value of the interaction being 0 (none below 13 prompts).
+        pub p: Option<f64>,
     }
 }
 
@@ -57,8 +93,15 @@ crate::row! {
 }
 
 /// Tables and notes from what was measured.
-pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measured: &Measured) -> Findings {
-    let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
+pub(super) fn findings(
+    analysis: &Components,
+    lab: &Lab,
+    task: &Task,
+    (components, replaced): (&[Component], &Replaced),
+    measured: &Measured,
+) -> Findings {
+    let units = task.units();
+    let bootstrap = Bootstrap::grouped(&units, lab.seed);
     let effects = |values: &[Vec<f64>]| -> Vec<Estimate> {
         values.iter().map(|values| bootstrap.mean(values)).collect()
     };
@@ -66,6 +109,15 @@ pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measure
     let total = effects(&measured.total);
     let inner = components.iter().zip(swapped.iter().zip(&total)).filter(|(c, _)| c.layer().is_some());
     let largest = inner.map(|(_, (a, b))| a.value.abs().max(b.value.abs())).fold(0.0, f64::max);
+
+    // what cannot change, a shared bias for one, is not tested
+    let test = |values: &Vec<f64>| {
+        let changes = values.iter().any(|x| *x != 0.0);
+        if changes { sign_flip(values, &units, lab.seed) } else { None }
+    };
+    let p: Vec<Option<f64>> = measured.total.iter().map(test).collect();
+    let q = false_discovery(&p);
+    let least = analysis.notable * total.iter().map(|total| total.value.abs()).fold(0.0, f64::max);
 
     let mut order: Vec<usize> = (0..components.len()).collect();
     order.sort_by(|&a, &b| total[b].value.abs().total_cmp(&total[a].value.abs()).then(a.cmp(&b)));
@@ -81,6 +133,9 @@ pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measure
         n: total[i].n,
         rank: place + 1,
         note: remark(direct[i].value, swapped[i].value, total[i].value, largest).to_owned(),
+        p: p[i],
+        q: q[i],
+        notable: total[i].is_notable(least),
     };
     let table: Vec<ComponentRow> = order.iter().enumerate().map(row).collect();
     let mut examples = Vec::new();
@@ -91,8 +146,49 @@ pub(super) fn findings(lab: &Lab, task: &Task, components: &[Component], measure
             examples.push(ExampleRow { example, component, direct, total });
         }
     }
-    let tables = vec![Rows::of("components", &table), Rows::of("examples_components", &examples)];
+    let mut tables = vec![Rows::of("components", &table)];
+    let sets = sets(components, replaced, measured, &bootstrap, (&units, lab.seed));
+    if !sets.is_empty() {
+        tables.push(Rows::of("components_set", &sets));
+    }
+    tables.push(Rows::of("examples_components", &examples));
     Findings { tables, notes: notes(lab, measured), ..Findings::default() }
+}
+
+/// Each set beside its parts.
+fn sets(
+    components: &[Component],
+    replaced: &Replaced,
+    measured: &Measured,
+    bootstrap: &Bootstrap,
+    draws: (&[usize], u64),
+) -> Vec<SetRow> {
+    let alone = |part: &Part| {
+        let component = components.iter().position(|component| Part::from(*component) == *part);
+        let target = || replaced.targets.iter().skip(replaced.sets.len()).position(|parts| parts == &[*part]);
+        match component {
+            Some(component) => measured.total.get(component),
+            None => measured.sets.get(replaced.sets.len() + target()?),
+        }
+    };
+    let row = |(set, whole): (&Group, &Vec<f64>)| {
+        let parts: Vec<&[f64]> = set.parts.iter().filter_map(alone).map(Vec::as_slice).collect();
+        let found = Together::of(whole, &parts, None, bootstrap, draws);
+        SetRow {
+            set: set.name.clone(),
+            parts: set.parts.iter().map(Part::to_string).collect::<Vec<_>>().join(" "),
+            total: found.whole.value,
+            total_ci_lo: found.whole.lo,
+            total_ci_hi: found.whole.hi,
+            sum_of_parts: found.sum,
+            interaction: found.interaction.value,
+            ci_lo: found.interaction.lo,
+            ci_hi: found.interaction.hi,
+            n: found.whole.n,
+            p: found.p,
+        }
+    };
+    replaced.sets.iter().zip(&measured.sets).map(row).collect()
 }
 
 /// What stands out when direct and total effect of one swap are compared. `direct` differs from `swapped` only without

@@ -39,6 +39,13 @@ impl Reach {
         Reach { first: vec![0; read.len()], read: read.to_vec(), length, layers, causal }
     }
 
+    /// The reach of a change that begins at these positions, one for each row, of prompts of one length.
+    pub(crate) fn beginning(model: &Transformer, first: &[usize], length: usize, read: &[usize]) -> Reach {
+        let (layers, causal) = (model.config.n_layers, model.config.causal);
+        let first = first.iter().map(|first| first * usize::from(causal)).collect();
+        Reach { first, read: read.to_vec(), length, layers, causal }
+    }
+
     /// The positions that a swap at all positions has to set, or none when it can change nothing.
     pub(crate) fn all(&self, layer: usize, at: At) -> Option<Positions> {
         if self.stays_in_place(layer, at) {

@@ -2,70 +2,56 @@
 
 use rayon::prelude::*;
 
-use super::{Direction, Measured, Patch, Swap};
+use super::cells::Swap;
+use super::plan::By;
+use super::{Measured, Patch, Setting, Way, notes};
 use crate::analysis::Findings;
+use crate::groups::Together;
 use crate::lab::Lab;
-use crate::metric::Metric;
-use crate::row::Rows;
-use crate::stats::{Bootstrap, Estimate};
-use crate::task::{Place, Task};
+use crate::lesion::Part;
+use crate::row::{Row, Rows};
+use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
+use crate::task::Task;
 
 crate::row! {
-    /// The effect of patching one head at all positions.
-    pub struct HeadRow {
-        /// The activation: z, q, k, v (k and v have key-value heads) or pattern.
+    /// One head at all positions.
+    pub struct HeadKey {
+        /// The activation: z, result, q, k, v (k and v have key-value heads) or pattern.
         pub site: String,
-        /// `denoise`: corrupt run, value restored from the clean one; `noise`: clean run, value from the corrupt one.
+        /// `denoise`: corrupt run, value restored from the clean one; `noise`: clean run, value from the corrupt one;
+        /// `insert`: clean run, without a corrupt one.
         pub direction: String,
         /// The layer.
         pub layer: usize,
         /// The head.
         pub head: usize,
-        /// Share of the gap between clean and corrupt run that the patch closes (denoise) or opens (noise).
-        pub effect: f64,
-        /// The metric of the patched run, mean over examples.
-        pub raw: f64,
-        /// Lower end of the effect's 95 % interval.
-        pub ci_lo: Option<f64>,
-        /// Upper end of the effect's 95 % interval.
-        pub ci_hi: Option<f64>,
-        /// Examples.
-        pub n: usize,
     }
 }
 
 crate::row! {
-    /// The effect of patching a part of the stream, or what is added to it, at one position.
-    pub struct PositionRow {
-        /// The activation: resid_pre, resid_mid, resid_post, attn_out or mlp_out.
+    /// A part of the stream, what is added to it, or a layer's neurons, at one position.
+    pub struct PositionKey {
+        /// The activation: resid_pre, resid_mid, resid_post, attn_out, mlp_out, mlp_pre or mlp_post.
         pub site: String,
-        /// `denoise`: corrupt run, value restored from the clean one; `noise`: clean run, value from the corrupt one.
+        /// `denoise`: corrupt run, value restored from the clean one; `noise`: clean run, value from the corrupt one;
+        /// `insert`: clean run, without a corrupt one.
         pub direction: String,
-        /// The layer.
+        /// The layer, of several the first.
         pub layer: usize,
         /// Named position, or its number.
         pub pos: String,
         /// The clean token there if all examples share it, else the position; `clean→corrupt` where all exchange the same.
         pub token: String,
-        /// Share of the gap between clean and corrupt run that the patch closes (denoise) or opens (noise).
-        pub effect: f64,
-        /// The metric of the patched run, mean over examples.
-        pub raw: f64,
-        /// Lower end of the effect's 95 % interval.
-        pub ci_lo: Option<f64>,
-        /// Upper end of the effect's 95 % interval.
-        pub ci_hi: Option<f64>,
-        /// Examples.
-        pub n: usize,
     }
 }
 
 crate::row! {
-    /// The effect of patching one head at one position (of a pattern: one query).
-    pub struct HeadPositionRow {
-        /// The activation: z, q, k, v (k and v have key-value heads) or pattern.
+    /// One head at one position (of a pattern: one query).
+    pub struct HeadPositionKey {
+        /// The activation: z, result, q, k, v (k and v have key-value heads) or pattern.
         pub site: String,
-        /// `denoise`: corrupt run, value restored from the clean one; `noise`: clean run, value from the corrupt one.
+        /// `denoise`: corrupt run, value restored from the clean one; `noise`: clean run, value from the corrupt one;
+        /// `insert`: clean run, without a corrupt one.
         pub direction: String,
         /// The layer.
         pub layer: usize,
@@ -75,7 +61,80 @@ crate::row! {
         pub pos: String,
         /// The clean token there if all examples share it, else the position; `clean→corrupt` where all exchange the same.
         pub token: String,
-        /// Share of the gap between clean and corrupt run that the patch closes (denoise) or opens (noise).
+    }
+}
+
+crate::row! {
+    /// A whole activation.
+    pub struct LayerKey {
+        /// The activation, all of its heads and positions.
+        pub site: String,
+        /// `denoise`: corrupt run, value restored from the clean one; `noise`: clean run, value from the corrupt one;
+        /// `insert`: clean run, without a corrupt one.
+        pub direction: String,
+        /// The layer, of several the first.
+        pub layer: usize,
+    }
+}
+
+crate::row! {
+    /// One cell of a head's attention.
+    pub struct PatternKey {
+        /// `pattern`.
+        pub site: String,
+        /// `denoise`: corrupt run, value restored from the clean one; `noise`: clean run, value from the corrupt one;
+        /// `insert`: clean run, without a corrupt one.
+        pub direction: String,
+        /// The layer.
+        pub layer: usize,
+        /// The head.
+        pub head: usize,
+        /// The position that attends (destination).
+        pub query: String,
+        /// The position attended to (source).
+        pub key: String,
+        /// The token at the query, as in `resid_by_pos`.
+        pub query_token: String,
+        /// The token at the key.
+        pub key_token: String,
+    }
+}
+
+crate::row! {
+    /// One neuron at all positions.
+    pub struct NeuronKey {
+        /// mlp_pre or mlp_post.
+        pub site: String,
+        /// `denoise`: corrupt run, value restored from the clean one; `noise`: clean run, value from the corrupt one;
+        /// `insert`: clean run, without a corrupt one.
+        pub direction: String,
+        /// The layer.
+        pub layer: usize,
+        /// The neuron.
+        pub neuron: usize,
+        /// By how much the gradient expects the metric of the clean run to change (mlp_post; neurons were chosen by its size).
+        pub estimate: Option<f64>,
+    }
+}
+
+crate::row! {
+    /// A set of parts at all positions.
+    pub struct SetKey {
+        /// The set.
+        pub set: String,
+        /// Its parts.
+        pub parts: String,
+        /// `denoise`: corrupt run, values restored from the clean one; `noise`: clean run, values from the corrupt one;
+        /// `insert`: clean run, without a corrupt one.
+        pub direction: String,
+    }
+}
+
+crate::row! {
+    /// What a cell does.
+    pub struct Effect {
+        /// Share of the gap between clean and corrupt run that the patch closes (denoise) or opens (noise); for insert the
+        /// change of the metric.
         pub effect: f64,
         /// The metric of the patched run, mean over examples.
         pub raw: f64,
@@ -85,45 +144,54 @@ crate::row! {
         pub ci_hi: Option<f64>,
         /// Examples.
         pub n: usize,
+        /// Sign-flip p-value of the effect being 0: none below 13 prompts, and none where it is 0 by construction.
+        pub p: Option<f64>,
+        /// Its q-value among all cells of this table (false-discovery rate, Benjamini–Hochberg).
+        pub q: Option<f64>,
+        /// Whether the effect is large enough (a twentieth of the gap unless asked otherwise) and its interval excludes 0.
+        pub notable: bool,
+        /// What the effect is in: `gap`, or the metric where there is no gap.
+        pub unit: String,
     }
 }
 
 crate::row! {
-    /// One patch of one example.
-    pub struct ExampleHeadRow {
-        /// The example.
-        pub example: String,
-        /// The activation.
-        pub site: String,
-        /// `denoise` or `noise`.
-        pub direction: String,
-        /// The layer.
-        pub layer: usize,
-        /// The head.
-        pub head: usize,
-        /// Change of the metric divided by the mean gap, so that the mean over examples is the table's effect.
-        pub effect: f64,
-        /// The metric of the patched run.
-        pub raw: f64,
+    /// How many layers are patched at once.
+    pub struct Window {
+        /// How many layers, from `layer` on, are patched together: not the effect of any one of them.
+        pub window: usize,
     }
 }
 
 crate::row! {
-    /// One patch of one example at one position.
-    pub struct ExamplePositionRow {
+    /// A set beside its parts.
+    pub struct Sum {
+        /// Sum of the effects when each part is patched alone.
+        pub sum_of_parts: f64,
+        /// The whole minus the sum.
+        pub interaction: f64,
+        /// Lower end of the interaction's 95 % interval.
+        pub interaction_ci_lo: Option<f64>,
+        /// Upper end of the interaction's 95 % interval.
+        pub interaction_ci_hi: Option<f64>,
+        /// Sign-flip p-value of the interaction being 0.
+        pub interaction_p: Option<f64>,
+    }
+}
+
+crate::row! {
+    /// Whose.
+    pub struct Whose {
         /// The example.
         pub example: String,
-        /// The activation.
-        pub site: String,
-        /// `denoise` or `noise`.
-        pub direction: String,
-        /// The layer.
-        pub layer: usize,
-        /// The head, of sites that have heads.
-        pub head: Option<usize>,
-        /// Named position, or its number.
-        pub pos: String,
-        /// Change of the metric divided by the mean gap, so that the mean over examples is the table's effect.
+    }
+}
+
+crate::row! {
+    /// What a patch did to one example.
+    pub struct Own {
+        /// Change of the metric divided by the mean gap, so that the mean over examples is the table's effect; for insert the
+        /// change itself.
         pub effect: f64,
         /// The metric of the patched run.
         pub raw: f64,
@@ -132,189 +200,242 @@ crate::row! {
 
 /// One cell in one direction, with its statistics.
 struct Found<'a> {
-    swap: Swap,
-    direction: &'static str,
+    index: usize,
+    swap: &'a Swap,
+    way: Way,
     effect: Estimate,
-    raw: f64,
+    p: Option<f64>,
     /// Change of the metric of each example, and the metric itself.
     change: Vec<f64>,
     patched: &'a [f64],
 }
 
+/// A finished run, to be written down.
+struct Results<'a> {
+    patch: &'a Patch,
+    task: &'a Task,
+    setting: &'a Setting,
+    tokens: Vec<String>,
+    /// The mean gap, or 1 where effects are changes.
+    over: f64,
+    found: Vec<Found<'a>>,
+}
+
 /// Tables and notes from what was measured.
 pub(super) fn findings(
-    parameters: &Patch,
+    patch: &Patch,
     lab: &Lab,
     task: &Task,
-    places: &[Place],
-    swaps: &[Swap],
+    setting: &Setting,
     measured: &Measured,
 ) -> Findings {
-    let n = task.examples.len();
-    let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
+    let (units, seed) = (task.units(), lab.seed);
+    let bootstrap = Bootstrap::grouped(&units, seed);
     let gap: Vec<f64> = measured.clean.iter().zip(&measured.corrupt).map(|(a, b)| a - b).collect();
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / n as f64;
-    let estimate = |(swap, patched, direction): &(Swap, &'_ Vec<f64>, Direction)| {
-        let change: Vec<f64> = match direction {
-            Direction::Noise => measured.clean.iter().zip(*patched).map(|(clean, p)| clean - p).collect(),
-            _ => patched.iter().zip(&measured.corrupt).map(|(p, corrupt)| p - corrupt).collect(),
-        };
-        let word = if *direction == Direction::Noise { "noise" } else { "denoise" };
-        let effect = bootstrap.ratio(&change, Some(&gap));
-        (*swap, word, effect, mean(patched), change)
-    };
-    let cells: Vec<(Swap, &Vec<f64>, Direction)> = swaps
-        .iter()
-        .enumerate()
-        .flat_map(|(i, &swap)| {
-            let each = parameters.direction.each().iter().zip(&measured.patched);
-            each.map(move |(&direction, patched)| (swap, &patched[i], direction))
-        })
-        .collect();
+    let gap = (!gap.is_empty()).then_some(gap.as_slice());
+    let plan = &setting.plan;
+    let cells: Vec<(usize, usize)> =
+        (0..plan.swaps.len()).flat_map(|swap| (0..setting.ways.len()).map(move |way| (swap, way))).collect();
     // each cell's interval is its own computation on shared draws: parallel and still the same numbers
-    let found: Vec<Found> = cells
-        .par_iter()
-        .map(|cell| {
-            let (swap, direction, effect, raw, change) = estimate(cell);
-            Found { swap, direction, effect, raw, change, patched: cell.1 }
-        })
-        .collect();
-
-    let tokens: Vec<String> = places.iter().map(|place| place.exchange(task, &lab.vocabulary)).collect();
-    let mean_gap = mean(&gap);
-    let mut tables = Vec::new();
-    let (mut heads, mut positions, mut both) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut of_heads, mut of_positions, mut of_both) = (Vec::new(), Vec::new(), Vec::new());
-    for cell in &found {
-        let Swap { layer, head, place, .. } = cell.swap;
-        let site = || cell.swap.site.at().1.to_owned();
-        let direction = || cell.direction.to_owned();
-        let Estimate { value: effect, lo: ci_lo, hi: ci_hi, n } = cell.effect;
-        let raw = cell.raw;
-        let each = task.examples.iter().zip(cell.change.iter().zip(cell.patched));
-        let each = each.map(|(example, (change, &raw))| (example.id.clone(), change / mean_gap, raw));
-        match (place, head) {
-            (None, head) => {
-                let head = head.unwrap_or(0);
-                let (site_, direction_) = (site(), direction());
-                heads.push(HeadRow {
-                    site: site_,
-                    direction: direction_,
-                    layer,
-                    head,
-                    effect,
-                    raw,
-                    ci_lo,
-                    ci_hi,
-                    n,
-                });
-                of_heads.extend(each.map(|(example, effect, raw)| {
-                    let (site, direction) = (site(), direction());
-                    ExampleHeadRow { example, site, direction, layer, head, effect, raw }
-                }));
-            }
-            (Some(place), head) => {
-                let (pos, token) = (places[place].label.clone(), tokens[place].clone());
-                let example = |(example, effect, raw)| {
-                    let (site, direction, pos) = (site(), direction(), places[place].label.clone());
-                    ExamplePositionRow { example, site, direction, layer, head, pos, effect, raw }
-                };
-                let (site, direction) = (site(), direction());
-                match head {
-                    None => {
-                        of_positions.extend(each.map(example));
-                        positions.push(PositionRow {
-                            site,
-                            direction,
-                            layer,
-                            pos,
-                            token,
-                            effect,
-                            raw,
-                            ci_lo,
-                            ci_hi,
-                            n,
-                        });
-                    }
-                    Some(head) => {
-                        of_both.extend(each.map(example));
-                        both.push(HeadPositionRow {
-                            site,
-                            direction,
-                            layer,
-                            head,
-                            pos,
-                            token,
-                            effect,
-                            raw,
-                            ci_lo,
-                            ci_hi,
-                            n,
-                        });
-                    }
-                }
-            }
+    let statistics = |&(index, w): &(usize, usize)| {
+        let (way, patched) = (setting.ways[w], &measured.patched[w][index]);
+        let change = way.change(measured, patched);
+        let effect = bootstrap.ratio(&change, gap);
+        let tested = measured.run[w][index] && plan.by[index].is_some();
+        let p = if tested { sign_flip(&change, &units, seed) } else { None };
+        Found { index, swap: &plan.swaps[index], way, effect, p, change, patched }
+    };
+    let found: Vec<Found> = cells.par_iter().map(statistics).collect();
+    let over = gap.map_or(1.0, |gap| gap.iter().sum::<f64>() / gap.len().max(1) as f64);
+    let tokens = setting.places.iter().map(|place| place.exchange(task, &lab.vocabulary)).collect();
+    let results = Results { patch, task, setting, tokens, over, found };
+    let (mut tables, mut examples) = (Vec::new(), Vec::new());
+    for by in By::ALL {
+        let found: Vec<&Found> =
+            results.found.iter().filter(|found| plan.by[found.index] == Some(by)).collect();
+        if !found.is_empty() {
+            let sums = if by == By::Set {
+                results.sums(&found, gap, &bootstrap, (&units, seed))
+            } else {
+                Vec::new()
+            };
+            tables.push(results.table(by, &found, sums));
+            examples.push(results.examples(by, &found));
         }
     }
-    if !heads.is_empty() {
-        tables.push(Rows::of("patch_head", &heads));
+    tables.extend(examples);
+    Findings { tables, notes: notes::notes(patch, setting, task, measured), ..Findings::default() }
+}
+
+impl Results<'_> {
+    /// The columns that say what was patched.
+    fn keys(&self, by: By, found: &[&Found]) -> Columns {
+        let site = |found: &Found| found.swap.site.map_or("", |site| site.at().1).to_owned();
+        let direction = |found: &Found| found.way.name().to_owned();
+        let layer = |found: &Found| found.swap.layers.first().copied().unwrap_or(0);
+        let head = |found: &Found| found.swap.head.unwrap_or(0);
+        let label = |place: Option<usize>| {
+            place
+                .and_then(|place| self.setting.places.get(place))
+                .map_or_else(String::new, |p| p.label.clone())
+        };
+        let token = |place: Option<usize>| {
+            place.and_then(|place| self.tokens.get(place)).cloned().unwrap_or_default()
+        };
+        match by {
+            By::Head => columns(found, |f| HeadKey {
+                site: site(f),
+                direction: direction(f),
+                layer: layer(f),
+                head: head(f),
+            }),
+            By::Position => columns(found, |f| PositionKey {
+                site: site(f),
+                direction: direction(f),
+                layer: layer(f),
+                pos: label(f.swap.place),
+                token: token(f.swap.place),
+            }),
+            By::HeadPosition => columns(found, |f| HeadPositionKey {
+                site: site(f),
+                direction: direction(f),
+                layer: layer(f),
+                head: head(f),
+                pos: label(f.swap.place),
+                token: token(f.swap.place),
+            }),
+            By::All => {
+                columns(found, |f| LayerKey { site: site(f), direction: direction(f), layer: layer(f) })
+            }
+            By::QueryKey => columns(found, |f| PatternKey {
+                site: site(f),
+                direction: direction(f),
+                layer: layer(f),
+                head: head(f),
+                query: label(f.swap.place),
+                key: label(f.swap.key),
+                query_token: token(f.swap.place),
+                key_token: token(f.swap.key),
+            }),
+            By::Neuron => columns(found, |f| NeuronKey {
+                site: site(f),
+                direction: direction(f),
+                layer: layer(f),
+                neuron: f.swap.neuron.unwrap_or(0),
+                estimate: self.setting.plan.estimates[f.index],
+            }),
+            By::Set => columns(found, |f| SetKey {
+                set: self.set_name(f.index),
+                parts: f.swap.parts.iter().map(Part::to_string).collect::<Vec<_>>().join(" "),
+                direction: direction(f),
+            }),
+        }
     }
-    if !positions.is_empty() {
-        tables.push(Rows::of("resid_by_pos", &positions));
+
+    fn set_name(&self, index: usize) -> String {
+        let plan = &self.setting.plan;
+        let before = plan.by.iter().take(index).filter(|by| **by == Some(By::Set)).count();
+        plan.sets.get(before).map_or_else(String::new, |set| set.name.clone())
     }
-    if !both.is_empty() {
-        tables.push(Rows::of("patch_head_pos", &both));
+
+    /// A table: what was patched, and what that did.
+    fn table(&self, by: By, found: &[&Found], sums: Vec<Sum>) -> Rows {
+        let largest = found.iter().map(|f| f.effect.value.abs()).fold(0.0, f64::max);
+        let least = |way: Way| self.patch.notable * if way == Way::Insert { largest } else { 1.0 };
+        let p: Vec<Option<f64>> = found.iter().map(|f| f.p).collect();
+        let effects: Vec<Effect> = found
+            .iter()
+            .zip(false_discovery(&p))
+            .map(|(f, q)| Effect {
+                effect: f.effect.value,
+                raw: f.patched.iter().sum::<f64>() / f.patched.len().max(1) as f64,
+                ci_lo: f.effect.lo,
+                ci_hi: f.effect.hi,
+                n: f.effect.n,
+                p: f.p,
+                q,
+                notable: f.effect.is_notable(least(f.way)),
+                unit: if f.way == Way::Insert { self.patch.metric.name() } else { "gap" }.to_owned(),
+            })
+            .collect();
+        let mut columns = self.keys(by, found);
+        columns.extend(Effect::columns(&effects));
+        if self.patch.window > 1 && matches!(by, By::All | By::Position) {
+            columns.extend(self::columns(found, |_| Window { window: self.patch.window }));
+        }
+        if by == By::Set {
+            columns.extend(Sum::columns(&sums));
+        }
+        Rows { name: name(by).to_owned(), columns }
     }
-    if !of_heads.is_empty() {
-        tables.push(Rows::of("examples_patch_head", &of_heads));
+
+    /// Each set beside its parts, as in the table.
+    fn sums(
+        &self,
+        found: &[&Found],
+        gap: Option<&[f64]>,
+        bootstrap: &Bootstrap,
+        draws: (&[usize], u64),
+    ) -> Vec<Sum> {
+        let one = |set: &&Found| {
+            let alone = set.swap.parts.iter().filter_map(|&part| self.setting.plan.alone(part));
+            let parts: Vec<&[f64]> = alone
+                .filter_map(|index| {
+                    let is_it = |found: &&Found| found.index == index && found.way == set.way;
+                    self.found.iter().find(is_it).map(|found| found.change.as_slice())
+                })
+                .collect();
+            let together = Together::of(&set.change, &parts, gap, bootstrap, draws);
+            Sum {
+                sum_of_parts: together.sum,
+                interaction: together.interaction.value,
+                interaction_ci_lo: together.interaction.lo,
+                interaction_ci_hi: together.interaction.hi,
+                interaction_p: together.p,
+            }
+        };
+        found.iter().map(one).collect()
     }
-    if !of_positions.is_empty() {
-        tables.push(Rows::of("examples_resid_by_pos", &of_positions));
-    }
-    if !of_both.is_empty() {
-        tables.push(Rows::of("examples_patch_head_pos", &of_both));
-    }
-    Findings {
-        tables,
-        notes: notes(parameters, measured, mean(&measured.clean), mean(&measured.corrupt)),
-        ..Findings::default()
+
+    /// The same for each example.
+    fn examples(&self, by: By, found: &[&Found]) -> Rows {
+        let n = self.task.examples.len();
+        let (mut each, mut whose, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, found) in found.iter().enumerate() {
+            let numbers = found.change.iter().zip(found.patched);
+            for (example, (change, &raw)) in self.task.examples.iter().zip(numbers) {
+                each.push(row);
+                whose.push(Whose { example: example.id.clone() });
+                own.push(Own { effect: change / self.over, raw });
+            }
+        }
+        let keys = Rows { name: format!("examples_{}", name(by)), columns: self.keys(by, found) };
+        let mut rows = keys.take(&each);
+        // a token is what the table of means says, and an estimate is of all examples
+        let said = ["token", "query_token", "key_token", "parts", "estimate"];
+        rows.columns.retain(|(name, _, _)| !said.contains(&name.as_str()));
+        rows.columns.splice(0..0, Whose::columns(&whose));
+        rows.columns.extend(Own::columns(&own));
+        debug_assert_eq!(each.len(), n * found.len());
+        rows
     }
 }
 
-fn notes(parameters: &Patch, measured: &Measured, clean: f64, corrupt: f64) -> Vec<String> {
-    let mut notes = vec![format!(
-        "{}: clean {clean:.4}, corrupt {corrupt:.4}, gap {:.4} (means over {} pairs); an effect of 1 is the whole gap",
-        parameters.metric,
-        clean - corrupt,
-        measured.clean.len()
-    )];
-    if parameters.metric == Metric::Rank {
-        notes.push(
-            "rank jumps from one whole number to the next: shares of a rank gap are for reading only"
-                .to_owned(),
-        );
+/// The name of a grain's table.
+fn name(by: By) -> &'static str {
+    match by {
+        By::Head => "patch_head",
+        By::Position => "resid_by_pos",
+        By::HeadPosition => "patch_head_pos",
+        By::All => "patch_layer",
+        By::QueryKey => "patch_pattern",
+        By::Neuron => "patch_neuron",
+        By::Set => "patch_set",
     }
-    let each = parameters.direction.each();
-    if each.contains(&Direction::Denoise) {
-        notes.push(
-            "denoise: the corrupt prompt runs with a value of the clean run; effect = (patched − corrupt) / (clean − \
-             corrupt): what is enough"
-                .to_owned(),
-        );
-    }
-    if each.contains(&Direction::Noise) {
-        notes.push(
-            "noise: the clean prompt runs with a value of the corrupt run; effect = (clean − patched) / (clean − \
-             corrupt): what is needed"
-                .to_owned(),
-        );
-    }
-    if measured.exact > 0 {
-        notes.push(format!(
-            "{} patches change nothing by construction (before the first differing token, or unread after the last \
-             attention) and are exactly 0 without a run",
-            measured.exact
-        ));
-    }
-    notes
+}
+
+type Columns = Vec<(String, String, crate::row::Column)>;
+
+fn columns<R: Row>(found: &[&Found], row: impl Fn(&Found) -> R) -> Columns {
+    R::columns(&found.iter().map(|found| row(found)).collect::<Vec<R>>())
 }

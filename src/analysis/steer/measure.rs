@@ -15,27 +15,48 @@ use crate::steering::stream;
 use crate::sweep::{Cell, sweep};
 use crate::task::{Side, Task};
 
-/// Strengths, lowest first.
-pub(super) struct Doses(pub(super) Vec<f64>);
+/// What is added, and what is removed.
+pub(super) struct Doses {
+    /// Strengths, lowest first.
+    pub(super) strengths: Vec<f64>,
+    /// Shares of the direction that are removed, smallest first; the whole is among them.
+    pub(super) shares: Vec<f64>,
+}
 
 impl Doses {
-    pub(super) fn new(strengths: &[f64]) -> Result<Doses> {
-        let mut doses = strengths.to_vec();
-        if doses.is_empty() || doses.iter().any(|dose| !dose.is_finite()) {
+    pub(super) fn new(strengths: &[f64], shares: &[f64]) -> Result<Doses> {
+        let mut strengths = strengths.to_vec();
+        if strengths.is_empty() || strengths.iter().any(|dose| !dose.is_finite()) {
             return Err(Error::usage(
                 "the strengths are not numbers",
                 "write `strengths = [-1.0, 0.0, 1.0]`",
             ));
         }
-        // −0 and 0 are one dose
-        doses.iter_mut().for_each(|dose| *dose += 0.0);
-        doses.sort_by(f64::total_cmp);
-        doses.dedup();
-        Ok(Doses(doses))
+        let mut shares = shares.to_vec();
+        if shares.iter().any(|share| !(share.is_finite() && *share >= 0.0)) {
+            return Err(Error::usage(
+                "`shares` to remove are numbers from 0 on",
+                "write `shares = [0.5, 1.0]`; 1 removes all of the direction",
+            ));
+        }
+        shares.push(1.0);
+        for doses in [&mut strengths, &mut shares] {
+            // −0 and 0 are one dose
+            doses.iter_mut().for_each(|dose| *dose += 0.0);
+            doses.sort_by(f64::total_cmp);
+            doses.dedup();
+        }
+        Ok(Doses { strengths, shares })
     }
 
+    /// How many for each direction.
     pub(super) fn count(&self) -> usize {
-        self.0.len()
+        self.strengths.len() + self.shares.len()
+    }
+
+    /// Where the removal of all of it stands among the shares.
+    pub(super) fn whole(&self) -> usize {
+        self.shares.iter().position(|share| *share == 1.0).unwrap_or(0)
     }
 }
 
@@ -56,8 +77,8 @@ pub(super) struct AtPlace {
     pub(super) plain: Vec<Said>,
     /// `[direction][dose][example]`; direction 0 is the one found, the others are random.
     pub(super) doses: Vec<Vec<Vec<Said>>>,
-    /// With the direction removed from the stream everywhere: `[direction][example]`.
-    pub(super) removed: Vec<Vec<Said>>,
+    /// With shares of the direction removed from the stream everywhere: `[direction][share][example]`.
+    pub(super) removed: Vec<Vec<Vec<Said>>>,
 }
 
 /// Everything measured, by place.
@@ -85,8 +106,8 @@ pub(super) fn measure(
         let directions = if place.norm > 0.0 { 1 + place.randoms.len() } else { 0 };
         AtPlace {
             plain: none.clone(),
-            doses: vec![vec![none.clone(); doses.count()]; directions],
-            removed: vec![none; directions],
+            doses: vec![vec![none.clone(); doses.strengths.len()]; directions],
+            removed: vec![vec![none; doses.shares.len()]; directions],
         }
     };
     let mut all: Vec<AtPlace> = places.iter().map(empty).collect();
@@ -125,24 +146,34 @@ pub(super) fn measure(
             put(&mut all.plain, &batch, &run(&nothing, &plain)?.concat());
             let directions = || std::iter::once(&place.direction).chain(&place.randoms);
             for (direction, all) in directions().zip(&mut all.doses) {
-                let cells =
-                    doses.0.iter().map(|&dose| pushed(direction, dose)).collect::<Result<Vec<_>>>()?;
+                let cells = doses
+                    .strengths
+                    .iter()
+                    .map(|&dose| pushed(direction, dose))
+                    .collect::<Result<Vec<_>>>()?;
                 for (said, all) in run(&cells, &plain)?.iter().zip(all) {
                     put(all, &batch, said);
                 }
             }
-            let cells: Vec<Cell> = directions().map(|direction| removal(model, direction)).collect();
-            for (said, all) in run(&cells[..all.removed.len()], &unsteered)?.iter().zip(&mut all.removed) {
-                put(all, &batch, said);
+            for (direction, all) in directions().zip(&mut all.removed) {
+                let cells: Vec<Cell> =
+                    doses.shares.iter().map(|&share| removal(model, direction, share)).collect();
+                for (said, all) in run(&cells, &unsteered)?.iter().zip(all) {
+                    put(all, &batch, said);
+                }
             }
         }
     }
     Ok(all)
 }
 
-/// x ← x − r̂ r̂ᵀx wherever the stream can be read, at every layer and position.
-fn removal(model: &Transformer, direction: &Tensor) -> Cell {
-    let edit = |site| Edit { at: Slice::whole(site), op: Op::Project(direction.clone()) };
+/// x ← x − share · r̂ r̂ᵀx wherever the stream can be read, at every layer and position.
+fn removal(model: &Transformer, direction: &Tensor, share: f64) -> Cell {
+    let op = match share {
+        1.0 => Op::Project(direction.clone()),
+        share => Op::Damp(direction.clone(), share),
+    };
+    let edit = |site| Edit { at: Slice::whole(site), op: op.clone() };
     Cell { edits: stream(model).into_iter().map(edit).collect() }
 }
 

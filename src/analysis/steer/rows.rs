@@ -8,7 +8,7 @@ use super::{Place, Steer};
 use crate::analysis::Findings;
 use crate::lab::Lab;
 use crate::row::Rows;
-use crate::stats::{Bootstrap, Estimate};
+use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
 
 crate::row! {
     /// One dose at one place.
@@ -25,6 +25,10 @@ crate::row! {
         pub ci_lo: Option<f64>,
         /// Upper end.
         pub ci_hi: Option<f64>,
+        /// p-value of the effect being 0 (sign flips over pairs); none at strength 0.
+        pub p: Option<f64>,
+        /// The same with the false discoveries among all doses and places controlled.
+        pub q: Option<f64>,
         /// Probability of the positive answers.
         pub prob: f64,
         /// Change of the metric by random directions of the same norm: mean over them.
@@ -95,7 +99,11 @@ crate::row! {
         pub ci_lo: Option<f64>,
         /// Upper end.
         pub ci_hi: Option<f64>,
-        /// The same with a random direction removed: mean over them.
+        /// p-value of the removal changing nothing (sign flips over pairs).
+        pub p: Option<f64>,
+        /// The same with the false discoveries among all places controlled.
+        pub q: Option<f64>,
+        /// The same gap with a random direction removed: mean over them.
         pub gap_random: f64,
         /// The lowest of them.
         pub random_lo: f64,
@@ -104,6 +112,31 @@ crate::row! {
         /// How much the loss grows on ordinary text with the direction removed (nats).
         pub loss: Option<f64>,
         /// How many pairs.
+        pub n: usize,
+    }
+}
+
+crate::row! {
+    /// A share of the direction, or of the random ones, removed from the stream at every layer and position, as a curve.
+    pub struct RemovedCurveRow {
+        /// Where the direction was read.
+        pub site: String,
+        /// Layer of that site.
+        pub layer: usize,
+        /// `steering vector` or `random directions`.
+        pub direction: String,
+        /// Which share of what lies along the direction is taken out at every place; what was written early is met several
+        /// times on its way.
+        pub share: f64,
+        /// The metric on positive prompts minus that on negative ones.
+        pub gap: f64,
+        /// Lower end: of the 95 % interval over pairs, or the lowest of the random directions.
+        pub gap_lo: Option<f64>,
+        /// Upper end, likewise.
+        pub gap_hi: Option<f64>,
+        /// Growth of the loss on ordinary text (nats).
+        pub loss: Option<f64>,
+        /// Pairs, or random directions.
         pub n: usize,
     }
 }
@@ -144,7 +177,10 @@ pub(super) fn findings(
 ) -> Findings {
     let n = pairs.tried.len();
     let over_pairs = Bootstrap::new(n, lab.seed);
+    let units = pairs.task.units();
+    let units: Vec<usize> = pairs.tried.iter().filter_map(|&i| units.get(i).copied()).collect();
     let (mut table, mut curves, mut removed, mut each) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut shares = Vec::new();
     for (p, place) in places.iter().enumerate() {
         let (site, layer) = (place.site.to_string(), place.site.layer().unwrap_or(0));
         let (positive, negative) = (&measured.positive[p], &measured.negative[p]);
@@ -155,7 +191,7 @@ pub(super) fn findings(
             continue;
         }
         let of = |direction: usize, dose: usize| Response::of(positive, negative, text, direction, dose);
-        for (d, &strength) in doses.0.iter().enumerate() {
+        for (d, &strength) in doses.strengths.iter().enumerate() {
             let found = of(0, d);
             let random: Vec<Response> = (1..positive.doses.len()).map(|direction| of(direction, d)).collect();
             let effect = over_pairs.mean(&found.effect);
@@ -167,6 +203,8 @@ pub(super) fn findings(
                 effect: effect.value,
                 ci_lo: effect.lo,
                 ci_hi: effect.hi,
+                p: sign_flip(&found.effect, &units, lab.seed).filter(|_| strength != 0.0),
+                q: None,
                 prob: average(&found.prob),
                 random: by_random.mean,
                 random_lo: by_random.lo,
@@ -228,25 +266,60 @@ pub(super) fn findings(
         let gap = |positive: &[Said], negative: &[Said]| -> Vec<f64> {
             positive.iter().zip(negative).map(|(a, b)| a.value - b.value).collect()
         };
-        let gaps: Vec<Vec<f64>> =
-            positive.removed.iter().zip(&negative.removed).map(|(a, b)| gap(a, b)).collect();
+        let whole = gap(&positive.plain, &negative.plain);
+        // what is left of the gap in each pair, by direction
+        let left = |share: usize| -> Vec<Vec<f64>> {
+            let sides = positive.removed.iter().zip(&negative.removed);
+            sides.map(|(a, b)| gap(&a[share], &b[share])).collect()
+        };
+        let lost = |text: &AtPlace, direction: usize, share: usize| {
+            average(&losses(&text.plain, &text.removed[direction][share]))
+        };
+        for (s, &share) in doses.shares.iter().enumerate() {
+            let gaps = left(s);
+            let (own, by_random) =
+                (over_pairs.mean(&gaps[0]), Spread::of(gaps[1..].iter().map(|gap| average(gap))));
+            let curve = |direction: &str, gap: Ends, loss, n| RemovedCurveRow {
+                site: site.clone(),
+                layer,
+                direction: direction.to_owned(),
+                share,
+                gap: gap.0,
+                gap_lo: gap.1,
+                gap_hi: gap.2,
+                loss,
+                n,
+            };
+            shares.push(curve("steering vector", ends(own), text.map(|text| lost(text, 0, s)), n));
+            let randoms = gaps.len() - 1;
+            let loss = text.map(|text| Spread::of((1..=randoms).map(|r| lost(text, r, s))).mean);
+            shares.push(curve("random directions", by_random.ends(), loss, randoms));
+        }
+        let gaps = left(doses.whole());
         let own = over_pairs.mean(&gaps[0]);
         let by_random = Spread::of(gaps[1..].iter().map(|gap| average(gap)));
+        let change: Vec<f64> = gaps[0].iter().zip(&whole).map(|(left, whole)| left - whole).collect();
         removed.push(RemovedRow {
             site: site.clone(),
             layer,
             norm: place.norm,
-            gap: average(&gap(&positive.plain, &negative.plain)),
+            gap: average(&whole),
             gap_removed: own.value,
             ci_lo: own.lo,
             ci_hi: own.hi,
+            p: sign_flip(&change, &units, lab.seed),
+            q: None,
             gap_random: by_random.mean,
             random_lo: by_random.lo,
             random_hi: by_random.hi,
-            loss: text.map(|text| average(&losses(&text.plain, &text.removed[0]))),
+            loss: text.map(|text| lost(text, 0, doses.whole())),
             n,
         });
     }
+    let q = false_discovery(&table.iter().map(|row| row.p).collect::<Vec<_>>());
+    table.iter_mut().zip(q).for_each(|(row, q)| row.q = q);
+    let q = false_discovery(&removed.iter().map(|row| row.p).collect::<Vec<_>>());
+    removed.iter_mut().zip(q).for_each(|(row, q)| row.q = q);
     notes.push(format!(
         "effects are changes of {} toward the positive answer; the random band holds {} directions",
         steer.metric, steer.randoms
@@ -257,9 +330,10 @@ pub(super) fn findings(
         Rows::of("steer", &table),
         Rows::of("steer_curve", &curves),
         Rows::of("steer_removed", &removed),
+        Rows::of("steer_removed_curve", &shares),
         Rows::of("examples_steer", &each),
     ];
-    Findings { tables, tensors, notes }
+    Findings { tables, tensors, notes, ..Findings::default() }
 }
 
 /// What one dose of one direction does, by pair; `loss` by ordinary text.

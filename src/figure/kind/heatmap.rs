@@ -19,9 +19,12 @@ use crate::row::Rows;
 /// This picture.
 pub const FIGURE: Figure = Figure {
     name: "heatmap",
-    about: "coloured cells: `x`, `y`, `value`; `facet` makes panels, `lo` and `hi` outline cells whose interval excludes 0",
+    about: "coloured cells: `x`, `y`, `value`; `facet` makes panels, `lo` and `hi` outline cells whose interval excludes 0, from the size `outline` on",
     draw,
 };
+
+/// Cells from this share of the largest on are outlined where their interval excludes 0, unless a view says another size.
+pub const OUTLINE: f64 = 0.05;
 
 /// Row labels beyond this many get no text in their cells unless asked for.
 const MOST_TEXTS: usize = 400;
@@ -43,6 +46,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (facets, panel_of) = facets(rows, view)?;
     let (lo, hi) = (optional_numbers(rows, &view.lo)?, optional_numbers(rows, &view.hi)?);
     let largest = values.iter().flatten().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs()));
+    let least = view.outline.unwrap_or(OUTLINE * largest);
     let written = optional_texts(rows, &view.text.clone().or_else(|| view.label.clone()))?;
     let named = top_cells(&values, view.top);
 
@@ -67,9 +71,8 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             _ => String::new(),
         };
         let interval = lo[i].zip(hi[i]);
-        // an effect that reads as 0 is not set off, however narrow its interval
-        let visible = number.abs() >= 0.005 * largest;
-        let outlined = visible && interval.is_some_and(|(lo, hi)| lo > 0.0 || hi < 0.0);
+        // an effect that is next to nothing is not set off, however narrow its interval
+        let outlined = number.abs() >= least && interval.is_some_and(|(lo, hi)| lo > 0.0 || hi < 0.0);
         let range = interval
             .map_or_else(String::new, |(lo, hi)| format!(" [{}, {}]", ticks::number(lo), ticks::number(hi)));
         let tip = format!("{y} {}, {x} {}: {}{range}", y_names[ys[i]], x_names[xs[i]], ticks::number(number));

@@ -6,13 +6,18 @@ use crate::error::Result;
 use crate::report::story::column;
 use crate::row::Rows;
 
-/// `steer_places` and `steer_best`.
+/// `steer_places`, `steer_best` and `steer_removed_best`.
 pub(super) fn tables(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
     let (Some(rows), Some(curves)) = (found.get("steer"), found.get("steer_curve")) else {
         return Ok(Vec::new());
     };
     let mut made = vec![places(rows)?];
-    made.extend(strongest(rows, curves)?);
+    if let Some(site) = strongest(rows)? {
+        made.push(Rows { name: "steer_best".to_owned(), ..curves.only("site", &site)? });
+        if let Some(removed) = found.get("steer_removed_curve") {
+            made.push(Rows { name: "steer_removed_best".to_owned(), ..removed.only("site", &site)? });
+        }
+    }
     Ok(made)
 }
 
@@ -27,8 +32,8 @@ fn places(rows: &Rows) -> Result<Rows> {
     Ok(rows)
 }
 
-/// The curves of the place whose direction moves the metric furthest.
-fn strongest(rows: &Rows, curves: &Rows) -> Result<Option<Rows>> {
+/// The place whose direction moves the metric furthest.
+fn strongest(rows: &Rows) -> Result<Option<String>> {
     let (sites, effects) = (rows.texts("site")?, rows.numbers("effect")?);
     let mut ranges: BTreeMap<&str, [f64; 2]> = BTreeMap::new();
     for (site, effect) in sites.iter().zip(effects) {
@@ -37,6 +42,5 @@ fn strongest(rows: &Rows, curves: &Rows) -> Result<Option<Rows>> {
         *range = [range[0].min(effect), range[1].max(effect)];
     }
     let widest = ranges.iter().max_by(|(_, a), (_, b)| (a[1] - a[0]).total_cmp(&(b[1] - b[0])));
-    let Some((site, _)) = widest else { return Ok(None) };
-    Ok(Some(Rows { name: "steer_best".to_owned(), ..curves.only("site", site)? }))
+    Ok(widest.map(|(site, _)| (*site).to_owned()))
 }

@@ -43,7 +43,8 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     );
     point(
         has("patch_head"),
-        "Many cells are tested at once: at 95 %, one in twenty outlined cells may be outlined by chance.",
+        "Many cells are tested at once: at 95 %, one interval in twenty excludes 0 by chance, so that cells are outlined by \
+         size too, and `q` in the tables says which differ from 0 when all of them are counted (from 13 prompts on).",
     );
     point(
         has("patch_head"),

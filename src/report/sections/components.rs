@@ -65,6 +65,31 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         bars: vec!["total".to_owned()],
         caption: say("Every component, by the size of its total effect.", []),
     }));
+    if let Some(rows) = story.table("components_set") {
+        blocks.push(paragraph(
+            "Sets of components replaced together, beside the sums of what their parts do alone: a positive interaction is \
+             what parts that stand in for each other hide, a negative one what parts of one chain count twice.",
+            [],
+        ));
+        let columns = [
+            "set",
+            "total",
+            "total_ci_lo",
+            "total_ci_hi",
+            "sum_of_parts",
+            "interaction",
+            "ci_lo",
+            "ci_hi",
+            "n",
+        ];
+        blocks.push(Block::Table(Table {
+            rows: rows.clone(),
+            columns: columns.map(str::to_owned).to_vec(),
+            max_rows: Some(12),
+            bars: Vec::new(),
+            caption: say("Sets replaced as wholes (logits).", []),
+        }));
+    }
     blocks.extend(story.notes("components"));
     Some(Section { id: "components".to_owned(), title: "Which components drive it".to_owned(), blocks })
 }

@@ -4,16 +4,22 @@ mod ablation;
 mod atp;
 mod attention;
 mod caveats;
+mod circuit;
 mod components;
 mod direct;
+mod edges;
+mod knockout;
 mod lens;
 mod prediction;
 mod probe;
 mod prompts;
+mod repair;
 mod stimulation;
 mod summary;
 mod total;
+mod tracing;
 mod training;
+mod weights;
 
 use super::page::{Inline, Page, Section, Words};
 use super::story::Story;
@@ -30,8 +36,14 @@ const SECTIONS: &[Write] = &[
     direct::section,
     total::section,
     atp::section,
+    edges::section,
+    circuit::section,
+    tracing::section,
     ablation::section,
+    repair::section,
+    knockout::section,
     attention::section,
+    weights::section,
     probe::section,
     stimulation::section,
     caveats::section,

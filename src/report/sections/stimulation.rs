@@ -26,9 +26,10 @@ pub(super) fn section(story: &Story) -> Option<Section> {
              position. What is left of the difference between positive and negative prompts is what the model does without it.",
             [],
         ));
+        blocks.extend(story.figure("steer_removed", "steer_removed_best"));
         blocks.push(Block::Table(Table {
             rows: removed.clone(),
-            columns: ["site", "norm", "gap", "gap_removed", "ci_lo", "ci_hi", "gap_random", "loss", "n"]
+            columns: ["site", "norm", "gap", "gap_removed", "ci_lo", "ci_hi", "q", "gap_random", "loss", "n"]
                 .map(str::to_owned)
                 .to_vec(),
             max_rows: Some(16),
@@ -48,6 +49,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
             "effect",
             "ci_lo",
             "ci_hi",
+            "q",
             "prob",
             "random_lo",
             "random_hi",

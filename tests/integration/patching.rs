@@ -1,0 +1,747 @@
+//! Patching at every site and grain, of windows and sets, with values of every source: against naive whole passes on one
+//! prompt, and the identities it obeys.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+use glassbox::analysis::ablate::Ablate;
+use glassbox::analysis::components::Components;
+use glassbox::analysis::patch::{Patch, PatchSite};
+use glassbox::analysis::{Analysis, Findings};
+use glassbox::edit::{Edit, Op};
+use glassbox::lab::{About, Arrays, Lab};
+use glassbox::lesion::{Part, Sample};
+use glassbox::metric::Metric;
+use glassbox::model::{Config, MlpKind, Transformer};
+use glassbox::record::Activations;
+use glassbox::row::Rows;
+use glassbox::site::{At, Positions, Site, Slice};
+use glassbox::stats::{false_discovery, sign_flip};
+use glassbox::study::{Prompts, Step, Study};
+use glassbox::task::{Example, Side, Task};
+use glassbox::vocabulary::Vocabulary;
+use glassbox::{output, recording};
+
+use crate::causal::{aligned, close, naive, numbers, pairs, recorded, table};
+use crate::styles;
+
+fn lab(config: Config, seed: u64) -> Lab {
+    let model = Transformer::random(config, seed, DType::F64).unwrap();
+    let about = About { name: "random".into(), hash: format!("{seed:064}"), ..About::default() };
+    Lab::new(model, Vocabulary::default(), about)
+}
+
+fn plain() -> [Lab; 2] {
+    [lab(Config::tiny(), 3), lab(Config::tiny_rotary(), 4)]
+}
+
+fn patch(parameters: &str) -> Patch {
+    toml::from_str::<toml::Table>(parameters).unwrap().try_into().unwrap()
+}
+
+fn only(rows: &Rows, cells: &[(&str, &str)]) -> Rows {
+    cells.iter().fold(rows.clone(), |rows, (column, value)| rows.only(column, value).unwrap())
+}
+
+fn effects(found: &Findings, name: &str, cells: &[(&str, &str)]) -> Vec<f64> {
+    numbers(&only(table(found, name), cells), "effect")
+}
+
+/// Every site and grain at once.
+const EVERYTHING: &str =
+    "by = ['all', 'position', 'head', 'head-position', 'query-key', 'neuron']\nneurons = 2\nsites = [SITES]";
+
+fn everything(lab: &Lab) -> String {
+    let has = |site: &PatchSite| {
+        let name = toml::Value::try_from(site).unwrap().as_str().unwrap().to_owned();
+        lab.model.blocks.iter().any(|block| block.has(at(&name)))
+    };
+    let names = PatchSite::ALL
+        .iter()
+        .filter(|site| has(site))
+        .map(|site| toml::Value::try_from(site).unwrap().to_string());
+    EVERYTHING.replace("SITES", &names.collect::<Vec<_>>().join(", "))
+}
+
+/// The place that a table calls by this name.
+fn at(name: &str) -> At {
+    let classic = match name {
+        "mlp_pre" => "mlp.hook_pre".to_owned(),
+        "mlp_post" => "mlp.hook_post".to_owned(),
+        "z" | "result" | "q" | "k" | "v" | "pattern" => format!("attn.hook_{name}"),
+        name => format!("hook_{name}"),
+    };
+    *At::ALL.iter().find(|at| at.name() == classic).unwrap()
+}
+
+/// What a row of an `examples_` table says is swapped, as whole-pass edits with these values.
+fn edits(
+    rows: &Rows,
+    row: usize,
+    window: usize,
+    sets: &BTreeMap<&str, Vec<&str>>,
+    example: &Example,
+    values: &Activations,
+) -> Vec<Edit> {
+    let text = |column: &str| rows.texts(column).ok().map(|texts| texts[row].clone());
+    let number = |column: &str| text(column).and_then(|text| text.parse::<usize>().ok());
+    let place = |column: &str| {
+        let label = text(column)?;
+        Some(Positions::At(vec![example.pos.get(&label).copied().unwrap_or_else(|| label.parse().unwrap())]))
+    };
+    let slices: Vec<Slice> = match text("set") {
+        Some(set) => {
+            sets[set.as_str()].iter().map(|part| part.parse::<Part>().unwrap().slice().unwrap()).collect()
+        }
+        None => {
+            let first = number("layer").unwrap();
+            let window = if number("head").is_some() || number("neuron").is_some() { 1 } else { window };
+            let one = |layer| {
+                let mut slice = Slice::whole(Site::Block(layer, at(&text("site").unwrap())));
+                slice.head = number("head");
+                slice.index = number("neuron").map(|neuron| vec![neuron]);
+                if let Some(pos) = place("pos").or_else(|| place("query")) {
+                    slice.pos = pos;
+                }
+                if let Some(key) = place("key") {
+                    slice.key = key;
+                }
+                slice
+            };
+            (first..first + window).map(one).collect()
+        }
+    };
+    let set =
+        |slice: Slice| Edit { op: Op::Set(slice.take(values.get(slice.site).unwrap()).unwrap()), at: slice };
+    slices.into_iter().map(set).collect()
+}
+
+/// Holds the `step`-th row of every table of examples to a whole pass with values of `source(example, direction)`.
+fn check(
+    lab: &Lab,
+    task: &Task,
+    found: &Findings,
+    (window, step): (usize, usize),
+    sets: &BTreeMap<&str, Vec<&str>>,
+    source: &dyn Fn(usize, &str) -> Activations,
+) -> usize {
+    let mut checked = 0;
+    let mut values: BTreeMap<(usize, String), Activations> = BTreeMap::new();
+    for rows in found.tables.iter().filter(|rows| rows.name.starts_with("examples_")) {
+        let (ids, directions) = (rows.texts("example").unwrap(), rows.texts("direction").unwrap());
+        let raw = numbers(rows, "raw");
+        for row in (0..rows.len()).step_by(step) {
+            let i = task.examples.iter().position(|example| example.id == ids[row]).unwrap();
+            let example = &task.examples[i];
+            let run =
+                if directions[row] == "denoise" { example.corrupt.as_ref().unwrap() } else { &example.clean };
+            let from =
+                values.entry((i, directions[row].clone())).or_insert_with(|| source(i, &directions[row]));
+            let edits = edits(rows, row, window, sets, example, from);
+            close(raw[row], naive(lab, task, i, run, edits, Metric::LogitDiff));
+            checked += 1;
+        }
+    }
+    checked
+}
+
+/// The other prompt of the pair.
+fn partner<'a>(lab: &'a Lab, task: &'a Task) -> impl Fn(usize, &str) -> Activations + 'a {
+    |i, direction| {
+        let example = &task.examples[i];
+        recorded(lab, if direction == "denoise" { &example.clean } else { example.corrupt.as_ref().unwrap() })
+    }
+}
+
+#[test]
+fn every_site_and_grain_equals_a_whole_pass() {
+    for lab in plain() {
+        for (task, step) in [(pairs(), 3), (aligned(), 11)] {
+            let found = patch(&everything(&lab)).run(&lab, &task).unwrap();
+            let names: Vec<&str> = found.tables.iter().map(|rows| rows.name.as_str()).collect();
+            assert_eq!(
+                names[..6],
+                [
+                    "patch_head",
+                    "resid_by_pos",
+                    "patch_head_pos",
+                    "patch_layer",
+                    "patch_pattern",
+                    "patch_neuron"
+                ]
+            );
+            let checked = check(&lab, &task, &found, (1, step), &BTreeMap::new(), &partner(&lab, &task));
+            assert!(checked > 250, "{checked}");
+        }
+    }
+}
+
+#[test]
+fn every_style_of_model_can_be_patched_at_every_site_it_has() {
+    for (style, config) in styles::able() {
+        println!("{style}");
+        let lab = lab(config, 11);
+        let mut task = pairs();
+        let said = lab.model.config.d_vocab_out as u32;
+        for example in &mut task.examples {
+            for ids in [&mut example.answers, &mut example.wrong] {
+                ids.iter_mut().for_each(|id| *id %= said);
+                ids.sort_unstable();
+                ids.dedup();
+            }
+        }
+        task.examples.truncate(2);
+        let sets = BTreeMap::from([("both", vec!["a0.h1", "a1"]), ("one", vec!["a1.h0"])]);
+        let parameters = everything(&lab).replace("'neuron'", "'neuron', 'set'");
+        let parameters = format!("{parameters}\nsets = {{both = ['a0.h1', 'a1'], one = ['a1.h0']}}");
+        if lab.model.config.n_layers < 2 || lab.model.config.n_heads < 2 {
+            continue;
+        }
+        let found = patch(&parameters).run(&lab, &task).unwrap();
+        check(&lab, &task, &found, (1, 29), &sets, &partner(&lab, &task));
+        let windows = patch("by = ['all', 'position']\nwindow = 2").run(&lab, &task).unwrap();
+        check(&lab, &task, &windows, (2, 5), &sets, &partner(&lab, &task));
+    }
+}
+
+#[test]
+fn a_window_is_its_layers_together_and_a_set_its_parts() {
+    for lab in plain() {
+        let task = pairs();
+        let sets = BTreeMap::from([
+            ("attention", vec!["a0", "a1"]),
+            ("mixed", vec!["embed", "a0.h1", "m0.n3", "m1"]),
+            ("alone", vec!["a1.h2"]),
+        ]);
+        let parameters = "by = ['all', 'position', 'head', 'set']\nwindow = 2\n\
+                          sets = {attention = ['a0', 'a1'], mixed = ['embed', 'a0.h1', 'm0.n3', 'm1'], alone = ['a1.h2']}";
+        let found = patch(parameters).run(&lab, &task).unwrap();
+        assert!(check(&lab, &task, &found, (2, 1), &sets, &partner(&lab, &task)) > 200);
+        assert!(found.notes.iter().any(|note| note.contains("not any one layer's")), "{:?}", found.notes);
+        for direction in ["denoise", "noise"] {
+            let key = ("direction", direction);
+            let window = effects(&found, "patch_layer", &[key, ("site", "attn_out")]);
+            let set = only(table(&found, "patch_set"), &[key, ("set", "attention")]);
+            close(numbers(&set, "effect")[0], window[0]);
+            // the whole, the parts alone, and what is left
+            let single = patch("by = ['all']\nsites = ['attn_out']").run(&lab, &task).unwrap();
+            let sum: f64 = effects(&single, "patch_layer", &[key]).iter().sum();
+            close(numbers(&set, "sum_of_parts")[0], sum);
+            close(numbers(&set, "interaction")[0], window[0] - sum);
+            let alone = only(table(&found, "patch_set"), &[key, ("set", "alone")]);
+            close(numbers(&alone, "interaction")[0], 0.0);
+            let head = effects(&found, "patch_head", &[key, ("site", "z"), ("layer", "1"), ("head", "2")]);
+            close(numbers(&alone, "effect")[0], head[0]);
+        }
+        assert!(table(&found, "patch_head").column("window").is_err());
+        for wrong in ["window = 3", "window = 0"] {
+            assert!(patch(wrong).run(&lab, &task).unwrap_err().to_string().contains("window of"));
+        }
+    }
+}
+
+#[test]
+fn identities_between_sites() {
+    for lab in plain().into_iter().chain([lab(Config { mlp: MlpKind::Gated, ..Config::tiny() }, 6)]) {
+        let task = pairs();
+        let found = patch(
+            "by = ['all', 'head']\nsites = ['mlp_post', 'mlp_pre', 'mlp_out', 'z', 'result', 'attn_out', 'resid_post']",
+        );
+        let found = found.run(&lab, &task).unwrap();
+        let of = |name: &str, site: &str| effects(&found, name, &[("site", site)]);
+        let same = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).for_each(|(a, b)| close(*a, *b));
+        // all neurons are the MLP, all heads are attention, and a head is what it writes
+        same(of("patch_layer", "mlp_post"), of("patch_layer", "mlp_out"));
+        if lab.model.config.mlp == MlpKind::Plain {
+            same(of("patch_layer", "mlp_pre"), of("patch_layer", "mlp_out"));
+        }
+        same(of("patch_layer", "z"), of("patch_layer", "attn_out"));
+        same(of("patch_layer", "result"), of("patch_layer", "attn_out"));
+        same(of("patch_head", "z"), of("patch_head", "result"));
+        // what leaves the last layer is everything
+        for direction in ["denoise", "noise"] {
+            let last = effects(
+                &found,
+                "patch_layer",
+                &[("site", "resid_post"), ("layer", "1"), ("direction", direction)],
+            );
+            close(last[0], 1.0);
+        }
+    }
+}
+
+#[test]
+fn all_cells_of_a_query_are_its_row_of_attention() {
+    for lab in plain() {
+        let task = aligned();
+        let found =
+            patch("by = ['head-position', 'query-key']\nsites = ['pattern']").run(&lab, &task).unwrap();
+        let rows = only(
+            table(&found, "examples_patch_head_pos"),
+            &[("example", "e0"), ("direction", "noise"), ("layer", "0")],
+        );
+        let example = &task.examples[0];
+        let corrupt = recorded(&lab, example.corrupt.as_ref().unwrap());
+        let (heads, places, raw) =
+            (numbers(&rows, "head"), rows.texts("pos").unwrap(), numbers(&rows, "raw"));
+        for row in 0..rows.len() {
+            let query: usize = places[row].parse().unwrap();
+            let cell = |key: usize| {
+                let mut at = Slice::whole(Site::Block(0, At::Pattern)).head(heads[row] as usize);
+                (at.pos, at.key) = (Positions::At(vec![query]), Positions::At(vec![key]));
+                Edit { op: Op::Set(at.take(corrupt.get(at.site).unwrap()).unwrap()), at }
+            };
+            let together =
+                naive(&lab, &task, 0, &example.clean, (0..=query).map(cell).collect(), Metric::LogitDiff);
+            close(raw[row], together);
+        }
+        // nothing is said of what a query cannot see
+        let cells = table(&found, "patch_pattern");
+        let place = |column: &str| -> Vec<usize> {
+            cells.texts(column).unwrap().iter().map(|place| place.parse().unwrap()).collect()
+        };
+        let seen = place("query").iter().zip(place("key")).all(|(query, key)| key <= *query);
+        assert!(seen && cells.len() == 2 * 2 * 4 * 7 * 8 / 2, "{}", cells.len());
+    }
+}
+
+/// A file of what a side of the task holds, as `glassbox record` writes it.
+fn file(lab: &Lab, task: &Task, side: Side, globs: &[&str]) -> (tempfile::TempDir, Arc<Arrays>) {
+    let globs: Vec<String> = globs.iter().map(|&glob| glob.to_owned()).collect();
+    let sites = recording::sites(&lab.model, &globs).unwrap();
+    let tensors = recording::record(lab, task, side, &sites).unwrap();
+    let about = recording::metadata(lab, task, side, None).unwrap();
+    written(&tensors, &about)
+}
+
+fn written(
+    tensors: &BTreeMap<String, Tensor>,
+    about: &BTreeMap<String, String>,
+) -> (tempfile::TempDir, Arc<Arrays>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("values.safetensors");
+    output::write_tensors(&path, tensors, about, false).unwrap();
+    (folder, Arc::new(Arrays::open(&path).unwrap()))
+}
+
+/// As it was written, in single precision.
+fn near(a: f64, b: f64) {
+    assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{a} is not {b}");
+}
+
+#[test]
+fn values_from_a_file_are_those_of_the_prompts_it_was_recorded_on() {
+    for mut lab in plain() {
+        let task = pairs();
+        let parameters = "by = ['all', 'position', 'head', 'head-position', 'set']\nsets = [['a0.h1', 'm1']]\ndirection = 'noise'\n\
+                          sites = ['resid_pre', 'resid_post', 'z', 'pattern', 'mlp_post']";
+        let pair = patch(parameters).run(&lab, &task).unwrap();
+        let (_folder, values) = file(&lab, &task, Side::Corrupt, &["blocks.*"]);
+        lab.values = Some(values);
+        let found = patch(parameters).run(&lab, &task).unwrap();
+        for rows in &pair.tables {
+            let other = numbers(table(&found, &rows.name), "raw");
+            assert_eq!(rows.len(), other.len());
+            numbers(rows, "raw").into_iter().zip(other).for_each(|(a, b)| near(a, b));
+        }
+        assert!(found.notes.iter().any(|note| note.contains("values.safetensors")), "{:?}", found.notes);
+        // without corrupt prompts it is the change of the metric
+        let mut clean = task.clone();
+        clean.examples.iter_mut().for_each(|example| example.corrupt = None);
+        let inserted = patch(&parameters.replace("direction = 'noise'\n", "")).run(&lab, &clean).unwrap();
+        let (shares, changes) =
+            (table(&pair, "examples_patch_head"), table(&inserted, "examples_patch_head"));
+        assert!(changes.texts("direction").unwrap().iter().all(|direction| direction == "insert"));
+        let base: Vec<f64> = (0..5)
+            .map(|i| naive(&lab, &clean, i, &clean.examples[i].clean, Vec::new(), Metric::LogitDiff))
+            .collect();
+        let ids = changes.texts("example").unwrap();
+        for row in 0..shares.len() {
+            let i: usize = ids[row][1..].parse().unwrap();
+            near(numbers(changes, "effect")[row], numbers(shares, "raw")[row] - base[i]);
+        }
+        assert!(
+            table(&inserted, "patch_head").texts("unit").unwrap().iter().all(|unit| unit == "logit-diff")
+        );
+        assert!(patch("direction = 'denoise'").run(&lab, &clean).is_err());
+    }
+}
+
+#[test]
+fn a_file_may_hold_one_row_for_all_and_one_position_for_every_one() {
+    let mut lab = lab(Config::tiny(), 3);
+    let mut task = aligned();
+    task.examples.truncate(3);
+    let one = Task { examples: vec![task.examples[1].clone()], ..task.clone() };
+    let (_folder, values) =
+        file(&lab, &one, Side::Corrupt, &["blocks.*.attn.hook_z", "blocks.1.hook_mlp_out"]);
+    lab.values = Some(values);
+    let found = patch("by = ['all', 'position', 'head']").run(&lab, &task).unwrap();
+    let sites: Vec<String> = table(&found, "patch_layer").texts("site").unwrap();
+    // the file says what is patched: z in both layers, mlp_out in one, each both ways
+    assert_eq!(sites.iter().filter(|site| *site == "z").count(), 4);
+    assert_eq!(sites.iter().filter(|site| *site == "mlp_out").count(), 2);
+    let source = |_: usize, _: &str| recorded(&lab, one.examples[0].corrupt.as_ref().unwrap());
+    // what was written in single precision is compared as such
+    for rows in found.tables.iter().filter(|rows| rows.name.starts_with("examples_")) {
+        let (ids, directions) = (rows.texts("example").unwrap(), rows.texts("direction").unwrap());
+        for (row, raw) in numbers(rows, "raw").into_iter().enumerate() {
+            let i = task.examples.iter().position(|example| example.id == ids[row]).unwrap();
+            let example = &task.examples[i];
+            let run =
+                if directions[row] == "denoise" { example.corrupt.as_ref().unwrap() } else { &example.clean };
+            let edits = edits(rows, row, 1, &BTreeMap::new(), example, &source(i, ""));
+            near(raw, naive(&lab, &task, i, run, edits, Metric::LogitDiff));
+        }
+    }
+
+    // a vector for every position, without a word on where it is from
+    let x = Tensor::randn(0f32, 1., (1, 1, 16), lab.model.device()).unwrap();
+    let (_folder, values) =
+        written(&BTreeMap::from([("blocks.0.hook_attn_out".into(), x.clone())]), &BTreeMap::new());
+    lab.values = Some(values);
+    let found = patch("by = ['all']\ndirection = 'noise'").run(&lab, &pairs()).unwrap();
+    let rows = table(&found, "examples_patch_layer");
+    for (i, raw) in numbers(rows, "raw").into_iter().enumerate() {
+        let at = Slice::whole(Site::Block(0, At::AttnOut));
+        let edit = Edit { at, op: Op::Set(x.flatten_all().unwrap()) };
+        near(raw, naive(&lab, &pairs(), i, &pairs().examples[i].clean, vec![edit], Metric::LogitDiff));
+    }
+}
+
+#[test]
+fn a_file_that_does_not_fit_is_refused_in_a_sentence() {
+    let mut lab = lab(Config::tiny(), 3);
+    let task = pairs();
+    let sites = recording::sites(&lab.model, &["blocks.*.attn.hook_z".to_owned()]).unwrap();
+    let tensors = recording::record(&lab, &task, Side::Corrupt, &sites).unwrap();
+    let about = recording::metadata(&lab, &task, Side::Corrupt, None).unwrap();
+    let mut said = |tensors: &BTreeMap<String, Tensor>,
+                    change: &[(&str, Option<&str>)],
+                    parameters: &str,
+                    task: &Task| {
+        let mut about = about.clone();
+        for (key, value) in change {
+            about.remove(*key);
+            about.extend(value.map(|value| ((*key).to_owned(), value.to_owned())));
+        }
+        let (_folder, values) = written(tensors, &about);
+        lab.values = Some(values);
+        patch(parameters).run(&lab, task).map(|_| ()).map_err(|error| error.to_string())
+    };
+    said(&tensors, &[], "", &task).unwrap();
+    let mut refused = |tensors: &BTreeMap<String, Tensor>,
+                       change: &[(&str, Option<&str>)],
+                       parameters: &str,
+                       task: &Task,
+                       words: &[&str]| {
+        let error = said(tensors, change, parameters, task).unwrap_err();
+        println!("{error}\n");
+        words.iter().for_each(|word| assert!(error.contains(word), "{word:?} is not in: {error}"));
+    };
+    refused(&tensors, &[("model_hash", Some("f00dfeedbeef"))], "", &task, &["f00dfeed", "random", "hint"]);
+    refused(&tensors, &[("folded", Some("fold_ln"))], "", &task, &["fold_ln", "--fold"]);
+    refused(&tensors, &[("kind", Some("gradients"))], "", &task, &["gradients, not activations"]);
+    refused(&tensors, &[("tokens", Some("[[1, 2], [3]]"))], "", &task, &["2 prompts", "there are 5"]);
+    refused(&tensors, &[("tokens", Some("seven"))], "", &task, &["no lists of ids"]);
+    refused(&tensors, &[("tokens", None)], "", &task, &["how long its prompts are"]);
+    refused(&tensors, &[], "sites = ['q']", &task, &["no blocks.*.attn.hook_q", "record"]);
+    refused(&tensors, &[], "sets = [['m0']]", &task, &["hook_mlp_out"]);
+    let mut reversed = task.clone();
+    reversed.examples.swap(0, 1);
+    refused(&tensors, &[], "", &reversed, &["7 tokens where `e1` has 9"]);
+    let few: BTreeMap<String, Tensor> =
+        tensors.iter().map(|(name, x)| (name.clone(), x.narrow(0, 0, 2).unwrap())).collect();
+    refused(&few, &[("tokens", None)], "", &task, &["hook_z", "one for all"]);
+    refused(&tensors, &[], "from = 'mean'", &task, &["--reference"]);
+    lab.values = None;
+    let error = patch("from = 'file'").run(&lab, &task).unwrap_err().to_string();
+    assert!(error.contains("--values"), "{error}");
+}
+
+#[test]
+fn means_over_reference_prompts_are_put_in_position_by_position() {
+    for lab in plain() {
+        let task = pairs();
+        let reference: Vec<Vec<u32>> =
+            (0..3u32).map(|k| (0..9 + k).map(|i| (5 * i + 7 * k) % 24).collect()).collect();
+        let given: Vec<Sample> = reference.iter().cloned().map(Sample::from).collect();
+        let sites = "sites = ['resid_mid', 'z', 'v', 'pattern', 'mlp_post']\nby = ['all', 'position', 'head', 'query-key', 'set']\n\
+                     sets = [['a0.h1', 'm1']]";
+        let analysis = Patch { reference: Some(given.clone()), ..patch(&format!("{sites}\nfrom = 'mean'")) };
+        let found = analysis.run(&lab, &task).unwrap();
+        let mean = |length: usize| {
+            let runs: Vec<Activations> = reference.iter().map(|r| recorded(&lab, &r[..9])).collect();
+            let mut mean = Activations::default();
+            for (&site, first) in &runs[0].0 {
+                if let Site::Block(_, at) = site
+                    && !matches!(at, At::Scores)
+                {
+                    let all = runs
+                        .iter()
+                        .skip(1)
+                        .fold(first.clone(), |sum, run| (sum + run.get(site).unwrap()).unwrap());
+                    let mut x = (all / 3.0).unwrap();
+                    for (d, axis) in site.axes().iter().enumerate() {
+                        if ["pos", "query", "key"].contains(&axis.word()) {
+                            x = x.narrow(d, 0, length).unwrap();
+                        }
+                    }
+                    mean.0.insert(site, x.contiguous().unwrap());
+                }
+            }
+            mean
+        };
+        let sets = BTreeMap::from([("a0.h1+m1", vec!["a0.h1", "m1"])]);
+        let source = |i: usize, _: &str| mean(task.examples[i].clean.len());
+        assert!(check(&lab, &task, &found, (1, 7), &sets, &source) > 50);
+
+        // shorter references: one mean for all positions, and none of attention
+        let short: Vec<Sample> = [vec![1, 2, 3], vec![9, 8, 7, 6, 5]].into_iter().map(Sample::from).collect();
+        let mut clean = task.clone();
+        clean.examples.iter_mut().for_each(|example| example.corrupt = None);
+        let analysis = Patch { reference: Some(short), ..patch("by = ['all']") };
+        let found = analysis.run(&lab, &clean).unwrap();
+        let rows = table(&found, "patch_layer");
+        assert!(!rows.texts("site").unwrap().contains(&"pattern".to_owned()));
+        let site = Site::Block(0, At::MlpOut);
+        let runs = [vec![1, 2, 3], vec![9, 8, 7, 6, 5]]
+            .map(|r| recorded(&lab, &r).get(site).unwrap().squeeze(0).unwrap());
+        let vector = Tensor::cat(&runs, 0).unwrap().mean(0).unwrap();
+        let row = only(rows, &[("site", "mlp_out"), ("layer", "0")]);
+        let change: f64 = (0..5)
+            .map(|i| {
+                let run = |edits| naive(&lab, &clean, i, &clean.examples[i].clean, edits, Metric::LogitDiff);
+                let edit = Edit { at: Slice::whole(site), op: Op::Set(vector.clone()) };
+                run(vec![edit]) - run(Vec::new())
+            })
+            .sum();
+        close(numbers(&row, "effect")[0], change / 5.0);
+        let pattern = Patch { sites: Some(vec![PatchSite::Pattern]), ..analysis };
+        let error = pattern.run(&lab, &clean).unwrap_err().to_string();
+        assert!(error.contains("hook_pattern") && error.contains("longer"), "{error}");
+    }
+}
+
+#[test]
+fn neurons_are_those_asked_for_or_those_that_attribution_expects_most_of() {
+    for lab in plain() {
+        let task = pairs();
+        let found = patch("by = ['neuron']\nneurons = 1000\ndirection = 'noise'").run(&lab, &task).unwrap();
+        let rows = table(&found, "patch_neuron");
+        assert_eq!(rows.len(), 2 * lab.model.config.d_mlp);
+        let estimates = numbers(rows, "estimate");
+        assert!(estimates.windows(2).all(|pair| pair[0].abs() >= pair[1].abs()));
+        // the estimate is the slope of the metric as the neuron moves from its clean to its corrupt value
+        for row in [0, 5, 20] {
+            let site = Site::Block(numbers(rows, "layer")[row] as usize, At::MlpPost);
+            let at = Slice { index: Some(vec![numbers(rows, "neuron")[row] as usize]), ..Slice::whole(site) };
+            let h = 1e-5;
+            let slope: f64 = task
+                .examples
+                .iter()
+                .enumerate()
+                .map(|(i, example)| {
+                    let corrupt = example.corrupt.as_ref().unwrap();
+                    let [clean, other] = [&example.clean, corrupt]
+                        .map(|run| at.take(recorded(&lab, run).get(site).unwrap()).unwrap());
+                    let moved = |by: f64| {
+                        let value = (&clean + ((&other - &clean).unwrap() * by).unwrap()).unwrap();
+                        naive(
+                            &lab,
+                            &task,
+                            i,
+                            &example.clean,
+                            vec![Edit { at: at.clone(), op: Op::Set(value) }],
+                            Metric::LogitDiff,
+                        )
+                    };
+                    (moved(h) - moved(-h)) / (2.0 * h)
+                })
+                .sum();
+            assert!((estimates[row] - slope / 5.0).abs() < 1e-7, "{} {}", estimates[row], slope / 5.0);
+        }
+        let listed = patch("by = ['neuron']\nneurons = ['m1.n3', 'm0.n0']\nsites = ['mlp_pre', 'mlp_post']")
+            .run(&lab, &task)
+            .unwrap();
+        assert_eq!(table(&listed, "patch_neuron").len(), 2 * 2 * 2);
+        check(&lab, &task, &listed, (1, 1), &BTreeMap::new(), &partner(&lab, &task));
+        for wrong in ["['m1']", "['m9.n0']", "['m0.n1000']"] {
+            assert!(
+                patch(&format!("by = ['neuron']\nneurons = {wrong}")).run(&lab, &task).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+}
+
+/// More pairs than a p-value needs.
+fn many() -> Task {
+    let example = |i: u32| {
+        let clean: Vec<u32> = (0..7).map(|p| (5 * i + p * (i + 3) + 5 * p * p) % 24).collect();
+        let mut corrupt = clean.clone();
+        corrupt[3] = (clean[3] + 5) % 24;
+        let (answers, wrong) = (vec![(i + 1) % 24], vec![(i + 4) % 24]);
+        Example {
+            id: format!("e{i}"),
+            clean,
+            corrupt: Some(corrupt),
+            answers,
+            wrong,
+            group: "7".into(),
+            ..Example::default()
+        }
+    };
+    Task { name: "many".into(), examples: (0..18).map(example).collect(), ..Task::default() }
+}
+
+#[test]
+fn tables_say_what_is_no_accident_and_what_is_large() {
+    let (task, [lab, _]) = (many(), plain());
+    let found = patch("by = ['head', 'position']").run(&lab, &task).unwrap();
+    for name in ["patch_head", "resid_by_pos"] {
+        let (rows, each) = (table(&found, name), table(&found, &format!("examples_{name}")));
+        let own = numbers(each, "effect");
+        let p = rows.numbers("p").unwrap();
+        let expected = false_discovery(&p);
+        for (row, (q, expected)) in rows.numbers("q").unwrap().iter().zip(expected).enumerate() {
+            assert_eq!(*q, expected);
+            let own = &own[18 * row..18 * (row + 1)];
+            close(own.iter().sum::<f64>() / 18.0, numbers(rows, "effect")[row]);
+            match p[row] {
+                // the units are whole prompts, and the seed is the lab's
+                Some(p) => close(p, sign_flip(own, &task.units(), 0).unwrap()),
+                None => assert!(own.iter().all(|x| *x == 0.0)),
+            }
+            let (lo, hi, effect) =
+                (numbers(rows, "ci_lo")[row], numbers(rows, "ci_hi")[row], numbers(rows, "effect")[row]);
+            let notable = (lo > 0.0 || hi < 0.0) && effect.abs() >= 0.05;
+            assert_eq!(numbers(rows, "notable")[row] > 0.0, notable);
+        }
+    }
+    let mut few = task.clone();
+    few.examples.truncate(12);
+    let found = patch("").run(&lab, &few).unwrap();
+    assert!(table(&found, "patch_head").numbers("p").unwrap().iter().all(Option::is_none));
+
+    let ablated: Ablate = toml::from_str(
+        "kinds = ['resample']\nover = 'corrupt'\nby = ['head', 'set']\nsets = [['a0.h0', 'a1.h1']]",
+    )
+    .unwrap();
+    let found = ablated.run(&lab, &task).unwrap();
+    let rows = only(table(&found, "ablate_effect"), &[("metric", "logit-diff")]);
+    let each = table(&found, "examples_ablate");
+    let p = rows.numbers("p").unwrap();
+    assert_eq!(rows.numbers("q").unwrap(), false_discovery(&p));
+    for (part, p) in rows.texts("part").unwrap().iter().zip(&p) {
+        let own = numbers(&only(each, &[("part", part)]), "logit_diff");
+        close(p.unwrap(), sign_flip(&own, &task.units(), 0).unwrap());
+    }
+    assert!(
+        only(table(&found, "ablate_effect"), &[("metric", "kl")])
+            .numbers("p")
+            .unwrap()
+            .iter()
+            .all(Option::is_none)
+    );
+    let sets = table(&found, "ablate_set");
+    assert!(sets.numbers("p").unwrap().iter().all(Option::is_some));
+
+    let components = Components {
+        sets: toml::from_str::<Ablate>("sets = [['a0.h0', 'a1.h1'], ['a0', 'm1.n2']]").unwrap().sets,
+        ..Components::default()
+    };
+    let totals = components.run(&lab, &task).unwrap();
+    let rows = table(&totals, "components");
+    assert_eq!(numbers(rows, "q").len(), rows.len());
+    assert!(numbers(&only(rows, &[("component", "a0.b_O")]), "p")[0].is_nan());
+    // the same swap as resampling the corrupt partner
+    let set = table(&totals, "components_set");
+    let pair = only(sets, &[("metric", "logit-diff")]);
+    for (theirs, ours) in
+        [("change", "total"), ("sum_of_parts", "sum_of_parts"), ("interaction", "interaction")]
+    {
+        close(numbers(set, ours)[0], -numbers(&pair, theirs)[0]);
+    }
+    let noised =
+        patch("direction = 'noise'\nby = ['set']\nsets = [['a0', 'm1.n2']]").run(&lab, &task).unwrap();
+    let (noised, gap) = (table(&noised, "patch_set"), {
+        let run = |i: usize, tokens: &[u32]| naive(&lab, &task, i, tokens, Vec::new(), Metric::LogitDiff);
+        (0..18)
+            .map(|i| run(i, &task.examples[i].clean) - run(i, task.examples[i].corrupt.as_ref().unwrap()))
+            .sum::<f64>()
+            / 18.0
+    });
+    close(numbers(set, "total")[1], gap * numbers(noised, "effect")[0]);
+    close(numbers(set, "interaction")[1], gap * numbers(noised, "interaction")[0]);
+}
+
+#[test]
+fn doubtful_numbers_are_flagged() {
+    let [lab, _] = plain();
+    let best = |tokens: &[u32]| {
+        let logits = lab.model.forward(&lab.model.tokens(&[tokens]).unwrap(), &mut ()).unwrap();
+        let last: Vec<f64> =
+            logits.narrow(1, tokens.len() - 1, 1).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        (0..last.len()).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap() as u32
+    };
+    let flagged = |task: &Task, parameters: &str, words: &str| {
+        let found = patch(parameters).run(&lab, task).unwrap();
+        found.notes.iter().any(|note| note.contains(words))
+    };
+    // the model always prefers the wrong answer
+    let mut failing = many();
+    failing.examples.iter_mut().for_each(|example| {
+        example.wrong = vec![best(&example.clean)];
+        example.answers = vec![(example.wrong[0] + 1) % 24];
+    });
+    let mut able = failing.clone();
+    able.examples.iter_mut().for_each(|example| std::mem::swap(&mut example.answers, &mut example.wrong));
+    assert!(flagged(&failing, "", "on 0 of 18 clean prompts"));
+    assert!(!flagged(&able, "", "hardly does the task"));
+    // the first pair is one prompt twice: ranked first both times, and no gap of its own
+    let mut stuck = able.clone();
+    stuck.examples.iter_mut().for_each(|example| {
+        example.corrupt = Some(example.clean.iter().map(|token| (token + 7) % 24).collect());
+    });
+    stuck.examples[0].corrupt = Some(stuck.examples[0].clean.clone());
+    assert!(flagged(&stuck, "metric = 'rank'", "at its bound on both prompts of"));
+    assert!(flagged(&stuck, "", "less than a tenth of the mean gap"));
+    let found = patch("").run(&lab, &stuck).unwrap();
+    let own = only(table(&found, "examples_patch_head"), &[("example", "e0")]);
+    assert!(
+        numbers(&own, "effect").iter().all(|effect| effect.abs() < 1e-9),
+        "a pair without a gap has no effect, and no share of it"
+    );
+}
+
+#[test]
+fn a_study_names_the_file_and_the_groups() {
+    let (folder, lab) = (tempfile::tempdir().unwrap(), Study::default().lab().unwrap());
+    let prompts = Prompts { generate: Some("ioi".into()), n: Some(4), ..Prompts::default() };
+    let study = Study { task: prompts, steps: vec![Step::named("patch")], ..Study::default() };
+    let task = study.task(&lab).unwrap();
+    let sites = recording::sites(&lab.model, &["blocks.*.attn.hook_z".to_owned()]).unwrap();
+    let tensors = recording::record(&lab, &task, Side::Corrupt, &sites).unwrap();
+    let about = recording::metadata(&lab, &task, Side::Corrupt, None).unwrap();
+    let path = folder.path().join("z.safetensors");
+    output::write_tensors(&path, &tensors, &about, false).unwrap();
+    let pair = study.run(&lab, &task).unwrap().remove(0).findings;
+    // the bundled model's roles are its groups
+    assert!(!table(&pair, "patch_set").is_empty());
+    let study = Study::parse(
+        &study.text().unwrap().replacen("model", "values = 'z.safetensors'\nmodel", 1),
+        "test",
+        Some(folder.path()),
+    )
+    .unwrap();
+    assert_eq!(study.values.as_deref(), Some(path.as_path()));
+    let lab = study.lab().unwrap();
+    let found = study.run(&lab, &task).unwrap().remove(0).findings;
+    let of = |found: &Findings| effects(found, "patch_head", &[("site", "z"), ("direction", "noise")]);
+    of(&pair).iter().zip(of(&found)).for_each(|(a, b)| near(*a, b));
+    assert!(found.tables.iter().all(|rows| rows.name != "resid_by_pos"), "the file holds no stream");
+    let unread = Study { steps: vec![Step::named("lens")], ..study };
+    assert!(unread.lab().err().unwrap().to_string().contains("`values`"));
+}

@@ -1,0 +1,119 @@
+//! Methods that find edges, on models whose edges are known: programs compiled by hand, and the bundled model.
+
+use std::collections::BTreeSet;
+
+use candle_core::{DType, Device};
+use glassbox::analysis::circuit::{Circuits, Method};
+use glassbox::analysis::edges::{Carry, Edges, Scoring};
+use glassbox::analysis::{Analysis, Findings};
+use glassbox::lab::Lab;
+use glassbox::metric::Metric;
+use glassbox::row::Rows;
+use glassbox::study::{Prompts, Study};
+
+use crate::compiled::{Compiled, PROGRAMS};
+
+const ALL: [Scoring; 5] =
+    [Scoring::Exact, Scoring::Eap, Scoring::EapIgInputs, Scoring::EapIgActivations, Scoring::CleanCorrupt];
+
+fn table<'a>(findings: &'a Findings, name: &str) -> &'a Rows {
+    findings.tables.iter().find(|table| table.name == name).unwrap_or_else(|| panic!("no table {name}"))
+}
+
+/// A number of `circuit_summary`.
+fn measure(findings: &Findings, name: &str) -> f64 {
+    let rows = table(findings, "circuit_summary").only("measure", name).unwrap();
+    rows.numbers("value").unwrap()[0].unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// The area under the curve of finding known edges, by method.
+fn areas(findings: &Findings) -> Vec<(String, f64)> {
+    let rows = table(findings, "edges_truth");
+    let areas = rows.numbers("auroc").unwrap();
+    rows.texts("method").unwrap().into_iter().zip(areas.into_iter().flatten()).collect()
+}
+
+/// Puts the edges that are true where the model's own description would stand.
+fn describe(program: &mut Compiled, edges: &BTreeSet<String>) {
+    program.lab.about.circuit = Some(serde_json::json!({ &program.task.name: { "edges": edges } }));
+}
+
+#[test]
+fn exact_cuts_find_every_edge_of_the_compiled_programs_and_no_other() {
+    for make in PROGRAMS {
+        let mut program = make(8.0);
+        for (carry, truth) in
+            [(Carry::Corrupt, program.resample.clone()), (Carry::Zero, program.zero.clone())]
+        {
+            describe(&mut program, &truth);
+            let edges = Edges { methods: ALL.to_vec(), carry, verify: 0, ..Edges::default() };
+            let found = areas(&edges.run(&program.lab, &program.task).unwrap());
+            println!("{}, {carry:?}, {} true edges: {found:.3?}", program.name, truth.len());
+            assert_eq!(found[0].0, "exact");
+            assert_eq!(found[0].1, 1.0, "{} {carry:?}", program.name);
+        }
+    }
+}
+
+#[test]
+fn acdc_keeps_the_edges_of_the_compiled_programs_and_no_other() {
+    for make in PROGRAMS {
+        let mut program = make(8.0);
+        for (carry, truth) in
+            [(Carry::Corrupt, program.resample.clone()), (Carry::Zero, program.zero.clone())]
+        {
+            describe(&mut program, &truth);
+            for loss in [Metric::Kl, Metric::LogitDiff] {
+                let circuit = Circuits {
+                    method: Method::Acdc,
+                    thresholds: vec![1e-9, 1e-6, 1e-4, 1e-2, 1e-1, 1.0],
+                    loss,
+                    carry,
+                    subsets: 0,
+                    ..Circuits::default()
+                };
+                let findings = circuit.run(&program.lab, &program.task).unwrap();
+                let area = measure(&findings, "AUROC");
+                println!("{}, {carry:?}, {loss}: {area:.3}", program.name);
+                assert_eq!(area, 1.0, "{} {carry:?} {loss}", program.name);
+            }
+        }
+    }
+}
+
+fn textbook(task: &str) -> (Lab, glassbox::task::Task) {
+    let lab = Lab::open("textbook", DType::F32, &Device::Cpu).unwrap();
+    let prompts = Prompts { generate: Some(task.to_owned()), n: Some(16), ..Prompts::default() };
+    let study = Study { task: prompts, ..Study::default() };
+    let task = study.task(&lab).unwrap();
+    (lab, task)
+}
+
+#[test]
+fn exact_cuts_find_the_designed_edges_of_the_bundled_model() {
+    for task in ["ioi", "induction", "facts"] {
+        let (lab, task) = textbook(task);
+        let edges = Edges { methods: ALL.to_vec(), ..Edges::default() };
+        let findings = edges.run(&lab, &task).unwrap();
+        let found = areas(&findings);
+        println!("{}: {found:.3?}", task.name);
+        assert!(found[0].1 > 0.95, "{}: {found:?}", task.name);
+        let summary = table(&findings, "agreement_summary");
+        assert_eq!(summary.len(), ALL.len() - 1);
+    }
+}
+
+#[test]
+fn a_circuit_of_the_bundled_model_carries_the_behaviour_alone() {
+    let (lab, task) = textbook("ioi");
+    let findings = Circuits { resamples: 20, ..Circuits::default() }.run(&lab, &task).unwrap();
+    let faithfulness = measure(&findings, "faithfulness");
+    assert!((0.9..=1.1).contains(&faithfulness), "{faithfulness}");
+    assert!(measure(&findings, "edges") < 60.0);
+    assert!(measure(&findings, "CMD") < measure(&findings, "CMD of random circuits"));
+    // a file of it is the same circuit again
+    let given = Some(findings.files["circuit.json"].clone());
+    let again = Circuits { given, ..Circuits::default() }.run(&lab, &task).unwrap();
+    assert_eq!(measure(&again, "faithfulness"), faithfulness);
+    assert_eq!(measure(&again, "edges"), measure(&findings, "edges"));
+}
