@@ -239,7 +239,7 @@ fn two_files_are_compared_without_a_model() {
         "b.json",
         r#"{"ioi": {"edges": ["a0.h0->m0", "a0.h1->m0"]}, "facts": {"edges": ["m0->logits"]}}"#,
     );
-    let csv = bench.ok(&["circuit", "compare", &a, &b, "--task", "ioi", "--format", "csv"]).replace('"', "");
+    let csv = csv(&bench, &["circuit", "compare", &a, &b, "--task", "ioi"]);
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines[0], "of,a,b,shared,only_a,only_b,iou,precision,recall,f1,auroc,auroc_signed");
     assert!(lines[1].starts_with("edges,4,2,1,3,1,0.2,0.25,0.5,0.333"), "{csv}");
@@ -272,4 +272,138 @@ fn two_files_are_compared_without_a_model() {
         let said = bench.refused(code, &arguments);
         assert!(said.contains(word) && said.contains("hint:"), "{arguments:?} does not say {word:?}: {said}");
     }
+}
+
+/// A quick search on the bundled model.
+const QUICK: [&str; 9] =
+    ["--quiet", "--task", "ioi", "--n", "4", "edges=12", "method=eap", "resamples=2", "subsets=1"];
+
+fn with<'a>(first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [first, &QUICK, more].concat()
+}
+
+/// A table as CSV, without the quotes around words.
+fn csv(bench: &Bench, arguments: &[&str]) -> String {
+    bench.ok(&[arguments, &["--format", "csv"]].concat()).replace('"', "")
+}
+
+fn json(path: &std::path::Path) -> Value {
+    python(&std::fs::read_to_string(path).unwrap())
+}
+
+#[test]
+fn a_circuit_is_found_written_evaluated_and_compared() {
+    let bench = Bench::new();
+    let found = csv(&bench, &with(&["circuit"], &["--out", "c.json"]));
+    assert!(found.starts_with("measure,") && found.contains("faithfulness"), "{found}");
+    let file = json(&bench.path("c.json"));
+    let kept = file["edges"].as_object().unwrap().values().filter(|edge| edge["in_graph"] == true).count();
+    assert!((1..=12).contains(&kept) && file["cfg"]["n_heads"] == 4, "{kept}");
+    assert!(file["edges"].as_object().unwrap().values().all(|edge| edge["score"].is_f64()));
+    let before = std::fs::read(bench.path("c.json")).unwrap();
+    assert!(bench.refused(1, &with(&["circuit"], &["--out", "c.json"])).contains("it exists"));
+    assert_eq!(std::fs::read(bench.path("c.json")).unwrap(), before);
+
+    // judged by itself it is as faithful as when it was found
+    let faithfulness =
+        |csv: &str| csv.lines().find(|line| line.starts_with("faithfulness")).unwrap().to_owned();
+    let judged = csv(&bench, &with(&["circuit", "eval", "c.json"], &["--out", "run"]));
+    assert_eq!(faithfulness(&judged), faithfulness(&found));
+    let run = bench.path("run");
+    assert_eq!(json(&run.join("circuit.json")), file, "the same edges with the same scores");
+    assert!(
+        json(&run.join("attribution_graph.json"))["links"].as_array().is_some_and(|links| !links.is_empty())
+    );
+    assert_eq!(std::fs::read(run.join("given.json")).unwrap(), before);
+    let study = std::fs::read_to_string(run.join("study.toml")).unwrap();
+    assert!(study.contains("circuit = \"given.json\""), "{study}");
+    let manifest = std::fs::read_to_string(run.join("manifest.json")).unwrap();
+    for name in ["circuit.json", "attribution_graph.json", "given.json"] {
+        assert!(manifest.contains(&format!("\"path\": \"{name}\"")), "{name}");
+    }
+    // the folder reruns by itself, wherever it lies
+    std::fs::remove_file(bench.path("c.json")).unwrap();
+    bench.ok(&["run", "run/study.toml", "--quiet", "--out", "again"]);
+    assert_eq!(bench.files("run"), bench.files("again"));
+
+    let csv = csv(&bench, &["circuit", "compare", "run/circuit.json", "again/circuit.json"]);
+    assert!(csv.lines().nth(1).unwrap().starts_with(&format!("edges,{kept},{kept},{kept},0,0,1")), "{csv}");
+}
+
+#[test]
+fn a_circuit_that_cannot_be_evaluated_is_refused_and_nothing_written() {
+    let bench = Bench::new();
+    let other = bench.file("other.json", FIXTURE);
+    let cut = bench.file("cut.json", &FIXTURE[..300]);
+    let words = bench.file("words.json", "these are no edges");
+    let unknown = bench.file("unknown.json", r#"["m0->logits", "m9->logits"]"#);
+    let backwards = bench.file("backwards.json", r#"{"edges": ["m2->a0.h1<q>"]}"#);
+    let empty = bench.file("empty.json", r#"{"edges": []}"#);
+    let good = bench.file("good.json", r#"{"edges": ["m0->logits"]}"#);
+    for (code, word, first) in [
+        (1, "n_layers 1 (here 3)", vec!["circuit", "eval", other.as_str()]),
+        (1, "cut short", vec!["circuit", "eval", &cut]),
+        (1, "cannot be read", vec!["circuit", "eval", &words]),
+        (1, "m9->logits", vec!["circuit", "eval", &unknown]),
+        (1, "not computed before", vec!["circuit", "eval", &backwards]),
+        (1, "no edge", vec!["circuit", "eval", &empty]),
+        (1, "missing.json", vec!["circuit", "eval", "missing.json"]),
+        (2, "twice", vec!["circuit", "eval", &good, "--circuit", &good]),
+    ] {
+        for out in [&[][..], &["--out", "new.json"], &["--out", "folder"]] {
+            let said = bench.refused(code, &with(&first, out));
+            assert!(said.contains(word) && said.contains("hint:"), "{first:?} does not say {word:?}: {said}");
+        }
+    }
+    for (code, word, arguments) in [
+        (1, "does not exist", with(&["circuit"], &["--out", "nowhere/c.json"])),
+        (2, "--resume", with(&["circuit"], &["--out", "c.json", "--resume"])),
+        (2, "parquet", with(&["circuit"], &["--out", "c.json", "--format", "parquet"])),
+        (2, "reads `circuit`", vec!["predict", "--task", "ioi", "--circuit", &good]),
+        (2, "no setting", vec!["circuit", "--quiet", "eval", &good]),
+    ] {
+        let said = bench.refused(code, &arguments);
+        assert!(said.contains(word), "{arguments:?} does not say {word:?}: {said}");
+    }
+}
+
+/// Files of a step that an interrupted run finished are there when it goes on.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_keeps_the_files_of_its_finished_steps() {
+    let bench = Bench::new();
+    let study = "task = { generate = \"ioi\", n = 4 }
+[[analysis]]
+name = \"circuit\"
+edges = 12
+method = \"eap\"
+resamples = 2
+subsets = 1
+[[analysis]]
+name = \"edges\"
+methods = [\"exact\"]
+";
+    bench.file("study.toml", study);
+    let arguments = ["run", "study.toml", "--quiet", "--resume", "--out"];
+    bench.ok(&[&arguments[..], &["whole"]].concat());
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        .args(arguments)
+        .arg("killed")
+        .current_dir(bench.folder.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let progress = bench.path("killed.partial/.glassbox-progress.json");
+    while !progress.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    if !bench.path("killed").exists() {
+        assert!(bench.path("killed.partial/circuit.json").exists());
+        bench.ok(&[&arguments[..], &["killed"]].concat());
+    }
+    assert_eq!(bench.files("whole"), bench.files("killed"));
+    assert!(bench.files("killed").iter().any(|(path, _)| path.ends_with("attribution_graph.json")));
 }
