@@ -7,19 +7,10 @@ use crate::row::Rows;
 /// `path_view`: senders that are one head or one MLP.
 pub(super) fn table(rows: &Rows) -> Result<Rows> {
     let (layers, heads) = (rows.numbers("layer")?, rows.numbers("head")?);
-    let (receivers, freeze, direction) =
-        (rows.texts("receivers")?, rows.texts("freeze")?, rows.texts("direction")?);
-    let several = |words: &[String]| words.iter().any(|word| Some(word) != words.first());
-    let (rules, directions) = (several(&freeze), several(&direction));
+    let (receivers, direction) = (rows.texts("receivers")?, rows.texts("direction")?);
+    let directions = direction.iter().any(|word| Some(word) != direction.first());
     let name = |i: usize| {
-        let mut name = receivers[i].clone();
-        if rules {
-            name += if freeze[i] == "all" { ", all frozen" } else { ", heads frozen" };
-        }
-        if directions {
-            name = format!("{name}, {}", direction[i]);
-        }
-        name
+        if directions { format!("{}, {}", receivers[i], direction[i]) } else { receivers[i].clone() }
     };
     let mut panels: Vec<String> = Vec::new();
     let mut places = Vec::new();

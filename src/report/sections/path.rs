@@ -26,6 +26,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         [],
     )];
     blocks.extend(story.figure("path", "path"));
+    blocks.extend(story.figure("path_edge", "path"));
     let told = told(rows).unwrap_or_default();
     if !told.is_empty() {
         blocks.push(Block::List(told));
