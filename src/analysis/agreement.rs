@@ -118,12 +118,15 @@ impl Agreement {
         Ok(())
     }
 
-    /// The tables `agreement_summary` and `agreement`; none where nothing was checked.
-    pub(crate) fn tables(&self) -> Vec<Rows> {
+    /// The tables of what `of` (`atp`, `edges`) estimated: `…_agreement_summary` and `…_agreement`; none where nothing was checked.
+    pub(crate) fn tables(&self, of: &str) -> Vec<Rows> {
         if self.rows.is_empty() {
             return Vec::new();
         }
-        vec![Rows::of("agreement_summary", &self.summary), Rows::of("agreement", &self.rows)]
+        vec![
+            Rows::of(format!("{of}_agreement_summary"), &self.summary),
+            Rows::of(format!("{of}_agreement"), &self.rows),
+        ]
     }
 
     /// What a reader must know: how much was checked, and where the approximation is worst.
@@ -134,7 +137,7 @@ impl Agreement {
             ];
         };
         let mut notes = vec![format!(
-            "{} rankings were checked by exact patching in the same direction ({} components; table agreement_summary)",
+            "{} rankings were checked by exact patching in the same direction ({} components; table …_agreement_summary)",
             self.summary.len(),
             self.rows.len()
         )];

@@ -112,7 +112,7 @@ methods! {
     /// --table agreement_summary says how well the two agree. Effects have the unit and the sign of `patch`.
     #[command(after_help = "Examples:
   glassbox atp --task ioi
-  glassbox atp --task ioi --table agreement_summary full=200
+  glassbox atp --task ioi --table atp_agreement_summary full=200
   glassbox atp --task ioi 'sites=[\"q\",\"k\"]' 'by=[\"head-position\"]' qk_fix=false grad_drop=false
   glassbox atp --task induction 'by=[\"neuron\"]' direction=noise --metric log-prob --format csv")]
     Atp = "atp";
@@ -185,7 +185,7 @@ methods! {
     /// what they rank highest is cut exactly.
     #[command(after_help = "Examples:
   glassbox edges --task ioi
-  glassbox edges --task ioi 'methods=[\"exact\", \"eap\", \"eap-ig-inputs\"]' --table agreement_summary
+  glassbox edges --task ioi 'methods=[\"exact\", \"eap\", \"eap-ig-inputs\"]' --table edges_agreement_summary
   glassbox edges --task induction 'methods=[\"exact\"]' carry=zero --format csv
   glassbox edges --task facts direction=denoise steps=10 --out edges")]
     Edges = "edges";

@@ -353,8 +353,8 @@ fn where_nothing_bends_estimates_are_exact_patches() {
         }
         assert_eq!(bent > 0, ours.name == "atp_position");
     }
-    for row in 0..table(&estimated, "agreement_summary").len() {
-        let summary = table(&estimated, "agreement_summary");
+    for row in 0..table(&estimated, "atp_agreement_summary").len() {
+        let summary = table(&estimated, "atp_agreement_summary");
         if summary.texts("site").unwrap()[row] != "resid_pre"
             && summary.texts("method").unwrap()[row] != "atp"
         {
@@ -385,7 +385,7 @@ fn checks_are_exact_patches() {
                 (0..rows.len()).map(|i| ((name(i), directions[i].clone()), effects[i])).collect::<Vec<_>>()
             })
             .collect();
-        let rows = table(&found, "agreement");
+        let rows = table(&found, "atp_agreement");
         let (names, directions) = (rows.texts("component").unwrap(), rows.texts("direction").unwrap());
         for (row, exact) in numbers(rows, "exact").into_iter().enumerate() {
             close(exact, known[&(names[row].clone(), directions[row].clone())]);

@@ -309,10 +309,14 @@ fn means_memory_and_refusals() {
     let task = task(&lab);
     let run = |lab: &Lab, parameters: &str| repair(parameters).run(lab, &task).unwrap();
     let of = |found: &Findings| numbers(table(found, "examples_repair_later"), "change");
-    let parameters = "kinds = [\"mean\", \"resample\"]\nablate = [\"a0\", \"m0\"]\nsets = {pair = [\"0.1\", \"1.2\"]}";
+    let parameters =
+        "kinds = [\"mean\", \"resample\"]\nablate = [\"a0\", \"m0\"]\nsets = {pair = [\"0.1\", \"1.2\"]}";
     let large = run(&lab, parameters);
     assert!(large.notes.iter().any(|note| note.contains("means at each position")), "{:?}", large.notes);
-    assert_eq!(table(&large, "repair").texts("ablated").unwrap()[..5], ["a0", "m0", "a0.h1", "a1.h2", "pair"]);
+    assert_eq!(
+        table(&large, "repair").texts("ablated").unwrap()[..5],
+        ["a0", "m0", "a0.h1", "a1.h2", "pair"]
+    );
     lab.memory = 1;
     let small = of(&run(&lab, parameters));
     assert_eq!(small.len(), of(&large).len());

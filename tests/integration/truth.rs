@@ -163,7 +163,7 @@ fn exact_cuts_find_the_designed_edges_of_the_bundled_model() {
         let found = areas(&findings);
         println!("{}: {found:.3?}", task.name);
         assert!(found[0].1 > 0.95, "{}: {found:?}", task.name);
-        let summary = table(&findings, "agreement_summary");
+        let summary = table(&findings, "edges_agreement_summary");
         assert_eq!(summary.len(), ALL.len() - 1);
     }
 }

@@ -621,7 +621,7 @@ fn attribution_patching_is_the_derivative_of_the_formula() {
     // plain AtP does not see the edge that carries everything; patching does, and the agreement says so
     let noise = [("direction", "noise"), ("site", "z")];
     let row = [&noise[..], &[("component", "z 0.0"), ("method", "atp")]].concat();
-    let agreement = table(&findings, "agreement");
+    let agreement = table(&findings, "atp_agreement");
     close(cell(&agreement.only("grain", "head").unwrap(), &row, "exact"), 1.0, "z of 0.0, exactly");
     assert!(cell(&agreement.only("grain", "head").unwrap(), &row, "approx") < 0.1);
 }

@@ -78,14 +78,14 @@ fn what_does_not_vary_is_missing_not_nan() {
     let found = check(&[0.0; 6], &[(true, &[0.0; 6])], 3, 64, 0);
     let row = &found.summary[0];
     assert_eq!((row.pearson, row.spearman, row.pearson_top, row.misses), (None, None, None, Some(0)));
-    for rows in found.tables() {
+    for rows in found.tables("t") {
         for (name, _, column) in &rows.columns {
             if let Column::Num(cells) = column {
                 assert!(cells.iter().flatten().all(|x| x.is_finite()), "{name}");
             }
         }
     }
-    assert!(check(&[], &[(true, &[])], 3, 64, 0).tables().is_empty());
+    assert!(check(&[], &[(true, &[])], 3, 64, 0).tables("t").is_empty());
 }
 
 #[test]

@@ -112,7 +112,7 @@ pub(super) fn findings(told: &Told, agreement: &Agreement, mut notes: Vec<String
             examples.push(trimmed(Rows::of(format!("examples_{}", table(grain)), &each)));
         }
     }
-    tables.extend(agreement.tables());
+    tables.extend(agreement.tables("atp"));
     tables.extend(examples);
     notes.splice(0..0, told.notes());
     notes.extend(agreement.notes());

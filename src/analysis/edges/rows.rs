@@ -177,7 +177,7 @@ pub(super) fn findings(
     if !truth.is_empty() {
         findings.tables.push(Rows::of("edges_truth", &truth));
     }
-    findings.tables.extend(agreement.tables());
+    findings.tables.extend(agreement.tables("edges"));
     findings.tables.push(Rows::of("examples_edges", &examples));
     findings.notes = notes(parameters, runs, scored);
     if scored.iter().any(|scored| scored.scoring != Scoring::Exact) {

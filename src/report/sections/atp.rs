@@ -15,11 +15,11 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     )];
     blocks.extend(story.figure("atp_head", "atp_head"));
     blocks.extend(worst(story).map(Block::Paragraph));
-    blocks.extend(story.figure("agreement_z", "agreement"));
+    blocks.extend(story.figure("agreement_z", "atp_agreement"));
     for name in ["agreement_head_denoise", "agreement_head_noise"] {
-        blocks.extend(story.figure(name, "agreement"));
+        blocks.extend(story.figure(name, "atp_agreement"));
     }
-    if let Some(rows) = story.table("agreement_summary") {
+    if let Some(rows) = story.table("atp_agreement_summary") {
         let columns = [
             "grain",
             "site",
@@ -57,7 +57,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
 
 /// The head whose estimate is furthest from the truth, in a sentence.
 fn worst(story: &Story) -> Option<Words> {
-    let rows = story.table("agreement")?.only("signed", "true").ok()?.only("grain", "head").ok()?;
+    let rows = story.table("atp_agreement")?.only("signed", "true").ok()?.only("grain", "head").ok()?;
     let errors = rows.numbers("error").ok()?;
     let size = |i: usize| errors.get(i).copied().flatten().unwrap_or(0.0).abs();
     let worst = (0..rows.len()).max_by(|&a, &b| size(a).total_cmp(&size(b)).then(b.cmp(&a)))?;

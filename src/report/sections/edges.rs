@@ -14,7 +14,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     )];
     blocks.extend(found(story));
     blocks.extend(story.figure("edges", "edges"));
-    blocks.extend(story.figure("edges_agreement", "agreement"));
+    blocks.extend(story.figure("edges_agreement", "edges_agreement"));
     blocks.extend(table(
         story,
         "edges_truth",
@@ -24,7 +24,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     ));
     blocks.extend(table(
         story,
-        "agreement_summary",
+        "edges_agreement_summary",
         &["method", "components", "checked", "top", "pearson", "spearman", "overlap", "misses"],
         8,
         "Estimates against exact cuts of the same edges.",
