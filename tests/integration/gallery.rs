@@ -37,7 +37,24 @@ macro_rules! studies {
     };
 }
 
-studies!(facts, greater_than, induction, ioi, linear_probes, steering, training);
+studies!(
+    acdc,
+    attribution_patching,
+    circuits,
+    facts,
+    greater_than,
+    induction,
+    ioi,
+    knockout,
+    linear_probes,
+    patching,
+    path_patching,
+    self_repair,
+    steering,
+    tracing,
+    training,
+    weights
+);
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
