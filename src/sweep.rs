@@ -4,6 +4,7 @@
 //! values to the left come from the base run. Cells that start at the same place run as one batch, those that give a
 //! reader an input of its own apart from the others: there the reader no longer reads the shared norm.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device, Tensor};
@@ -130,9 +131,9 @@ fn run<'a>(
     let mut seen = watcher.seen;
     edits.finish()?;
     for (&site, x) in base.kept.0.iter().filter(|(site, _)| watch(**site)) {
-        if !seen.0.contains_key(&site) {
+        if let Entry::Vacant(place) = seen.0.entry(site) {
             let own = at_positions(x, read)?.unsqueeze(1)?;
-            seen.0.insert(site, Tensor::cat(&vec![own; copies], 0)?);
+            place.insert(Tensor::cat(&vec![own; copies], 0)?);
         }
     }
     Ok((logits.squeeze(1)?, seen))

@@ -238,6 +238,11 @@ impl Known {
         roc_of_circuits(circuits, &self.circuit, &self.described)
     }
 
+    /// Whether it gives an edge; none where it is silent.
+    pub(crate) fn says(&self, edge: usize) -> Option<bool> {
+        self.described.binary_search(&edge).is_ok().then(|| self.circuit.has(edge))
+    }
+
     /// The edges of a circuit that the description speaks of.
     pub(crate) fn described(&self, circuit: &Circuit) -> BTreeSet<usize> {
         self.described.iter().copied().filter(|&edge| circuit.has(edge)).collect()

@@ -150,7 +150,7 @@ impl Repair {
         let mut kinds: Vec<Kind> = Vec::new();
         asked.into_iter().for_each(|kind| {
             if !kinds.contains(&kind) {
-                kinds.push(kind)
+                kinds.push(kind);
             }
         });
         if kinds.is_empty() {

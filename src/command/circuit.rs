@@ -41,7 +41,7 @@ pub(super) struct Circuit {
 
 #[derive(Debug, Subcommand)]
 enum Other {
-    Eval(Eval),
+    Eval(Box<Eval>),
     Compare(Compare),
 }
 

@@ -58,7 +58,7 @@ enum Command {
     Trace(analyse::Trace),
     Repair(analyse::Repair),
     Steer(analyse::Steer),
-    Circuit(circuit::Circuit),
+    Circuit(Box<circuit::Circuit>),
     Heads(analyse::Heads),
     Weights(analyse::Weights),
     Probe(analyse::Probe),

@@ -134,7 +134,7 @@ impl<'a> Cuts<'a> {
         let graph = exchange.graph;
         let (mut at, mut used): (BTreeMap<Site, Vec<Cut>>, _) = (BTreeMap::new(), BTreeSet::new());
         for (copy, cut) in cuts.iter().enumerate() {
-            for &edge in cut.iter() {
+            for &edge in *cut {
                 if edge >= graph.len() {
                     let (index, size, site) = (edge, graph.len(), "the graph".to_owned());
                     return Err(Error::OutOfRange { what: "edge", index, size, site });

@@ -234,7 +234,7 @@ mod tests {
     /// What the published schema asks of a file, key by key.
     fn conforms(file: &Value) {
         let is_text = |of: &Value, keys: &[&str]| {
-            keys.iter().for_each(|key| assert!(of[key].is_string(), "{key}: {of}"))
+            keys.iter().for_each(|key| assert!(of[key].is_string(), "{key}: {of}"));
         };
         is_text(&file["metadata"], &["slug", "scan", "prompt"]);
         assert!(file["metadata"]["prompt_tokens"].as_array().unwrap().iter().all(Value::is_string));

@@ -449,7 +449,9 @@ fn the_memory_allowed_changes_no_number() {
     lab.memory = 1;
     let small = run(&lab);
     assert!(small.notes.iter().any(|note| note.contains("neurons are left out")), "{:?}", small.notes);
-    for rows in small.tables.iter().filter(|rows| rows.name.contains("atp_")) {
+    // what was checked is another list where neurons are left out
+    let estimated = |name: &str| name.contains("atp_") && !name.contains("agreement");
+    for rows in small.tables.iter().filter(|rows| estimated(&rows.name)) {
         let other = table(&large, &rows.name);
         for (name, _, _) in rows.columns.iter().filter(|(name, _, _)| rows.numbers(name).is_ok()) {
             let pairs = rows.numbers(name).unwrap().into_iter().zip(other.numbers(name).unwrap());

@@ -357,8 +357,9 @@ fn values_from_a_file_are_those_of_the_prompts_it_was_recorded_on() {
             .map(|i| naive(&lab, &clean, i, &clean.examples[i].clean, Vec::new(), Metric::LogitDiff))
             .collect();
         let ids = changes.texts("example").unwrap();
-        for row in 0..shares.len() {
-            let i: usize = ids[row][1..].parse().unwrap();
+        assert_eq!(ids.len(), shares.len());
+        for (row, id) in ids.iter().enumerate() {
+            let i: usize = id[1..].parse().unwrap();
             near(numbers(changes, "effect")[row], numbers(shares, "raw")[row] - base[i]);
         }
         assert!(

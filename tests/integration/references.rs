@@ -101,6 +101,9 @@ fn hold(what: &str, ours: &[f64], reference: &[f64]) {
     assert!(off < TOLERANCE, "{what}: {off:e}\n{ours:?}\n{reference:?}");
 }
 
+/// Narrows a slice to the cell of these indices.
+type Cut = fn(Slice, &[usize]) -> Slice;
+
 impl Reference {
     fn lab(&self) -> Lab {
         Lab::new(self.model.clone(), Vocabulary::default(), About::default())
@@ -123,7 +126,7 @@ impl Reference {
 
     /// One cell of another run's activation, as an edit.
     fn cell(kind: &str, index: &[usize], source: &Activations) -> Edit {
-        let (at, slice): (At, fn(Slice, &[usize]) -> Slice) = match kind {
+        let (at, slice): (At, Cut) = match kind {
             "pattern" => (At::Pattern, |slice, index| Slice {
                 key: Positions::At(vec![index[3]]),
                 ..slice.head(index[1]).pos(Positions::At(vec![index[2]]))

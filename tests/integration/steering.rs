@@ -276,7 +276,7 @@ fn removal_has_doses_with_none_and_all_at_its_ends() {
         for i in 0..curve.len() {
             let row = whole.only("site", &sites[i]).unwrap();
             let (lo, hi) = (numbers(curve, "gap_lo")[i], numbers(curve, "gap_hi")[i]);
-            assert!(lo <= gaps[i] && gaps[i] <= hi);
+            assert!(lo <= gaps[i] + 1e-9 && gaps[i] <= hi + 1e-9, "{} in {lo} to {hi}", gaps[i]);
             if shares[i] == 0.0 {
                 close(gaps[i], numbers(&row, "gap")[0]);
             }

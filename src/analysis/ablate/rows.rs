@@ -14,6 +14,9 @@ use crate::site::At;
 use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
 use crate::task::Task;
 
+/// A p-value and its q, where there is one.
+type Tested = (Option<f64>, Option<f64>);
+
 crate::row! {
     /// What one lesion changes in the leading metric, by kind of ablation.
     pub struct AblationRow {
@@ -284,10 +287,10 @@ impl Results<'_> {
     }
 
     /// p and q of every lesion that a table lists: `[kind][measure][lesion]`.
-    fn tests(&self) -> Vec<Vec<Vec<(Option<f64>, Option<f64>)>>> {
+    fn tests(&self) -> Vec<Vec<Vec<Tested>>> {
         let (units, seed) = (self.task.units(), self.lab.seed);
         let lesions = &self.setting.plan.lesions;
-        let one = |k: usize, m: usize, name: &str| -> Vec<(Option<f64>, Option<f64>)> {
+        let one = |k: usize, m: usize, name: &str| -> Vec<Tested> {
             let test = |i: usize| {
                 let tested = lesions[i].grain.is_some() && name != "kl";
                 if tested { sign_flip(&self.change(k, i, m), &units, seed) } else { None }

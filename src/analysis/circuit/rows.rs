@@ -37,7 +37,7 @@ crate::row! {
         pub ci_hi: Option<f64>,
         /// The share of resamples of the prompts whose circuit has it.
         pub stability: Option<f64>,
-        /// Whether the model's own description has it for this task, where there is one.
+        /// Whether the model's own description has it for this task, where there is one and it speaks of such edges.
         pub known: Option<bool>,
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn findings(
                 ci_lo: score.and_then(|score| score.lo),
                 ci_hi: score.and_then(|score| score.hi),
                 stability: stability.as_ref().map(|(_, kept)| kept[edge]),
-                known: reference.as_ref().map(|known| known.circuit.has(edge)),
+                known: reference.as_ref().and_then(|known| known.says(edge)),
             }
         })
         .collect();

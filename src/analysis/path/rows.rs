@@ -14,6 +14,9 @@ use crate::row::{Row, Rows};
 use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
 use crate::task::Task;
 
+/// An effect and its p-value, where there is one.
+type Tested = (Estimate, Option<f64>);
+
 crate::row! {
     /// One sender and one set of receivers.
     pub struct PathKey {
@@ -217,10 +220,10 @@ impl<'a> Results<'a> {
             let p = sign_flip(&cell.change, &self.units, self.lab.seed);
             (self.bootstrap.ratio(&cell.change, Some(&self.gap)), p)
         };
-        let found: Vec<(Estimate, Option<f64>)> = cells.par_iter().map(of).collect();
+        let found: Vec<Tested> = cells.par_iter().map(of).collect();
         let q = false_discovery(&found.iter().map(|(_, p)| *p).collect::<Vec<_>>());
         let clean = mean(&self.measured.clean);
-        let row = |((cell, (effect, p)), q): ((&Cell, &(Estimate, Option<f64>)), Option<f64>)| {
+        let row = |((cell, (effect, p)), q): ((&Cell, &Tested), Option<f64>)| {
             let (direction, freeze) = self.names(cell);
             let raw = mean(cell.patched);
             let of_clean = direction == "noise" && clean.abs() >= NEAR_ZERO;

@@ -28,7 +28,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         }))
     };
     blocks.extend(shown("circuit_nodes", &["node", "role", "edges_in", "edges_out", "adds", "ci_lo", "ci_hi", "beside"], 40, "The nodes of the circuit. `adds`: what the node adds to the circuit where it adds most, as a share of the gap."));
-    blocks.extend(shown("circuit", &["edge", "effect", "ci_lo", "ci_hi", "stability", "known"], 60, "The edges of the circuit. `stability`: the share of resamples of the prompts whose circuit has the edge."));
+    blocks.extend(shown("circuit", &["edge", "effect", "ci_lo", "ci_hi", "stability", "known"], 60, "The edges of the circuit. `effect`: the score by which each was chosen, an estimate unless the method is exact. `stability`: the share of resamples of the prompts whose circuit has the edge."));
     blocks.extend(shown(
         "circuit_completeness",
         &["without", "whole", "circuit", "incompleteness", "n"],

@@ -39,7 +39,8 @@ fn strongest(story: &Story, rows: &Rows) -> Option<Words> {
     let (states, places) = (rows.texts("state").ok()?, rows.texts("pos").ok()?);
     let said = |i: usize| {
         let stream = states[i].starts_with("resid");
-        !states[i].contains("severed") && !(stream && end.as_ref().is_some_and(|end| end.label == places[i]))
+        let at_end = end.as_ref().is_some_and(|end| end.label == places[i]);
+        !(states[i].contains("severed") || stream && at_end)
     };
     let rows = rows.filter(said);
     let (states, effects) = (rows.texts("state").ok()?, rows.numbers("effect").ok()?);
