@@ -130,14 +130,14 @@ impl Agreement {
     }
 
     /// What a reader must know: how much was checked, and where the approximation is worst.
-    pub(crate) fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self, of: &str) -> Vec<String> {
         let Some(first) = self.rows.first() else {
             return vec![
                 "nothing was checked by exact patching: these are estimates, and may mislead".to_owned(),
             ];
         };
         let mut notes = vec![format!(
-            "{} rankings were checked by exact patching in the same direction ({} components; table …_agreement_summary)",
+            "{} rankings were checked by exact patching in the same direction ({} components; table {of}_agreement_summary)",
             self.summary.len(),
             self.rows.len()
         )];

@@ -18,6 +18,7 @@ mod source;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use notes::doubted;
 pub(crate) use reach::Reach;
 
 pub use plan::{By, Neurons};

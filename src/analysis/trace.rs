@@ -12,7 +12,7 @@ mod rows;
 mod states;
 
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::analysis::knockout::scores;
 use crate::analysis::patch::Reach;
@@ -30,6 +30,20 @@ use noise::Noise;
 use states::{Kind, Restored};
 pub use states::{Severed, State};
 
+/// A position by its name, or by its number as it stands.
+fn position<'de, D: Deserializer<'de>>(written: D) -> std::result::Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Position {
+        Number(usize),
+        Name(String),
+    }
+    Ok(Some(match Position::deserialize(written)? {
+        Position::Number(number) => number.to_string(),
+        Position::Name(name) => name,
+    }))
+}
+
 /// Which states carry the answer: one restored at a time into a corrupted run.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,6 +52,7 @@ pub struct Trace {
     pub corruption: Corruption,
     /// Where noise goes: a named position, `first..subject`, several with commas. By default the position called `subject`, or,
     /// where there is none, all positions in which clean and corrupt prompt differ.
+    #[serde(deserialize_with = "position")]
     pub subject: Option<String>,
     /// ν in standard deviations of the embeddings of all the task's subject tokens.
     pub noise: f64,

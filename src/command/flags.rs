@@ -17,6 +17,9 @@ use crate::show;
 use crate::study::{Checkpoints, Prompts, Study};
 use crate::table::Format;
 
+/// What batches may take where nobody says otherwise.
+const MEMORY: u64 = 2 << 30;
+
 /// Which model, and how to work.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
@@ -43,6 +46,9 @@ pub(super) struct ModelFlags {
     /// Decides every random draw
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Memory that batches of work may take, besides the model: 512MiB, 2GiB
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = parse_bytes)]
+    pub memory: u64,
     /// Threads to use; by default all cores
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -184,7 +190,8 @@ impl ModelFlags {
     pub(super) fn working(threads: Option<usize>, quiet: bool) -> ModelFlags {
         let Study { model, device, dtype, fold, seed, .. } = Study::default();
         let (revision, hub) = (None, HubFlags::default());
-        ModelFlags { model, revision, hub, device, dtype, fold, seed, threads, quiet }
+        let memory = MEMORY;
+        ModelFlags { model, revision, hub, device, dtype, fold, seed, memory, threads, quiet }
     }
 
     /// A study of this model.
@@ -253,6 +260,7 @@ impl ModelFlags {
     /// Gives the lab a progress bar and a stop flag that Ctrl-C raises.
     pub(super) fn attend(&self, lab: &mut Lab) -> Result<()> {
         lab.progress = Arc::new(Bars::new(self.quiet));
+        lab.memory = self.memory;
         listen(&lab.stop)
     }
 
@@ -365,4 +373,25 @@ pub(super) struct FormatFlags {
     /// How tables are printed: table, json, jsonl, csv, parquet (parquet needs --out)
     #[arg(long, default_value = "table")]
     pub format: Format,
+}
+
+/// A number of bytes, as 512MiB, 2GiB or 1.5G; a bare number is in bytes.
+pub(super) fn parse_bytes(words: &str) -> std::result::Result<u64, String> {
+    let (number, unit) = words.split_at(words.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(words.len()));
+    let factor = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "kb" => 1e3,
+        "m" | "mib" => 1024.0 * 1024.0,
+        "mb" => 1e6,
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        "gb" => 1e9,
+        _ => return Err(format!("`{unit}` is no unit of memory: write 512MiB or 2GiB")),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number * factor >= 1.0 && number.is_finite() => {
+            Ok((number * factor) as u64)
+        }
+        _ => Err(format!("`{words}` is no amount of memory: write 512MiB or 2GiB")),
+    }
 }

@@ -52,7 +52,9 @@ impl Progress for Bars {
     }
 
     fn advance(&self, steps: u64) {
-        self.with(|bar| bar.iter().for_each(|bar| bar.inc(steps)));
+        // work that turns out longer than it was thought to be does not pass its end
+        let left = |bar: &ProgressBar| bar.length().map_or(steps, |all| all.saturating_sub(bar.position()));
+        self.with(|bar| bar.iter().for_each(|bar| bar.inc(steps.min(left(bar)))));
     }
 
     fn note(&self, note: &str) {

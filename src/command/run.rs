@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::flags::{FolderFlags, HubFlags, ModelFlags};
+use super::flags::{FolderFlags, HubFlags, ModelFlags, parse_bytes};
 use super::report::work;
 use crate::error::Result;
 use crate::study::Study;
@@ -28,6 +28,9 @@ pub(super) struct Run {
     /// Where to compute, whatever the study says: cpu, cuda (the first NVIDIA card) or cuda:N, metal, or auto
     #[arg(long)]
     device: Option<String>,
+    /// Memory that batches of work may take, besides the model: 512MiB, 2GiB
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = parse_bytes)]
+    memory: u64,
     /// Threads to use; by default all cores
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -57,6 +60,7 @@ impl Run {
             dtype: study.dtype.clone(),
             fold: study.fold.clone(),
             seed: study.seed,
+            memory: self.memory,
             threads: self.threads,
             quiet: self.quiet,
         };

@@ -10,6 +10,7 @@ use super::{Atp, Grain, word};
 use crate::analysis::Findings;
 use crate::analysis::agreement::Agreement;
 use crate::analysis::patch::Direction;
+use crate::analysis::patch::doubted;
 use crate::lab::Lab;
 use crate::row::Rows;
 use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
@@ -115,7 +116,7 @@ pub(super) fn findings(told: &Told, agreement: &Agreement, mut notes: Vec<String
     tables.extend(agreement.tables("atp"));
     tables.extend(examples);
     notes.splice(0..0, told.notes());
-    notes.extend(agreement.notes());
+    notes.extend(agreement.notes("atp"));
     Findings { tables, notes, ..Findings::default() }
 }
 
@@ -230,6 +231,7 @@ impl Told<'_> {
             mean(corrupt),
             clean.len()
         )];
+        notes.extend(doubted(atp.metric, clean, self.task));
         let on = |it: bool| if it { "on" } else { "off" };
         notes.push(format!(
             "effects are first-order estimates from gradients, not measurements; AtP*'s softmax of q and k computed anew \

@@ -23,7 +23,8 @@ pub(super) fn acdc(runs: &Runs, loss: Metric, threshold: f64) -> Result<(Circuit
         Ok(runs.cut_by(loss, lists)?.iter().map(|scores| sign * mean(scores)).collect())
     };
     let mut current = measure(&[Vec::new()])?.first().copied().unwrap_or(0.0);
-    runs.lab.progress.begin("ACDC", graph.len() as u64);
+    // every edge is tried once at least; what is tried anew is not known beforehand
+    runs.lab.progress.begin("ACDC", (runs.batches() * graph.len()) as u64);
     for reader in (0..graph.readers().len()).rev() {
         let name = graph.readers()[reader];
         let mut left: Vec<usize> =
@@ -32,7 +33,6 @@ pub(super) fn acdc(runs: &Runs, loss: Metric, threshold: f64) -> Result<(Circuit
             let writing = circuit.writers(graph);
             if !graph.owners(name).iter().any(|owner| writing.contains(owner)) {
                 left.iter().try_for_each(|&edge| circuit.put(edge, false))?;
-                runs.lab.progress.advance(left.len() as u64);
                 continue;
             }
         }
@@ -56,7 +56,6 @@ pub(super) fn acdc(runs: &Runs, loss: Metric, threshold: f64) -> Result<(Circuit
             }
             width = if stayed { (done + 1).max(2) } else { (2 * width).min(WIDEST) };
             left.drain(..done);
-            runs.lab.progress.advance(done as u64);
         }
     }
     runs.lab.progress.end();

@@ -239,6 +239,7 @@ fn notes(parameters: &Circuits, runs: &Runs, chosen: &Chosen) -> Vec<String> {
             Carry::Mean => "its writer's mean over the reference prompts",
         }
     )];
+    notes.extend(runs.doubt());
     notes.extend(chosen.notes.iter().cloned());
     if graph.group() > 1 {
         notes.push(format!(

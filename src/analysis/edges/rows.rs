@@ -181,7 +181,7 @@ pub(super) fn findings(
     findings.tables.push(Rows::of("examples_edges", &examples));
     findings.notes = notes(parameters, runs, scored);
     if scored.iter().any(|scored| scored.scoring != Scoring::Exact) {
-        findings.notes.extend(agreement.notes());
+        findings.notes.extend(agreement.notes("edges"));
     }
     Ok(findings)
 }
@@ -202,6 +202,7 @@ fn notes(parameters: &Edges, runs: &Runs, scored: &[Scored]) -> Vec<String> {
         parameters.metric,
         runs.own.len()
     )];
+    notes.extend(runs.doubt());
     let mut told: BTreeMap<&str, String> = BTreeMap::new();
     for Scored { scoring, .. } in scored {
         let steps = parameters.steps;

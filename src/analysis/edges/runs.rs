@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::attribution::numbers;
-use crate::analysis::patch::Direction;
+use crate::analysis::patch::{Direction, doubted};
 use crate::error::{Error, Result};
 use crate::graph::{self, Exchange, Graph, Written};
 use crate::lab::Lab;
@@ -181,6 +181,12 @@ impl<'a> Runs<'a> {
     /// Mean difference between the two runs: an effect of 1.
     pub(crate) fn gap(&self) -> f64 {
         mean(&self.own) - mean(&self.other)
+    }
+
+    /// What the reader must be told where the model does not do the task.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let denoise = self.terms.direction == Direction::Denoise;
+        doubted(self.terms.metric, if denoise { &self.other } else { &self.own }, self.task)
     }
 
     /// What the metric loses in each example, from its value with something cut.

@@ -92,6 +92,24 @@ fn unpatched(patch: &Patch, measured: &Measured) -> String {
     )
 }
 
+/// The doubt that belongs beside every effect where the model prefers the answer on `right` of `n` clean prompts only.
+pub(crate) fn hardly(right: usize, n: usize, task: &Task) -> Option<String> {
+    ((right as f64) < FAILS * n as f64).then(|| {
+        format!(
+            "the model hardly does the task: on {right} of {n} clean prompts of {} it prefers the answer to the wrong one; what \
+             carries a behaviour that is not there says little",
+            task.name
+        )
+    })
+}
+
+/// The same from the metric of each clean prompt, where that says which is preferred.
+pub(crate) fn doubted(metric: Metric, clean: &[f64], task: &Task) -> Option<String> {
+    let says = matches!(metric, Metric::LogitDiff | Metric::ProbDiff);
+    let right = clean.iter().filter(|&&value| value > 0.0).count();
+    if says { hardly(right, clean.len(), task) } else { None }
+}
+
 /// What the numbers should not be trusted with.
 fn doubts(patch: &Patch, setting: &Setting, task: &Task, measured: &Measured) -> Vec<String> {
     let mut doubts = Vec::new();
@@ -102,13 +120,7 @@ fn doubts(patch: &Patch, setting: &Setting, task: &Task, measured: &Measured) ->
                 .to_owned(),
         );
     }
-    if let Some(right) = measured.right.filter(|&right| (right as f64) < FAILS * n as f64) {
-        doubts.push(format!(
-            "the model hardly does the task: on {right} of {n} clean prompts of {} it prefers the answer to the wrong one; what \
-             carries a behaviour that is not there says little",
-            task.name
-        ));
-    }
+    doubts.extend(measured.right.and_then(|right| hardly(right, n, task)));
     let at_bound = |value: f64| match patch.metric {
         Metric::Prob => value >= BOUND || value <= 1.0 - BOUND,
         Metric::ProbDiff => value.abs() >= BOUND,

@@ -92,7 +92,8 @@ impl Plan {
         if asked(By::Neuron) {
             plan.add_neurons(patch, lab, task, source)?;
         }
-        if asked(By::Set) {
+        // sets that someone names are patched, whatever else is asked for
+        if asked(By::Set) || !patch.sets.is_empty() {
             plan.add_sets(patch, lab, task, source)?;
         }
         if plan.swaps.is_empty() {

@@ -112,7 +112,8 @@ crate::row! {
         pub layer: usize,
         /// The neuron.
         pub neuron: usize,
-        /// By how much the gradient expects the metric of the clean run to change (mlp_post; neurons were chosen by its size).
+        /// The effect as the gradient of the clean run expects it, in the same unit (mlp_post; neurons were chosen by its size): none
+        /// for `denoise`, which is another run.
         pub estimate: Option<f64>,
     }
 }
@@ -322,7 +323,11 @@ impl Results<'_> {
                 direction: direction(f),
                 layer: layer(f),
                 neuron: f.swap.neuron.unwrap_or(0),
-                estimate: self.setting.plan.estimates[f.index],
+                estimate: self.setting.plan.estimates[f.index].and_then(|estimate| match f.way.name() {
+                    "denoise" => None,
+                    "noise" => Some(-estimate / self.over),
+                    _ => Some(estimate / self.over),
+                }),
             }),
             By::Set => columns(found, |f| SetKey {
                 set: self.set_name(f.index),

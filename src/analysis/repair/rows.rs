@@ -13,8 +13,9 @@ use crate::row::Rows;
 use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
 use crate::task::Task;
 
-/// A mean direct effect smaller than this (logits) is nothing that could be repaired.
-const LEAST: f64 = 0.01;
+/// A mean direct effect below this share of the logit difference (or so many logits, if that is less than 1) is nothing that could
+/// be repaired.
+const LEAST: f64 = 0.02;
 
 crate::row! {
     /// One component, or several, taken out: lost + indirect − self_repair − scale = total.
@@ -43,7 +44,7 @@ crate::row! {
         pub self_repair_ci_lo: Option<f64>,
         /// Upper end of its 95 % interval.
         pub self_repair_ci_hi: Option<f64>,
-        /// The same as a share of the lost effect; missing where less than 0.01 logits are lost.
+        /// The same as a share of the lost effect; missing where the loss is below 2 % of the logit difference or its interval holds 0.
         pub share: Option<f64>,
         /// What the norms' own divisors, the final one's above all, make up for.
         pub scale: f64,
@@ -224,7 +225,10 @@ impl Account {
             plus(&mut scale, &less(&ablated.own[j], &ablated.frozen[j]), 1.0);
         }
         let direction = mean(&lost);
-        let repairable = direction.abs() >= LEAST;
+        // a loss that could as well be none, or the other way, has nothing that could take its place
+        let certain = bootstrap.mean(&lost);
+        let certain = certain.lo.zip(certain.hi).is_none_or(|(lo, hi)| lo > 0.0 || hi < 0.0);
+        let repairable = certain && direction.abs() >= LEAST * mean(&measured.logit_diff).abs().max(1.0);
         let (mut self_repair, mut indirect, mut later) = (none(), none(), Vec::new());
         for (j, &component) in components.iter().enumerate() {
             if !ablated.taken.reaches(component, model) {
@@ -236,8 +240,9 @@ impl Account {
                 continue;
             }
             let (estimate, before) = (bootstrap.mean(&change), mean(whole));
-            // the lost effect was worth `direction`: a change of that sign takes its place
-            let repairs = repairable && estimate.value * direction > 0.0;
+            // the lost effect was worth `direction`: a change of that sign, and no larger, can take its place
+            let repairs =
+                repairable && estimate.value * direction > 0.0 && estimate.value.abs() <= direction.abs();
             let how = match estimate.value {
                 0.0 => None,
                 _ if !repairs => Some("indirect"),
@@ -428,7 +433,7 @@ fn notes(lab: &Lab, measured: &Measured, accounts: &[Account]) -> Vec<String> {
         ));
     }
     notes.push(
-        "a later component repairs if the mean change of its direct effect has the sign of what was lost; one that changes the \
+        "a later component repairs if the mean change of its direct effect has the sign of what was lost and is no larger; one that changes the \
          other way lost its input, and counts as an indirect effect. Which ones repair is decided on these same prompts, so that \
          many small changes add up to some repair by chance: `repair_later` has each with its interval"
             .to_owned(),
@@ -442,7 +447,8 @@ fn notes(lab: &Lab, measured: &Measured, accounts: &[Account]) -> Vec<String> {
         .collect();
     if !unlost.is_empty() {
         notes.push(format!(
-            "{} had no direct effect to lose (below {LEAST} logits): all that changes later is an indirect effect",
+            "{} had no direct effect to lose (below {LEAST} of the logit difference, or an interval that holds 0): all that changes later \
+             is an indirect effect",
             unlost.join(", ")
         ));
     }

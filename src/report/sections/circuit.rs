@@ -15,6 +15,15 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     blocks.push(Block::Paragraph(sentence(story)?));
     blocks.extend(story.figure("circuit_sizes", "circuit_sizes"));
     blocks.extend(story.figure("circuit_roc", "circuit_roc"));
+    let scored = story
+        .table("circuit")
+        .is_some_and(|rows| rows.numbers("effect").is_ok_and(|effects| effects.iter().any(Option::is_some)));
+    let edges_are = if scored {
+        "The edges of the circuit. `effect`: the score by which each was chosen, an estimate unless the method is exact. `stability`: the \
+         share of resamples of the prompts whose circuit has the edge."
+    } else {
+        "The edges of the circuit."
+    };
     let shown = |name: &str, columns: &[&str], most: usize, caption: &str| -> Option<Block> {
         let rows = story.table(name)?;
         let filled =
@@ -28,7 +37,12 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         }))
     };
     blocks.extend(shown("circuit_nodes", &["node", "role", "edges_in", "edges_out", "adds", "ci_lo", "ci_hi", "beside"], 40, "The nodes of the circuit. `adds`: what the node adds to the circuit where it adds most, as a share of the gap."));
-    blocks.extend(shown("circuit", &["edge", "effect", "ci_lo", "ci_hi", "stability", "known"], 60, "The edges of the circuit. `effect`: the score by which each was chosen, an estimate unless the method is exact. `stability`: the share of resamples of the prompts whose circuit has the edge."));
+    blocks.extend(shown(
+        "circuit",
+        &["edge", "effect", "ci_lo", "ci_hi", "stability", "known"],
+        60,
+        edges_are,
+    ));
     blocks.extend(shown(
         "circuit_completeness",
         &["without", "whole", "circuit", "incompleteness", "n"],

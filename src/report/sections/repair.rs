@@ -60,11 +60,12 @@ fn told(rows: &Rows, later: Option<&Rows>) -> Option<Words> {
     }
     let items = order.iter().take(3).map(|&i| {
         let mut words = say(
-            "{} of the {} logits lost with {}",
+            "{} of the {} logits lost with {} ({})",
             [
                 percent(shares[i].unwrap_or(f64::NAN)),
                 number(lost[i].unwrap_or(f64::NAN)),
                 Inline::Code(names[i].clone()),
+                Inline::Text(kinds[i].clone()),
             ],
         );
         if let Some((component, how)) = later.and_then(|later| mostly(later, &names[i], &kinds[i])) {
