@@ -534,7 +534,10 @@ fn neurons_are_those_asked_for_or_those_that_attribution_expects_most_of() {
         assert_eq!(rows.len(), 2 * lab.model.config.d_mlp);
         let estimates = numbers(rows, "estimate");
         assert!(estimates.windows(2).all(|pair| pair[0].abs() >= pair[1].abs()));
-        // the estimate is the slope of the metric as the neuron moves from its clean to its corrupt value
+        // the estimate is the slope of the metric as the neuron moves from its clean to its corrupt value, as a share of the gap
+        let run = |i: usize, tokens: &[u32]| naive(&lab, &task, i, tokens, Vec::new(), Metric::LogitDiff);
+        let both = |(i, e): (usize, &Example)| run(i, &e.clean) - run(i, e.corrupt.as_ref().unwrap());
+        let gap = task.examples.iter().enumerate().map(both).sum::<f64>() / 5.0;
         for row in [0, 5, 20] {
             let site = Site::Block(numbers(rows, "layer")[row] as usize, At::MlpPost);
             let at = Slice { index: Some(vec![numbers(rows, "neuron")[row] as usize]), ..Slice::whole(site) };
@@ -561,7 +564,7 @@ fn neurons_are_those_asked_for_or_those_that_attribution_expects_most_of() {
                     (moved(h) - moved(-h)) / (2.0 * h)
                 })
                 .sum();
-            assert!((estimates[row] - slope / 5.0).abs() < 1e-7, "{} {}", estimates[row], slope / 5.0);
+            assert!((-estimates[row] * gap - slope / 5.0).abs() < 1e-7, "{} {}", estimates[row], slope / 5.0);
         }
         let listed = patch("by = ['neuron']\nneurons = ['m1.n3', 'm0.n0']\nsites = ['mlp_pre', 'mlp_post']")
             .run(&lab, &task)
