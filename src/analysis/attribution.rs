@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 pub(crate) use readout::{Readout, bent, direct_needs, direct_writes, numbers, unbent};
 
-use crate::analysis::{Analysis, Findings};
+use crate::analysis::{Analysis, Findings, put};
 use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
@@ -200,8 +200,4 @@ fn needs(model: &Transformer, site: Site) -> bool {
     direct_needs(site)
         || site == Site::Block(last, At::ResidPost)
         || matches!(site, Site::Block(_, At::V | At::Pattern | At::MlpPost | At::ResidPre | At::ResidMid))
-}
-
-fn put(all: &mut [f64], examples: &[usize], values: &[f64]) {
-    examples.iter().zip(values).for_each(|(&example, &value)| all[example] = value);
 }

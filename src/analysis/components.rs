@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::analysis::attribution::{Readout, direct_needs, direct_writes, numbers, unbent};
 use crate::analysis::patch::{Pair, Reach};
-use crate::analysis::{Analysis, Findings, NOTABLE};
+use crate::analysis::{Analysis, Findings, NOTABLE, put};
 use crate::component::Component;
 use crate::error::Result;
 use crate::groups::{Group, Sets};
@@ -260,8 +260,4 @@ pub(crate) fn repeated(means: &Activations, batch: usize) -> Result<Activations>
         all.insert(site, mean.broadcast_as(shape)?.contiguous()?);
     }
     Ok(Activations(all))
-}
-
-fn put(all: &mut [f64], examples: &[usize], values: &[f64]) {
-    examples.iter().zip(values).for_each(|(&example, &value)| all[example] = value);
 }

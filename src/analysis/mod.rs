@@ -27,7 +27,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::metric::Metric;
 use crate::row::Rows;
+use crate::stats::mean;
 use crate::task::Task;
 
 /// From what size on an effect is worth a remark: this share of what there is to explain.
@@ -148,4 +150,38 @@ fn run<A: Analysis>(parameters: toml::Table, lab: &Lab, task: &Task) -> Result<F
 pub fn find(name: &str) -> Result<&'static Entry> {
     let found = ANALYSES.iter().find(|entry| entry.name == name);
     found.ok_or_else(|| Error::unknown("analysis", name, ANALYSES.iter().map(|entry| entry.name)))
+}
+
+/// Puts the values of a batch of examples in their places among all.
+pub(crate) fn put(all: &mut [f64], examples: &[usize], values: &[f64]) {
+    for (&example, &value) in examples.iter().zip(values) {
+        if let Some(place) = all.get_mut(example) {
+            *place = value;
+        }
+    }
+}
+
+/// The two runs of a pair, in words.
+pub(crate) const PAIR: &str = "clean and corrupt prompts";
+
+/// Effects are shares of the gap between two runs, `runs` in words, which is refused where it is nothing, with the numbers.
+pub(crate) fn refuse_small_gap(metric: Metric, runs: &str, one: &[f64], other: &[f64]) -> Result<()> {
+    let (one, other) = (mean(one), mean(other));
+    if let Some(value) = [one, other].into_iter().find(|value| !value.is_finite()) {
+        return Err(Error::input(
+            format!("{metric} of the unpatched runs is {value}: nothing can be compared with that"),
+            "check the weights, or choose another metric",
+        ));
+    }
+    if (one - other).abs() >= 0.01 {
+        return Ok(());
+    }
+    Err(Error::input(
+        format!(
+            "{runs} hardly differ in {metric}: the means are {one:.4} and {other:.4}, a gap of {:.4}; effects are \
+             shares of the gap and need at least 0.01",
+            one - other
+        ),
+        "choose a corruption that takes the behaviour away, or another metric",
+    ))
 }

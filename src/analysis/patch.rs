@@ -25,7 +25,7 @@ pub use plan::{By, Neurons};
 pub use source::Origin;
 
 use crate::analysis::attribution::numbers;
-use crate::analysis::{Analysis, Findings, NOTABLE};
+use crate::analysis::{Analysis, Findings, NOTABLE, PAIR, put, refuse_small_gap};
 use crate::error::{Error, Result};
 use crate::groups::Sets;
 use crate::lab::Lab;
@@ -296,7 +296,9 @@ impl Patch {
                 put(&mut all.corrupt, batch, &numbers(&self.metric.score(&corrupt, &targets)?)?);
             }
         }
-        refuse_small_gap(self.metric, &all)?;
+        if !all.corrupt.is_empty() {
+            refuse_small_gap(self.metric, PAIR, &all.clean, &all.corrupt)?;
+        }
         let unpatched = |way: &Way| if *way == Way::Denoise { &all.corrupt } else { &all.clean };
         all.patched = ways.iter().map(|way| vec![unpatched(way).clone(); plan.swaps.len()]).collect();
 
@@ -385,31 +387,4 @@ impl Pair {
         let tokens = |side| task.tokens(model, batch, side);
         Ok(Pair { clean: tokens(Side::Clean)?, corrupt: tokens(Side::Corrupt)?, read, reach })
     }
-}
-
-/// Effects are shares of the gap: a share of nothing is refused, with the numbers.
-fn refuse_small_gap(metric: Metric, all: &Measured) -> Result<()> {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let (clean, corrupt) = (mean(&all.clean), mean(&all.corrupt));
-    if let Some(value) = [clean, corrupt].into_iter().find(|value| !value.is_finite()) {
-        return Err(Error::input(
-            format!("{metric} of the unpatched runs is {value}: nothing can be compared with that"),
-            "check the weights, or choose another metric",
-        ));
-    }
-    if all.corrupt.is_empty() || (clean - corrupt).abs() >= 0.01 {
-        return Ok(());
-    }
-    Err(Error::input(
-        format!(
-            "clean and corrupt prompts hardly differ in {metric}: the means are {clean:.4} and {corrupt:.4}, a gap of \
-             {:.4}; effects are shares of the gap and need at least 0.01",
-            clean - corrupt
-        ),
-        "choose a corruption that takes the behaviour away, or another metric",
-    ))
-}
-
-fn put(all: &mut [f64], examples: &[usize], values: &[f64]) {
-    examples.iter().zip(values).for_each(|(&example, &value)| all[example] = value);
 }

@@ -18,7 +18,7 @@ pub use plan::{Names, Receivers};
 
 use crate::analysis::attribution::numbers;
 use crate::analysis::patch::{Direction, Pair};
-use crate::analysis::{Analysis, Findings, NOTABLE};
+use crate::analysis::{Analysis, Findings, NOTABLE, PAIR, put, refuse_small_gap};
 use crate::error::{Error, Result};
 use crate::graph::Written;
 use crate::groups::Sets;
@@ -175,7 +175,7 @@ impl Path {
                 *right += preferred.iter().filter(|&&difference| difference > 0.0).count();
             }
         }
-        refuse_small_gap(self.metric, &all)?;
+        refuse_small_gap(self.metric, PAIR, &all.clean, &all.corrupt)?;
         let unpatched = |way: &Way| match way.direction {
             Direction::Denoise => &all.corrupt,
             _ => &all.clean,
@@ -236,35 +236,4 @@ fn most(lab: &Lab, task: &Task) -> usize {
     let kept = |site| Written::needs(site) || Base::needs(model, site) || site == Site::Logits;
     let each = 4 * model.recorded_bytes(longest, kept);
     (lab.memory / 2 / each.max(1)).clamp(1, 1 << 16) as usize
-}
-
-/// Effects are shares of the gap: a share of nothing is refused, with the numbers.
-fn refuse_small_gap(metric: Metric, all: &Measured) -> Result<()> {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let (clean, corrupt) = (mean(&all.clean), mean(&all.corrupt));
-    if let Some(value) = [clean, corrupt].into_iter().find(|value| !value.is_finite()) {
-        return Err(Error::input(
-            format!("{metric} of the unpatched runs is {value}: nothing can be compared with that"),
-            "check the weights, or choose another metric",
-        ));
-    }
-    if (clean - corrupt).abs() >= 0.01 {
-        return Ok(());
-    }
-    Err(Error::input(
-        format!(
-            "clean and corrupt prompts hardly differ in {metric}: the means are {clean:.4} and {corrupt:.4}, a gap of \
-             {:.4}; effects are shares of the gap and need at least 0.01",
-            clean - corrupt
-        ),
-        "choose a corruption that takes the behaviour away, or another metric",
-    ))
-}
-
-fn put(all: &mut [f64], examples: &[usize], values: &[f64]) {
-    for (&example, &value) in examples.iter().zip(values) {
-        if let Some(place) = all.get_mut(example) {
-            *place = value;
-        }
-    }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::analysis::attribution::{Readout, direct_needs, direct_writes, numbers, unbent};
 use crate::analysis::components::{Means, repeated};
 use crate::analysis::patch::{Pair, Reach};
-use crate::analysis::{Analysis, Findings};
+use crate::analysis::{Analysis, Findings, put};
 use crate::component::Component;
 use crate::error::{Error, Result};
 use crate::groups::Sets;
@@ -392,8 +392,4 @@ impl Place {
         }
         Ok(Cell { edits })
     }
-}
-
-fn put(all: &mut [f64], examples: &[usize], values: &[f64]) {
-    examples.iter().zip(values).for_each(|(&example, &value)| all[example] = value);
 }

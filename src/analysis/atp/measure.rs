@@ -4,9 +4,9 @@ use super::nodes::Node;
 use super::passes::{Found, Passes, Swap, Wanted};
 use super::{Atp, Grain};
 use crate::analysis::patch::{Direction, Pair};
+use crate::analysis::{PAIR, put, refuse_small_gap};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
-use crate::metric::Metric;
 use crate::ops;
 use crate::task::{Place, Task};
 
@@ -125,7 +125,7 @@ pub(super) fn measure(
         }
     }
     lab.progress.end();
-    refuse_small_gap(atp.metric, &all)?;
+    refuse_small_gap(atp.metric, PAIR, &all.clean, &all.corrupt)?;
     Ok(all)
 }
 
@@ -147,31 +147,4 @@ impl Deal<'_> {
             }
         }
     }
-}
-
-/// Effects are shares of the gap: a share of nothing is refused, with the numbers.
-fn refuse_small_gap(metric: Metric, all: &Measured) -> Result<()> {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let (clean, corrupt) = (mean(&all.clean), mean(&all.corrupt));
-    if let Some(value) = [clean, corrupt].into_iter().find(|value| !value.is_finite()) {
-        return Err(Error::input(
-            format!("{metric} of the unpatched runs is {value}: nothing can be compared with that"),
-            "check the weights, or choose another metric",
-        ));
-    }
-    if (clean - corrupt).abs() >= 0.01 {
-        return Ok(());
-    }
-    Err(Error::input(
-        format!(
-            "clean and corrupt prompts hardly differ in {metric}: the means are {clean:.4} and {corrupt:.4}, a gap of \
-             {:.4}; effects are shares of the gap and need at least 0.01",
-            clean - corrupt
-        ),
-        "choose a corruption that takes the behaviour away, or another metric",
-    ))
-}
-
-fn put(all: &mut [f64], examples: &[usize], values: &[f64]) {
-    examples.iter().zip(values).for_each(|(&example, &value)| all[example] = value);
 }

@@ -6,10 +6,10 @@
 //! stays is tried again. The result is the same as one at a time.
 
 use crate::analysis::edges::Runs;
-use crate::analysis::edges::runs::mean;
 use crate::error::Result;
 use crate::graph::{Circuit, Reader};
 use crate::metric::Metric;
+use crate::stats::mean;
 
 /// How many edges are tried at once, at most.
 const WIDEST: usize = 64;

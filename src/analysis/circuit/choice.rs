@@ -6,12 +6,12 @@ use rand_chacha::ChaCha8Rng;
 use super::acdc::acdc;
 use super::judge::{Tried, faithfulness};
 use super::{Chosen, Circuits, Method};
-use crate::analysis::edges::runs::mean;
 use crate::analysis::edges::{Runs, Scoring};
 use crate::error::Result;
 use crate::graph::Circuit;
 use crate::graph::compare::FRACTIONS;
 use crate::stats::Bootstrap;
+use crate::stats::mean;
 
 /// Sizes tried besides the standard fractions: so many between one edge and all, evenly by ratio.
 const SIZES: usize = 20;

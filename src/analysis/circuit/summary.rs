@@ -6,10 +6,10 @@ use super::judge::{Judged, Tried, faithfulness};
 use super::rows::SummaryRow;
 use super::tables::Table;
 use super::{Chosen, Known};
-use crate::analysis::edges::runs::mean;
 use crate::graph::Writer;
 use crate::graph::compare::{Agreement, FRACTIONS, Roc, areas};
 use crate::stats::Estimate;
+use crate::stats::mean;
 
 impl Table<'_> {
     /// Every number there is, the plainest first.

@@ -7,13 +7,13 @@ use super::rows::{CompleteRow, EdgeRow, ExampleRow, NodeRow, RocRow, SizeRow};
 use super::{Chosen, Circuits, Known};
 use crate::analysis::Findings;
 use crate::analysis::attribution::numbers;
-use crate::analysis::edges::runs::mean;
 use crate::analysis::edges::{Carry, Runs};
 use crate::error::Result;
 use crate::graph::compare::Roc;
 use crate::graph::{Circuit, Reader, Writer, json, viewer};
 use crate::ops;
 use crate::row::Rows;
+use crate::stats::mean;
 use crate::stats::{Bootstrap, Estimate};
 use crate::task::Side;
 

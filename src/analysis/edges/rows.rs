@@ -13,7 +13,7 @@ use crate::analysis::patch::Direction;
 use crate::error::Result;
 use crate::graph::Reader;
 use crate::row::Rows;
-use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
+use crate::stats::{Bootstrap, Estimate, false_discovery, mean, sign_flip};
 
 /// Tables of single examples list every edge up to so many rows; beyond that the highest edges. All are in the tensors.
 const LISTED: usize = 100_000;
@@ -187,7 +187,7 @@ pub(super) fn findings(
 }
 
 fn notes(parameters: &Edges, runs: &Runs, scored: &[Scored]) -> Vec<String> {
-    let (own, other) = (super::runs::mean(&runs.own), super::runs::mean(&runs.other));
+    let (own, other) = (mean(&runs.own), mean(&runs.other));
     let carried = match (parameters.carry, parameters.direction) {
         (Carry::Corrupt, Direction::Denoise) => {
             "corrupt runs, cut edges carry what their writer wrote on the clean prompt"

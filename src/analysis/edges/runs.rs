@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::analysis::attribution::numbers;
 use crate::analysis::patch::{Direction, doubted};
+use crate::analysis::{PAIR, put, refuse_small_gap};
 use crate::error::{Error, Result};
 use crate::graph::{self, Exchange, Graph, Written};
 use crate::lab::Lab;
@@ -16,6 +17,7 @@ use crate::model::Base;
 use crate::ops;
 use crate::record::{Activations, at_positions};
 use crate::site::{At, Site};
+use crate::stats::mean;
 use crate::task::{Side, Task};
 
 /// What cut edges carry.
@@ -131,7 +133,12 @@ impl<'a> Runs<'a> {
             Ok(())
         })?;
         (runs.own, runs.other) = (own, other);
-        runs.refuse_small_gap()?;
+        let said = if terms.carry == Carry::Corrupt {
+            PAIR
+        } else {
+            "the runs with no edge and with every edge cut"
+        };
+        refuse_small_gap(terms.metric, said, &runs.own, &runs.other)?;
         Ok(runs)
     }
 
@@ -228,20 +235,6 @@ impl<'a> Runs<'a> {
         let scores = numbers(&self.terms.metric.score(&logits, &targets)?)?;
         Ok(Batch { examples: list.to_vec(), base, own, other, carried, first_pos, read, targets, scores })
     }
-
-    fn refuse_small_gap(&self) -> Result<()> {
-        if self.gap().abs() >= 0.01 {
-            return Ok(());
-        }
-        let (own, other, metric) = (mean(&self.own), mean(&self.other), self.terms.metric);
-        Err(Error::input(
-            format!(
-                "with all edges cut {metric} is hardly another: its means are {own:.4} and {other:.4}; effects are shares of \
-                 that gap, which must be 0.01 at least"
-            ),
-            "choose a corruption that takes the behaviour away, or another metric",
-        ))
-    }
 }
 
 impl Clone for Batch {
@@ -301,14 +294,6 @@ fn bytes(lab: &Lab, task: &Task, graph: &Graph, gradients: bool) -> u64 {
     let steps = if gradients { c.n_layers * layer + 2 * written } else { 0 };
     let per_position = (2 * written + steps) * model.dtype().size_in_bytes();
     2 * model.recorded_bytes(longest, kept) + (longest * per_position) as u64
-}
-
-pub(crate) fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-fn put(all: &mut [f64], examples: &[usize], values: &[f64]) {
-    examples.iter().zip(values).for_each(|(&example, &value)| all[example] = value);
 }
 
 /// The stream that enters the first block: what the input writes.

@@ -4,6 +4,7 @@ use super::plan::By;
 use super::source::Source;
 use super::{Measured, Patch, Setting, Way};
 use crate::metric::Metric;
+use crate::stats::mean;
 use crate::task::Task;
 
 /// Below this share of prompts on which the answer is preferred, the behaviour is hardly there.
@@ -147,8 +148,4 @@ fn doubts(patch: &Patch, setting: &Setting, task: &Task, measured: &Measured) ->
         ));
     }
     doubts
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }

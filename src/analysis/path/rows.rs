@@ -11,7 +11,7 @@ use crate::groups::Together;
 use crate::lab::Lab;
 use crate::metric::Metric;
 use crate::row::{Row, Rows};
-use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
+use crate::stats::{Bootstrap, Estimate, false_discovery, mean, sign_flip};
 use crate::task::Task;
 
 /// An effect and its p-value, where there is one.
@@ -283,10 +283,6 @@ impl<'a> Results<'a> {
         };
         each.map(row).collect()
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 fn notes(results: &Results) -> Vec<String> {

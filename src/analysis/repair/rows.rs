@@ -10,7 +10,7 @@ use crate::groups::Together;
 use crate::lab::Lab;
 use crate::model::Transformer;
 use crate::row::Rows;
-use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
+use crate::stats::{Bootstrap, Estimate, false_discovery, mean, sign_flip};
 use crate::task::Task;
 
 /// A mean direct effect below this share of the logit difference (or so many logits, if that is less than 1) is nothing that could
@@ -198,10 +198,6 @@ struct Account {
     /// Whether so much was lost that it could be repaired.
     repairable: bool,
     p: Option<f64>,
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 impl Account {
