@@ -1,6 +1,6 @@
 //! Scores of edges held to what they must equal on any model: finite differences, sums over cuts, gradients of nodes.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use glassbox::analysis::edges::{Carry, Edges, Scoring};
 use glassbox::analysis::{Analysis, Findings};
 use glassbox::error::Result;
@@ -8,7 +8,7 @@ use glassbox::gradient::Gradients;
 use glassbox::graph::{Edge, Exchange, Graph, Writer, Written, scores};
 use glassbox::lab::{About, Lab};
 use glassbox::metric::Metric;
-use glassbox::model::{Base, Config, Transformer};
+use glassbox::model::{Activation, Base, Config, NormKind, Transformer, Wiring};
 use glassbox::record::at_positions;
 use glassbox::site::{At, Site};
 use glassbox::task::{Side, Task};
@@ -287,4 +287,52 @@ fn edges_between_groups_are_cut_together() {
     assert!((number("interaction") - (share(2) - sum)).abs() < 1e-9);
     let neuron = sets("groups = { one = [\"m0.n1\"] }");
     assert!(run(&lab, &task, &[Scoring::Eap], |edges| edges.groups = neuron).is_err());
+}
+
+/// A model without a bend: attention that looks everywhere alike, no norm, neurons far from where they bend. What the graph of slopes
+/// says of it is what is measured: edge by edge, whichever way slopes are taken, and from the input in all.
+#[test]
+fn the_graph_of_a_model_without_bends_predicts_what_is_measured() {
+    let plain =
+        Config { activation: Activation::Relu, norm: NormKind::None, norm_bias: false, ..Config::tiny() };
+    let grouped = Config { n_kv_heads: 2, ..plain.clone() };
+    let parallel = Config { wiring: Wiring::Parallel, ..plain.clone() };
+    for config in [plain, grouped, parallel] {
+        let mut lab = lab(config);
+        for block in &mut lab.model.blocks {
+            block.attention.scale = 0.0;
+            let dense = block.mlp.dense_mut().unwrap();
+            dense.pre.b = Some(Tensor::full(1e3, dense.pre.w.dim(1).unwrap(), &Device::Cpu).unwrap());
+        }
+        let (graph, mut task) = (Graph::of(&lab.model), task(&lab).unwrap());
+        // without bends pairs that differ one way and the other add up to little: one pair that differs
+        let all: Vec<usize> = (0..graph.len()).collect();
+        task.examples.retain(|example| {
+            let one = Task { examples: vec![example.clone()], ..Task::default() };
+            let whole = cut(&lab, &one, &graph, &[Vec::new(), all.clone()], 1.0);
+            (whole[0] - whole[1]).abs() > 0.1
+        });
+        task.examples.truncate(1);
+        let methods = [
+            Scoring::Exact,
+            Scoring::Eap,
+            Scoring::EapIgInputs,
+            Scoring::EapIgActivations,
+            Scoring::CleanCorrupt,
+        ];
+        let findings = run(&lab, &task, &methods, |_| {}).unwrap();
+        let measured = lost(&findings, &graph, Scoring::Exact);
+        let largest = measured.iter().fold(1.0f64, |most, x| most.max(x.abs()));
+        assert!(measured.iter().any(|x| x.abs() > 0.01), "{measured:?}");
+        let whole = cut(&lab, &task, &graph, &[Vec::new(), all], 1.0);
+        for method in &methods[1..] {
+            let predicted = lost(&findings, &graph, *method);
+            for (edge, (predicted, measured)) in predicted.iter().zip(&measured).enumerate() {
+                let off = (predicted - measured).abs();
+                assert!(off < 1e-8 * largest, "{} {}: {off}", method.name(), graph.edge(edge));
+            }
+            let input: f64 = (0..graph.len()).filter(|&e| graph.ends(e).0 == 0).map(|e| predicted[e]).sum();
+            assert!((input - (whole[0] - whole[1])).abs() < 1e-8 * largest, "{}", method.name());
+        }
+    }
 }

@@ -217,7 +217,7 @@ fn viewed(runs: &Runs, chosen: &Chosen) -> Result<String> {
     let scene = viewer::Scene {
         name: &format!("{}-{}-{}", lab.about.name, task.name, chosen.method),
         model: &lab.about.name,
-        prompt: &tokens.join(" "),
+        prompt: &lab.vocabulary.text(&example.clean),
         tokens: &tokens,
         target: (target, &lab.vocabulary.token(target), p),
         about: &format!("Weights: {} scores, shares of the gap in {}.", chosen.method, runs.terms.metric),

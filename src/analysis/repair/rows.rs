@@ -28,35 +28,35 @@ crate::row! {
         pub kind: String,
         /// Its direct effect that is gone (logits), the norms' divisors held.
         pub lost: f64,
-        /// Lower end of its 95 % interval.
-        pub lost_ci_lo: Option<f64>,
-        /// Upper end of its 95 % interval.
-        pub lost_ci_hi: Option<f64>,
         /// How far the logit difference falls, everything after it recomputed.
         pub total: f64,
-        /// Lower end of its 95 % interval.
-        pub total_ci_lo: Option<f64>,
-        /// Upper end of its 95 % interval.
-        pub total_ci_hi: Option<f64>,
         /// What later components whose direct effect changes against the lost one make up for; it has the sign of `lost`.
         pub self_repair: f64,
-        /// Lower end of its 95 % interval.
-        pub self_repair_ci_lo: Option<f64>,
-        /// Upper end of its 95 % interval.
-        pub self_repair_ci_hi: Option<f64>,
         /// The same as a share of the lost effect; missing where the loss is below 2 % of the logit difference or its interval holds 0.
         pub share: Option<f64>,
-        /// What the norms' own divisors, the final one's above all, make up for.
-        pub scale: f64,
-        /// Lower end of its 95 % interval.
-        pub scale_ci_lo: Option<f64>,
-        /// Upper end of its 95 % interval.
-        pub scale_ci_hi: Option<f64>,
         /// What later components lose along with it: an indirect effect, no repair.
         pub indirect: f64,
-        /// Lower end of its 95 % interval.
+        /// What the norms' own divisors, the final one's above all, make up for.
+        pub scale: f64,
+        /// Lower end of the 95 % interval of `lost`.
+        pub lost_ci_lo: Option<f64>,
+        /// Upper end of the 95 % interval of `lost`.
+        pub lost_ci_hi: Option<f64>,
+        /// Lower end of the 95 % interval of `total`.
+        pub total_ci_lo: Option<f64>,
+        /// Upper end of the 95 % interval of `total`.
+        pub total_ci_hi: Option<f64>,
+        /// Lower end of the 95 % interval of `self_repair`.
+        pub self_repair_ci_lo: Option<f64>,
+        /// Upper end of the 95 % interval of `self_repair`.
+        pub self_repair_ci_hi: Option<f64>,
+        /// Lower end of the 95 % interval of `scale`.
+        pub scale_ci_lo: Option<f64>,
+        /// Upper end of the 95 % interval of `scale`.
+        pub scale_ci_hi: Option<f64>,
+        /// Lower end of the 95 % interval of `indirect`.
         pub indirect_ci_lo: Option<f64>,
-        /// Upper end of its 95 % interval.
+        /// Upper end of the 95 % interval of `indirect`.
         pub indirect_ci_hi: Option<f64>,
         /// p-value of lost − total, all that happened elsewhere, being 0 (sign flips over prompts).
         pub p: Option<f64>,

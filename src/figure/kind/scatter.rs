@@ -106,6 +106,8 @@ fn together(names: &[(String, [f64; 2])]) -> Vec<(String, [f64; 2])> {
     for (name, [x, y]) in names {
         let near = |at: &[f64; 2]| (at[0] - x).abs() < 3.0 * RADIUS && (at[1] - y).abs() < 3.0 * RADIUS;
         match groups.iter_mut().find(|(_, at)| near(at)) {
+            // one name for several points of it
+            Some((group, _)) if group.split(", ").any(|known| known == name) => {}
             Some((group, _)) => {
                 group.push_str(", ");
                 group.push_str(name);
