@@ -11,15 +11,14 @@
 mod cells;
 mod notes;
 mod plan;
-mod reach;
 mod rows;
 mod source;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::sweep::Reach;
 pub(crate) use notes::doubted;
-pub(crate) use reach::Reach;
 
 pub use plan::{By, Neurons};
 pub use source::Origin;
@@ -30,12 +29,11 @@ use crate::error::{Error, Result};
 use crate::groups::Sets;
 use crate::lab::Lab;
 use crate::lesion::Sample;
-use crate::metric::{Metric, Targets};
+use crate::metric::Metric;
 use crate::model::{Base, Transformer};
 use crate::ops;
-use crate::record::at_positions;
 use crate::site::{At, Site};
-use crate::sweep::{Cell, sweep};
+use crate::sweep::{Cell, Reading, sweep};
 use crate::task::{Place, Side, Task};
 use plan::Plan;
 use source::Source;
@@ -313,9 +311,9 @@ impl Patch {
                 }
                 false => (record(&task.tokens(model, batch, Side::Clean)?)?, None, task.ends(batch), None),
             };
-            let at_end = at_positions(&clean.logits, &read)?;
+            let at_end = clean.logits(model, &read)?;
             let targets = task.targets(batch, Some(ops::log_softmax(&at_end)?));
-            let length = clean.logits.dim(1)?;
+            let (_, length, _) = clean.dims()?;
             let fixed = source.of(batch, length)?;
             // values of neither prompt differ everywhere
             let reach = pair.filter(|_| fixed.is_none());
@@ -338,20 +336,14 @@ impl Patch {
                 all.exact += plan.swaps.len() - cells.len();
                 lab.progress.advance((plan.swaps.len() - cells.len()) as u64);
                 let (indices, cells): (Vec<usize>, Vec<Cell>) = cells.into_iter().unzip();
-                let score = |logits: &Tensor| self.score(logits, &targets);
-                for (index, scores) in indices.iter().zip(sweep(lab, base, &cells, &read, &score)?) {
+                let reading = Reading::metric(&read, self.metric, &targets).swapping(&reach);
+                for (index, scores) in indices.iter().zip(sweep(lab, base, &cells, &reading)?) {
                     put(&mut all.patched[w][*index], batch, &scores);
                 }
             }
         }
         lab.progress.end();
         Ok(all)
-    }
-
-    /// The metric of `copies` copies of the rows that the targets belong to.
-    fn score(&self, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
-        let copies = logits.dim(0)? / targets.answers.len().max(1);
-        self.metric.score(logits, &targets.repeat(copies)?)
     }
 }
 

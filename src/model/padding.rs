@@ -120,6 +120,12 @@ impl Padding {
         (0..rows).map(|row| self.own(row, columns).len()).collect()
     }
 
+    /// The padding of a batch of these rows.
+    pub(super) fn of_rows(&self, rows: &[usize]) -> Padding {
+        let of = |own: &Arc<[Range<usize>]>| rows.iter().map(|row| own[row % own.len()].clone()).collect();
+        Padding { own: self.own.as_ref().map(of), end: self.end }
+    }
+
     /// How many rows may differ.
     fn rows(&self) -> usize {
         self.own.as_ref().map_or(1, |own| own.len())
