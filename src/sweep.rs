@@ -19,7 +19,7 @@ pub use reading::Reading;
 use crate::edit::Edit;
 use crate::error::Result;
 use crate::lab::Lab;
-use crate::model::{Base, Transformer, Window};
+use crate::model::{Base, Entry, Transformer, Window};
 use crate::record::{Activations, at_positions};
 use crate::site::Site;
 use changes::{Changes, Watcher};
@@ -51,6 +51,18 @@ pub fn sweep(lab: &Lab, base: &Base, cells: &[Cell], reading: &Reading) -> Resul
         put(&jobs, run(lab, base, cells, reading, wave, &unchanged)?.scores(lab, reading)?);
     }
     Ok(scores.into_iter().map(|rows| rows.concat()).collect())
+}
+
+/// The score of every row of the base run itself.
+pub fn unchanged(lab: &Lab, base: &Base, reading: &Reading) -> Result<Vec<f64>> {
+    Ends::unchanged(&lab.model, base, reading)?.scores(lab, reading)
+}
+
+/// What a base should hold, so that changes of this site are computed from there on and no sooner.
+pub fn beginning_at(model: &Transformer, site: Site) -> Vec<Site> {
+    let Site::Block(layer, at) = site else { return Vec::new() };
+    let needs = model.blocks.get(layer).map_or(&[][..], |block| Entry::before(at).needs(block));
+    needs.iter().map(|&at| Site::Block(layer, at)).collect()
 }
 
 /// Runs the jobs of a wave: how each ends, in the order of its bundles.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::{Config, HeadNorm, Layer, Left, Linear, Norm, Rotary, Slopes, Tap};
+use super::{Base, Config, HeadNorm, Layer, Left, Linear, Norm, Rotary, Slopes, Tap};
 use crate::error::Result;
 use crate::ops;
 use crate::site::At;
@@ -112,6 +112,11 @@ impl Attention {
 
     /// q `[batch, pos, head, d_head]`, k and v `[batch, key, kv_head, d_head]` of the parts' own positions → z, shaped like q.
     fn attend(&self, q: &Tensor, k: Tensor, v: Tensor, left: &mut Left, tap: &mut Tap) -> Result<Tensor> {
+        let watched = [At::Scores, At::Pattern].into_iter().any(|at| tap.wants(tap.block(at)));
+        let graded = [q, &k, &v].into_iter().any(Tensor::track_op);
+        if let (false, false, true, Left::Base(base)) = (watched, graded, q.device().is_cpu(), &*left) {
+            return self.at_once(q, &k, &v, *base, tap);
+        }
         let (ks, vs) = (tap.split(&k)?, tap.split(&v)?);
         tap.only_read(true);
         let qs = tap.split(q)?;
@@ -122,6 +127,30 @@ impl Attention {
             each.push(self.looked_up(q, &k, &v, i, tap)?);
         }
         tap.joined(&each)
+    }
+
+    /// The same in one operation, which holds no pattern.
+    fn at_once(&self, q: &Tensor, k: &Tensor, v: &Tensor, base: Option<&Base>, tap: &mut Tap) -> Result<Tensor> {
+        let left = match base {
+            Some(base) if tap.begun().any(|part| part.first_pos > 0) => {
+                let k = self.keys(base.kept.block(tap.layer, self.key_site())?)?;
+                Some((k, base.kept.block(tap.layer, At::V)?.clone()))
+            }
+            _ => None,
+        };
+        let rows = left.as_ref().map_or(Ok(1), |(k, _)| k.dim(0))?;
+        let how = ops::Attend {
+            scale: self.scale,
+            causal: self.causal,
+            window: self.window,
+            cap: self.cap,
+            sinks: self.sinks.clone(),
+            alibi: self.slopes.as_ref().map(|slopes| slopes.table(tap.end())),
+            stretches: tap.stretches(rows),
+        };
+        let flat = |x: &Tensor| x.flatten_to(1);
+        let z = ops::attend(&flat(q)?, &flat(k)?, &flat(v)?, left.as_ref().map(|(k, v)| (k, v)), &how)?;
+        Ok(z.reshape(q.shape())?)
     }
 
     /// The same of one part, with keys and values of all positions, step by step.

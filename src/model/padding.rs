@@ -97,6 +97,11 @@ impl Padding {
         self.own.iter().flat_map(|own| own.iter()).all(|own| own.end == usize::MAX)
     }
 
+    /// The columns that are a row's own, also of those yet to come.
+    pub(super) fn open(&self, row: usize) -> Range<usize> {
+        self.own.as_ref().map_or(0..usize::MAX, |own| own[row % own.len()].clone())
+    }
+
     /// The ranges, for the attention mask; `None` where every column is a row's own.
     pub(super) fn ranges(&self) -> Option<Arc<[Range<usize>]>> {
         self.own.clone()

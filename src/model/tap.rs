@@ -6,6 +6,7 @@ use super::window::Entry;
 use super::{Base, Padding, Rotary};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
+use crate::ops::Stretch;
 use crate::site::{At, Site};
 
 /// Sequences that share their first position and their hook.
@@ -205,6 +206,31 @@ impl<'a> Tap<'a> {
         }
         self.begun += count;
         all.try_into().map_err(|_| Error::Tensor("parts began with too few tensors".into()))
+    }
+
+    /// The position behind the last that is computed.
+    pub(super) fn end(&self) -> usize {
+        self.begun().map(|part| part.first_pos + part.pos).max().unwrap_or(0)
+    }
+
+    /// Every sequence's queries, where they are read, and its keys; those to the left are in a base of so many rows.
+    pub(super) fn stretches(&self, base_rows: usize) -> Vec<Stretch> {
+        let (mut all, mut query, mut key) = (Vec::new(), 0, 0);
+        for part in self.begun() {
+            let (first_query, count) = part.read.map_or((part.first_pos, part.pos), |read| (read, 1));
+            for b in 0..part.batch {
+                all.push(Stretch {
+                    queries: query..query + count,
+                    first_query,
+                    keys: key..key + part.pos,
+                    first_key: part.first_pos,
+                    left: part.rows.map_or(b % base_rows.max(1), |rows| rows[b]),
+                    own: part.padding.open(b),
+                });
+                (query, key) = (query + count, key + part.pos);
+            }
+        }
+        all
     }
 
     /// cos and sin of the rotation at every position that is still computed, of the shape of the pass with `[dims/2]` behind.
