@@ -1,6 +1,7 @@
 """TransformerLens as a worker: one line in, one line out.
 
     python peer.py DIR            # in an environment with transformer-lens 4.x or 2.x; PEER_THREADS says how many threads
+    python peer.py DIR PAIRS      # one cold run: loads, logit lens, direct attribution, head sweep; prints their numbers
 
 Reads `{"task": NAME, "pairs": FILE, …}` lines and answers `{"seconds", "values", "peak"}`: how long the task took once, its numbers
 in the order that run.py compares them in, and this process's peak memory so far in KiB. What is written here is what users of the
@@ -230,6 +231,47 @@ def use(model, on):
     model.set_use_hook_mlp_in(on)
 
 
+# --- readings of one run, for the cold process ----------------------------------------------------------------------
+
+def lens(model, pairs, cache):
+    """The stream before, inside and after each block read through the final norm, at every position: the answer's logit difference,
+    probability and rank, entropy, and KL from what the model says in the end."""
+    layers = range(model.cfg.n_layers)
+    stream = [cache["blocks.0.hook_resid_pre"]]
+    stream += [cache[f"blocks.{layer}.hook_resid_{at}"] for layer in layers for at in ("mid", "post")]
+    final = model.unembed(model.ln_final(stream[-1])).log_softmax(-1)
+    rows = torch.arange(len(pairs.clean))
+    found = []
+    for x in stream:
+        logits = model.unembed(model.ln_final(x))
+        log_probs = logits.log_softmax(-1)
+        answer = logits[rows, :, pairs.answer]
+        found.append(torch.stack([
+            answer - logits[rows, :, pairs.wrong], log_probs[rows, :, pairs.answer].exp(),
+            (logits > answer[..., None]).sum(-1) + 1.0, -(log_probs.exp() * log_probs).sum(-1),
+            (final.exp() * (final - log_probs)).sum(-1)]).mean(1))
+    return torch.stack(found)[:, 0]  # [reading, pos], logit differences
+
+
+def direct(model, pairs, cache):
+    """What each head writes along the answer's direction, the divisor of the final norm frozen: [layer, head]."""
+    direction = (model.W_U[:, pairs.answer] - model.W_U[:, pairs.wrong]).T * model.ln_final.w
+    scale = cache["ln_final.hook_scale"][:, -1]
+    found = []
+    for layer in range(model.cfg.n_layers):
+        z = cache[f"blocks.{layer}.attn.hook_z"][:, -1]
+        written = torch.einsum("bhd,hdm->bhm", z, model.blocks[layer].attn.W_O)
+        if model.cfg.normalization_type == "LN":
+            written = written - written.mean(-1, keepdim=True)
+        found.append(torch.einsum("bhm,bm->h", written / scale[:, None], direction) / len(z))
+    return torch.stack(found)
+
+
+def cold(model, pairs):
+    _, cache = model.run_with_cache(pairs.clean)
+    return dict(lens=lens(model, pairs, cache), direct=direct(model, pairs, cache), heads=heads(model, pairs, None))
+
+
 TASKS = dict(forward=forward, record=record, heads=heads, resid=resid, head_positions=head_positions, attribution=attribution,
              edges=edges)
 
@@ -241,10 +283,14 @@ def peak():
     return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
-def main(folder):
+def main(folder, pairs=None):
     say = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever the library prints is no answer
     model = load(folder)
+    if pairs:
+        with torch.no_grad():
+            print(json.dumps({name: x.flatten().tolist() for name, x in cold(model, Pairs(pairs)).items()}), file=say)
+        return
     model.requires_grad_(False)  # no user needs gradients of weights here, and they would cost
     print(json.dumps(dict(ready=time.perf_counter() - BEGIN, peak=peak())), file=say, flush=True)
     for line in sys.stdin:
@@ -258,4 +304,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
