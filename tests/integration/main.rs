@@ -7,6 +7,7 @@ mod causal;
 mod chat;
 mod command;
 mod compiled;
+mod cone;
 mod conformance;
 mod datasets;
 mod edges;
