@@ -126,7 +126,9 @@ fn check(q: &Tensor, k: &Tensor, v: &Tensor, left: Option<(&Tensor, &Tensor)>, h
     for stretch in &how.stretches {
         let Stretch { queries: own_queries, keys: own_keys, first_query, first_key, left, own } = stretch;
         if own_queries.start < done || own_queries.end > queries || own_queries.start > own_queries.end {
-            bail!("attend: the queries {own_queries:?} of a stretch overlap or exceed those before {queries}");
+            bail!(
+                "attend: the queries {own_queries:?} of a stretch overlap or exceed those before {queries}"
+            );
         }
         done = own_queries.end;
         if own_keys.end > keys || own_keys.start > own_keys.end {
@@ -137,7 +139,10 @@ fn check(q: &Tensor, k: &Tensor, v: &Tensor, left: Option<(&Tensor, &Tensor)>, h
         }
         let n_keys = stretch.n_keys();
         if first_query + own_queries.len() > n_keys {
-            bail!("attend: {} queries from position {first_query} on do not fit {n_keys} keys", own_queries.len());
+            bail!(
+                "attend: {} queries from position {first_query} on do not fit {n_keys} keys",
+                own_queries.len()
+            );
         }
         let short = |alibi: &Alibi| {
             let needed = n_keys.saturating_sub(own.start);

@@ -80,7 +80,11 @@ impl<T: Real> Call<'_, T> {
         let mut z = vec![T::ZERO; self.queries * width];
         let work = |task: Task<T>| vectored(Run::<T, W, FEW> { call: self, task });
         let tasks = self.tasks(&mut z, width);
-        if tasks.len() == 1 { tasks.into_iter().for_each(work) } else { tasks.into_par_iter().for_each(work) }
+        if tasks.len() == 1 {
+            tasks.into_iter().for_each(work)
+        } else {
+            tasks.into_par_iter().for_each(work)
+        }
         z
     }
 
@@ -91,7 +95,8 @@ impl<T: Real> Call<'_, T> {
         for stretch in &self.how.stretches {
             for start in (0..stretch.queries.len()).step_by(step) {
                 let queries = start..stretch.queries.len().min(start + step);
-                let (end, cost) = (stretch.queries.start + queries.end, queries.len() * width * stretch.n_keys());
+                let (end, cost) =
+                    (stretch.queries.start + queries.end, queries.len() * width * stretch.n_keys());
                 match joined.last_mut().filter(|_| products < WORTH) {
                     Some((pieces, last)) => {
                         pieces.push((stretch, queries));
@@ -273,14 +278,18 @@ impl<T: Real, const W: usize> Panel<T, W> {
         for (tile, scores) in k.chunks(TILE).zip(scores.chunks_mut(TILE)) {
             let last = tile.len() - 1;
             let k: [&[T]; TILE] = std::array::from_fn(|i| &tile[i.min(last)][..self.q.len()]);
-            let mut sums = [[T::ZERO; W]; TILE];
+            let [mut s0, mut s1, mut s2, mut s3, mut s4, mut s5] = [[T::ZERO; W]; TILE];
+            let [k0, k1, k2, k3, k4, k5] = k;
+            // written out: as a loop over the tile it does not stay in registers
             for (d, q) in self.q.iter().enumerate() {
-                for (sums, k) in sums.iter_mut().zip(k) {
-                    for (sum, &q) in sums.iter_mut().zip(q) {
-                        *sum = k[d].times_plus::<FUSED>(q, *sum);
-                    }
-                }
+                accumulate::<FUSED, T, W>(&mut s0, k0[d], q);
+                accumulate::<FUSED, T, W>(&mut s1, k1[d], q);
+                accumulate::<FUSED, T, W>(&mut s2, k2[d], q);
+                accumulate::<FUSED, T, W>(&mut s3, k3[d], q);
+                accumulate::<FUSED, T, W>(&mut s4, k4[d], q);
+                accumulate::<FUSED, T, W>(&mut s5, k5[d], q);
             }
+            let sums = [s0, s1, s2, s3, s4, s5];
             for (score, sum) in scores.iter_mut().zip(sums).take(tile.len()) {
                 *score = sum;
             }
@@ -396,12 +405,17 @@ fn weighted<const FUSED: bool, const WHOLE: bool, T: Real, const W: usize>(
         } else {
             columns[..width].copy_from_slice(&v[from..from + width]);
         }
-        let weights = &weights[lane..lane + LANES];
-        for (sums, &weight) in sums.iter_mut().zip(weights) {
-            for (sum, &v) in sums.iter_mut().zip(&columns) {
-                *sum = weight.times_plus::<FUSED>(v, *sum);
-            }
+        for (sums, &weight) in sums.iter_mut().zip(&weights[lane..lane + LANES]) {
+            accumulate::<FUSED, T, W>(sums, weight, &columns);
         }
     }
     sums
+}
+
+/// sums + a·b.
+#[inline(always)]
+fn accumulate<const FUSED: bool, T: Real, const W: usize>(sums: &mut [T; W], a: T, b: &[T; W]) {
+    for (sum, &b) in sums.iter_mut().zip(b) {
+        *sum = a.times_plus::<FUSED>(b, *sum);
+    }
 }

@@ -64,9 +64,9 @@ impl Case {
                             continue;
                         }
                         let product: f64 = q[row][head].iter().zip(at(key).0).map(|(a, b)| a * b).sum();
-                        let score = how.cap.map_or(product * how.scale, |cap| {
-                            cap * (product * how.scale / cap).tanh()
-                        });
+                        let score = how
+                            .cap
+                            .map_or(product * how.scale, |cap| cap * (product * how.scale / cap).tanh());
                         let bias = how.alibi.as_ref().map_or(0.0, |alibi| {
                             alibi.table[head][key - s.own.start] - alibi.table[head][pos - s.own.start]
                         });
@@ -172,7 +172,9 @@ fn on<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
 #[test]
 fn every_option_is_the_definition() {
     let slopes = |heads: usize| Alibi {
-        table: (0..heads).map(|head| (0..200).map(|pos| 0.3 / (head + 1) as f64 * f64::from(pos)).collect()).collect(),
+        table: (0..heads)
+            .map(|head| (0..200).map(|pos| 0.3 / (head + 1) as f64 * f64::from(pos)).collect())
+            .collect(),
     };
     for (heads, kv_heads, d) in [(4, 4, 8), (6, 2, 20), (3, 1, 16), (2, 1, 5)] {
         let with = |change: &dyn Fn(&mut Attend), name: &str| {
