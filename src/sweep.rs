@@ -8,11 +8,12 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device, Tensor};
+use sha2::{Digest, Sha256};
 
 use crate::edit::{Edit, Edits};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
-use crate::lab::Lab;
+use crate::lab::{Key, Lab};
 use crate::model::{Base, PositionKind, Stream, Transformer};
 use crate::record::{Activations, at_positions};
 use crate::site::{Axis, Positions, Site};
@@ -64,15 +65,21 @@ pub fn sweep_watching(
         groups.entry(start_of(model, cell, read)?).or_default().push(index);
     }
     let mut scores = vec![Vec::new(); cells.len()];
+    let mut key = lab.journal.as_ref().map(|journal| {
+        let plan = Sha256::digest(format!("{} {cells:?} {read:?}", lab.about.hash)).into();
+        Key { plan, turn: journal.begin(&plan), batch: 0 }
+    });
     for (start, members) in groups {
         let together = width(lab, rows, pos - start.first_pos, pos, watched);
         for members in members.chunks(together) {
             lab.check()?;
-            let chosen = members.iter().map(|&i| &cells[i]);
-            let (logits, seen) = run(model, base, &start, chosen, read, watch)?;
-            let scored = score(&logits, &seen)?;
-            let each: Vec<f64> =
-                scored.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+            let each = lab.noted(key.as_ref(), || {
+                let chosen = members.iter().map(|&i| &cells[i]);
+                let (logits, seen) = run(model, base, &start, chosen, read, watch)?;
+                let scored = score(&logits, &seen)?;
+                Ok(scored.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+            })?;
+            key.iter_mut().for_each(|key| key.batch += 1);
             for (&index, each) in members.iter().zip(each.chunks_exact((each.len() / members.len()).max(1))) {
                 scores[index] = each.to_vec();
             }
