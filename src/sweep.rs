@@ -12,13 +12,14 @@ mod reach;
 mod reading;
 
 use candle_core::{DType, Device, Tensor};
+use sha2::{Digest, Sha256};
 
 pub(crate) use reach::Reach;
 pub use reading::Reading;
 
 use crate::edit::Edit;
 use crate::error::Result;
-use crate::lab::Lab;
+use crate::lab::{Key, Lab};
 use crate::model::{Base, Entry, Transformer, Window};
 use crate::record::{Activations, at_positions};
 use crate::site::Site;
@@ -45,10 +46,16 @@ pub fn sweep(lab: &Lab, base: &Base, cells: &[Cell], reading: &Reading) -> Resul
     };
     let unchanged = Ends::unchanged(&lab.model, base, reading)?;
     put(&plan.free, unchanged.of(&plan.free)?.scores(lab, reading)?);
+    let mut key = lab.journal.as_ref().map(|journal| {
+        let plan = Sha256::digest(format!("{} {cells:?} {:?}", lab.about.hash, reading.at())).into();
+        Key { plan, turn: journal.begin(&plan), batch: 0 }
+    });
     for wave in &plan.waves {
         lab.check()?;
         let jobs: Vec<Job> = wave.iter().flat_map(|bundle| bundle.jobs.iter().copied()).collect();
-        put(&jobs, run(lab, base, cells, reading, wave, &unchanged)?.scores(lab, reading)?);
+        let work = || run(lab, base, cells, reading, wave, &unchanged)?.scores(lab, reading);
+        put(&jobs, lab.noted(key.as_ref(), work)?);
+        key.iter_mut().for_each(|key| key.batch += 1);
     }
     Ok(scores.into_iter().map(|rows| rows.concat()).collect())
 }
