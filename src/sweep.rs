@@ -65,6 +65,12 @@ pub fn unchanged(lab: &Lab, base: &Base, reading: &Reading) -> Result<Vec<f64>> 
     Ends::unchanged(&lab.model, base, reading)?.scores(lab, reading)
 }
 
+/// The scores of copies of the base's rows, copy-major, from what the unembedding reads `[copies · rows, d_model]`.
+pub(crate) fn scored(lab: &Lab, reading: &Reading, normed: Tensor) -> Result<Vec<f64>> {
+    let rows = (0..reading.rows()).cycle().take(normed.dim(0)?).collect();
+    Ends { normed, seen: Activations::default(), rows }.scores(lab, reading)
+}
+
 /// What a base should hold, so that changes of this site are computed from there on and no sooner.
 pub fn beginning_at(model: &Transformer, site: Site) -> Vec<Site> {
     let Site::Block(layer, at) = site else { return Vec::new() };

@@ -11,7 +11,6 @@ mod frozen;
 mod plan;
 mod rows;
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub use plan::{Names, Receivers};
@@ -23,10 +22,11 @@ use crate::error::{Error, Result};
 use crate::graph::Written;
 use crate::groups::Sets;
 use crate::lab::Lab;
-use crate::metric::{Metric, Targets};
+use crate::metric::Metric;
 use crate::model::Base;
 use crate::ops;
 use crate::site::{At, Positions, Site};
+use crate::sweep::Reading;
 use crate::task::Task;
 use frozen::Paths;
 use plan::Plan;
@@ -207,8 +207,8 @@ impl Path {
                 };
                 let (read, freeze) = (&pair.read, way.freeze);
                 let paths = Paths { model, plan, own, other, freeze, first_pos, read };
-                let score = |logits: &Tensor| self.score(logits, &targets);
-                for (patched, found) in patched.iter_mut().zip(paths.sweep(lab, &score)?) {
+                let reading = Reading::metric(read, self.metric, &targets);
+                for (patched, found) in patched.iter_mut().zip(paths.sweep(lab, &reading)?) {
                     for (patched, found) in patched.iter_mut().zip(found) {
                         if let (Some(patched), Some(found)) = (patched, found) {
                             put(patched, batch, &found);
@@ -219,12 +219,6 @@ impl Path {
         }
         lab.progress.end();
         Ok(all)
-    }
-
-    /// The metric of copies of the rows that the targets belong to.
-    fn score(&self, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
-        let rows: Vec<usize> = (0..targets.answers.len()).cycle().take(logits.dim(0)?).collect();
-        self.metric.score(logits, &targets.rows(&rows)?)
     }
 }
 

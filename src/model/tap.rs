@@ -66,6 +66,11 @@ impl<'a> Tap<'a> {
         self.begun().any(|part| part.hook.wants(site))
     }
 
+    /// Whether the hook of one part wants a place of the current block.
+    pub(super) fn part_wants(&self, i: usize, at: At) -> bool {
+        self.parts[i].hook.wants(self.block(at))
+    }
+
     /// The activation at a place of the current block, after the hook.
     pub(super) fn at(&mut self, at: At, x: Tensor) -> Result<Tensor> {
         self.site(self.block(at), x)

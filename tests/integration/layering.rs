@@ -27,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("recording", &["error", "site", "ops", "record", "gradient", "model", "lab", "metric", "task"]),
     ("lesion", &["error", "site", "edit", "record", "model", "component", "lab"]),
     ("sweep", &["error", "site", "ops", "hook", "edit", "record", "model", "lab", "metric"]),
-    ("graph", &["error", "site", "ops", "hook", "record", "model", "component", "lab"]),
+    ("graph", &["error", "site", "ops", "hook", "edit", "record", "model", "component", "lab", "sweep"]),
     ("stats", &[]),
     ("groups", &["error", "site", "model", "vocabulary", "lab", "lesion", "stats", "task"]),
     ("learn", &["error"]),

@@ -18,6 +18,7 @@ use crate::ops;
 use crate::record::Activations;
 use crate::site::{At, Site};
 use crate::stats::mean;
+use crate::sweep::Reading;
 use crate::task::{Side, Task};
 
 /// What cut edges carry.
@@ -178,11 +179,12 @@ impl<'a> Runs<'a> {
     }
 
     fn measured(&self, batch: &Batch, metric: Metric, lists: &[Vec<usize>]) -> Result<Vec<Vec<f64>>> {
-        let score = |logits: &Tensor| {
-            let rows: Vec<usize> = (0..batch.examples.len()).cycle().take(logits.dim(0)?).collect();
-            metric.score(logits, &batch.targets.rows(&rows)?)
-        };
-        graph::scores(self.lab, &batch.exchange(self), lists, &batch.read, &score)
+        graph::scores(
+            self.lab,
+            &batch.exchange(self),
+            lists,
+            &Reading::metric(&batch.read, metric, &batch.targets),
+        )
     }
 
     /// Mean difference between the two runs: an effect of 1.
