@@ -17,7 +17,7 @@ use crate::lab::Lab;
 use crate::model::{Base, Stream, Transformer};
 use crate::ops;
 use crate::site::{At, Site};
-use crate::sweep::{Reading, scored, sweep};
+use crate::sweep::{Reading, planned, scored, sweep, unchanged};
 
 /// A run and the values that cut edges carry instead of its own.
 #[derive(Debug, Clone, Copy)]
@@ -61,11 +61,20 @@ pub fn scores(
     for index in several {
         groups.entry(exchange.start(&cuts[index])).or_default().push(index);
     }
+    let mut key = lab.key(&(cuts, exchange.first_pos, reading.at()));
     for (layer, members) in groups {
         for members in members.chunks(exchange.width(lab)) {
             lab.check()?;
             let lists: Vec<&[usize]> = members.iter().map(|&i| cuts[i].as_slice()).collect();
-            let each = scored(lab, reading, exchange.ends(layer, &lists, reading.at())?)?;
+            if let Some(plans) = &lab.planned {
+                plans.add(planned(exchange.model, exchange.base, layer, exchange.first_pos, members.len())?);
+                let same = unchanged(lab, exchange.base, reading)?;
+                members.iter().for_each(|&index| scores[index].clone_from(&same));
+                continue;
+            }
+            let work = || scored(lab, reading, exchange.ends(layer, &lists, reading.at())?);
+            let each = lab.noted(key.as_ref(), work)?;
+            key.iter_mut().for_each(|key| key.batch += 1);
             for (&index, each) in members.iter().zip(each.chunks_exact((each.len() / members.len()).max(1))) {
                 scores[index] = each.to_vec();
             }
