@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::{Map, Pair, Real, Zip, each_row, has_kernels, map, numbers, pair, sum_by};
+use super::kernel::{Fill, Map, Pair, Real, Zip, each_row, has_kernels, map, numbers, pair, row_of, sum_by};
 
 /// x `[…, d]` → x − mean(x) over the last axis.
 pub fn center(x: &Tensor) -> Result<Tensor> {
@@ -78,15 +78,26 @@ enum ByRow {
 
 impl ByRow {
     fn run<T: Real>(self, x: &[T], v: &[T]) -> Vec<T> {
-        let (mut out, width) = (vec![T::ZERO; x.len()], v.len());
-        each_row(&mut out, width, |row, out| {
-            let x = &x[row * width..(row + 1) * width];
-            match self {
-                ByRow::Scale => out.iter_mut().zip(x).zip(v).for_each(|((y, &x), &v)| *y = x * v),
-                ByRow::Shift => out.iter_mut().zip(x).zip(v).for_each(|((y, &x), &v)| *y = x + v),
-            }
-        });
+        let mut out = vec![T::ZERO; x.len()];
+        each_row(&mut out, v.len(), &ByRows { how: self, x, v });
         out
+    }
+}
+
+struct ByRows<'a, T> {
+    how: ByRow,
+    x: &'a [T],
+    v: &'a [T],
+}
+
+impl<T: Real> Fill<T> for ByRows<'_, T> {
+    #[inline(always)]
+    fn fill(&self, row: usize, out: &mut [T]) {
+        let x = row_of(self.x, row, self.v.len());
+        match self.how {
+            ByRow::Scale => out.iter_mut().zip(x).zip(self.v).for_each(|((y, &x), &v)| *y = x * v),
+            ByRow::Shift => out.iter_mut().zip(x).zip(self.v).for_each(|((y, &x), &v)| *y = x + v),
+        }
     }
 }
 
