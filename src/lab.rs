@@ -164,19 +164,29 @@ impl Lab {
     pub fn open(model: &str, dtype: DType, device: &Device) -> Result<Lab> {
         device::check(device, dtype)?;
         let directory = checkpoint::locate(model)?;
-        let (model, family, parameters) = family::load(&directory, dtype, device)?;
+        // the hash takes about as long as the weights: beside each other, each file comes from the disk once
+        let unwanted = AtomicBool::new(false);
+        let (loaded, (hash, vocabulary)) = rayon::join(
+            || {
+                let loaded = family::load(&directory, dtype, device);
+                unwanted.store(loaded.is_err(), Ordering::Relaxed);
+                loaded
+            },
+            || (directory.weights_hash_unless(&unwanted), directory.vocabulary()),
+        );
+        let (model, family, parameters) = loaded?;
         let about = About {
             name: directory.name().to_owned(),
             revision: directory.revision().map(str::to_owned),
             family: family.name.to_owned(),
-            hash: directory.weights_hash()?,
+            hash: hash?,
             tokenizer_hash: directory.tokenizer_hash()?,
             parameters,
             folded: Vec::new(),
             caveats: directory.caveats()?,
             circuit: directory.circuit()?,
         };
-        Ok(Lab::new(model, directory.vocabulary()?, about))
+        Ok(Lab::new(model, vocabulary?, about))
     }
 
     /// What opening a model will take of the memory there is, in a sentence; nothing for a small one. Opening refuses a model
