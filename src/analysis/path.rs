@@ -185,8 +185,8 @@ impl Path {
         lab.progress.begin("paths", (batches.len() * ways.len() * plan.paths()) as u64);
         for batch in &batches {
             let pair = Pair::of(model, task, batch)?;
-            let record = |tokens| Base::record(model, tokens, Written::needs);
-            let (clean, corrupt) = (record(&pair.clean)?, record(&pair.corrupt)?);
+            let clean = Base::record(model, &pair.clean, Written::needs)?;
+            let corrupt = clean.beside(model, &pair.corrupt, pair.reach.first())?;
             let at_end = clean.logits(model, &pair.read)?;
             let targets = task.targets(batch, Some(ops::log_softmax(&at_end)?));
             // to the left of what differs nothing changes, and where nothing is reached there is nothing to run

@@ -116,9 +116,15 @@ impl Attention {
     /// nothing.
     fn attend(&self, q: &Tensor, k: Tensor, v: Tensor, left: &mut Left, tap: &mut Tap) -> Result<Tensor> {
         let graded = [q, &k, &v].into_iter().any(Tensor::track_op);
-        let at_once = match left {
-            Left::Base(base) if !graded && q.device().is_cpu() => Some(self.at_once(q, &k, &v, *base, tap)?),
-            _ => None,
+        // a sequence that grows has all its keys in one place
+        let grown = match left {
+            Left::Cache(_) => Some(left.of(self, tap, 0)?.extend(k.clone(), v.clone())?),
+            Left::Base(_) => None,
+        };
+        let at_once = match &grown {
+            _ if graded || !q.device().is_cpu() => None,
+            Some((k, v)) => Some(self.at_once(q, k, v, None, tap)?),
+            None => Some(self.at_once(q, &k, &v, left.base(), tap)?),
         };
         let watched = |tap: &Tap, i| [At::Scores, At::Pattern].into_iter().any(|at| tap.part_wants(i, at));
         if let (Some(z), false) = (&at_once, (0..tap.begun().count()).any(|i| watched(tap, i))) {
@@ -132,7 +138,11 @@ impl Attention {
             if !each.is_empty() && !watched(tap, i) {
                 continue;
             }
-            let (k, v) = left.of(self, tap, i)?.extend(k, v)?; // [batch, key, kv_head, d_head]
+            // [batch, key, kv_head, d_head]
+            let (k, v) = match &grown {
+                Some(grown) => grown.clone(),
+                None => left.of(self, tap, i)?.extend(k, v)?,
+            };
             let z = self.looked_up(q, &k, &v, i, at_once.is_some(), tap)?;
             match (z, each.get_mut(i)) {
                 (Some(z), Some(place)) => *place = z,
@@ -167,7 +177,7 @@ impl Attention {
             cap: self.cap,
             sinks: self.sinks.clone(),
             alibi: self.slopes.as_ref().map(|slopes| slopes.table(tap.end())),
-            stretches: tap.stretches(rows),
+            stretches: tap.stretches(rows, k.dim(1)?),
         };
         let flat = |x: &Tensor| x.flatten_to(1);
         let z = ops::attend(&flat(q)?, &flat(k)?, &flat(v)?, left.as_ref().map(|(k, v)| (k, v)), &how)?;

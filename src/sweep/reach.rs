@@ -50,6 +50,11 @@ impl Reach {
         Reach { first, alike: None, read: read.to_vec(), length, layers, causal }
     }
 
+    /// The first position at which any two prompts differ; their length if none do. 0 where all positions see each other.
+    pub(crate) fn first(&self) -> usize {
+        self.first.iter().copied().min().unwrap_or(0)
+    }
+
     /// The positions that a swap at all positions has to set, or none when it can change nothing.
     pub(crate) fn all(&self, layer: usize, at: At) -> Option<Positions> {
         if self.stays_in_place(layer, at) {

@@ -96,7 +96,7 @@ impl Exact<'_> {
             lab.check()?;
             let pair = Pair::of(model, self.task, batch)?;
             let clean = Base::record(model, &pair.clean, wanted)?;
-            let corrupt = Base::record(model, &pair.corrupt, wanted)?;
+            let corrupt = clean.beside(model, &pair.corrupt, pair.reach.first())?;
             let log_probs = ops::log_softmax(&clean.logits(model, &pair.read)?)?;
             let targets = self.task.targets(batch, Some(log_probs));
             let (base, source, sign) = match self.direction {
