@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::kernel::{Map, Pair, Real, Zip, map, pair, zip};
+use super::norm::product;
 use super::softmax;
 
 /// GELU in the tanh form of GPT-2: x·σ(2u), u = √(2/π)·(x + 0.044715·x³), which equals ½x(1 + tanh u).
@@ -121,7 +122,7 @@ impl<R: Response> Zip for Gated<R> {
     }
 
     fn backward(&self, gate: &Tensor, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok((zip(gate, &(grad * x)?, Alone(self.0))?, zip(gate, grad, *self)?))
+        Ok((zip(gate, &product(grad, x)?, Alone(self.0))?, zip(gate, grad, *self)?))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::{Fill, Map, Pair, Real, Zip, each_row, has_kernels, map, numbers, pair, row_of, sum_by};
+use super::kernel::{
+    Fill, Map, Pair, Real, Zip, each_row, has_kernels, map, numbers, pair, row_of, sum_by, zip,
+};
 
 /// x `[…, d]` → x − mean(x) over the last axis.
 pub fn center(x: &Tensor) -> Result<Tensor> {
@@ -58,6 +60,25 @@ impl Zip for Add {
 impl Pair for Add {
     fn composite(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         a + b
+    }
+}
+
+/// a ⊙ b of one shape, for gradients: they are not differentiated again.
+pub(super) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    zip(a, b, Product)
+}
+
+#[derive(Clone, Copy)]
+struct Product;
+
+impl Zip for Product {
+    const NAME: &'static str = "product";
+
+    #[inline(always)]
+    fn row<T: Real>(&self, a: &[T], b: &[T], out: &mut [T], _: usize) {
+        for ((y, &a), &b) in out.iter_mut().zip(a).zip(b) {
+            *y = a * b;
+        }
     }
 }
 
