@@ -65,20 +65,24 @@ fn fill<T: WithDType, const N: usize>(
             None => {
                 let (_, values) = values.split_at_mut(first);
                 let pieces = values.par_chunks_mut(PIECE).zip(raw.par_chunks(PIECE));
-                pieces.map(|(to, raw)| to.iter_mut().zip(raw).map(|(to, raw)| one(to, raw)).sum::<usize>()).sum::<usize>()
+                pieces
+                    .map(|(to, raw)| to.iter_mut().zip(raw).map(|(to, raw)| one(to, raw)).sum::<usize>())
+                    .sum::<usize>()
             }
             Some(_) => {
                 let strips = values.par_chunks_mut(rows * STRIP).enumerate();
-                strips.map(|(strip, values)| {
-                    let mut bad = 0;
-                    for (row, raw) in raw.chunks_exact(columns).enumerate() {
-                        let raw = raw.iter().skip(strip * STRIP);
-                        for (column, raw) in values.chunks_exact_mut(rows).zip(raw) {
-                            bad += one(&mut column[first + row], raw);
+                strips
+                    .map(|(strip, values)| {
+                        let mut bad = 0;
+                        for (row, raw) in raw.chunks_exact(columns).enumerate() {
+                            let raw = raw.iter().skip(strip * STRIP);
+                            for (column, raw) in values.chunks_exact_mut(rows).zip(raw) {
+                                bad += one(&mut column[first + row], raw);
+                            }
                         }
-                    }
-                    bad
-                }).sum::<usize>()
+                        bad
+                    })
+                    .sum::<usize>()
             }
         };
     }

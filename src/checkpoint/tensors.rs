@@ -166,8 +166,8 @@ impl Tensors {
         shape: Vec<usize>,
     ) -> Result<Tensor> {
         let count = shape.iter().product();
-        let (values, bad): (Vec<T>, usize) =
-            self.shards[entry.shard].numbers(entry, |from| convert::values(from, entry.dtype, count, turned))?;
+        let (values, bad): (Vec<T>, usize) = self.shards[entry.shard]
+            .numbers(entry, |from| convert::values(from, entry.dtype, count, turned))?;
         if bad > 0 {
             let (file, count) = (&self.shards[entry.shard].name, values.len());
             let message = format!(

@@ -73,13 +73,7 @@ pub(super) fn decoder(
 }
 
 /// The unembedding: the embedding turned over if `tie_word_embeddings`, else the head's own weights.
-fn unembed(
-    keys: &mut Keys,
-    tensors: &mut Tensors,
-    names: &Names,
-    embed: &str,
-    c: &Config,
-) -> Result<Linear> {
+fn unembed(keys: &mut Keys, tensors: &mut Tensors, names: &Names, embed: &str, c: &Config) -> Result<Linear> {
     let head = format!("{}.weight", names.head);
     let tied = keys.flag_or("tie_word_embeddings", names.tied)?;
     if tied && tensors.has(&head) {

@@ -173,8 +173,7 @@ impl State {
         if self.file.is_none() {
             // in one write with the first record: a head alone would be a journal of nothing
             record.splice(0..0, self.head.iter().copied());
-            self.file =
-                Some(File::options().read(true).write(true).create(true).truncate(true).open(path)?);
+            self.file = Some(File::options().read(true).write(true).create(true).truncate(true).open(path)?);
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         file.seek(SeekFrom::Start(self.end))?;
