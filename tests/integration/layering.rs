@@ -216,7 +216,7 @@ fn doors_stay_where_they_are() {
         ("polars", &["table"]),
         ("plotters", &["figure"]),
         ("resvg", &["figure"]),
-        ("faer", &["factored"]),
+        ("faer", &["factored", "learn"]),
         ("std::fs", &["checkpoint", "output"]),
         ("println!", &["command", "main"]),
         ("eprintln!", &["command", "main"]),
