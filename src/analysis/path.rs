@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 
 pub use plan::{Names, Receivers};
 
-use crate::analysis::attribution::numbers;
 use crate::analysis::patch::{Direction, Pair};
 use crate::analysis::{Analysis, Findings, NOTABLE, PAIR, put, refuse_small_gap};
 use crate::error::{Error, Result};
@@ -26,7 +25,7 @@ use crate::metric::Metric;
 use crate::model::Base;
 use crate::ops;
 use crate::site::{At, Positions, Site};
-use crate::sweep::Reading;
+use crate::sweep::{Reading, unchanged};
 use crate::task::Task;
 use frozen::Paths;
 use plan::Plan;
@@ -164,13 +163,14 @@ impl Path {
         for batch in &batches {
             lab.check()?;
             let pair = Pair::of(model, task, batch)?;
-            let (clean, _) = model.read(&pair.clean, &pair.read, |_| false)?;
-            let (corrupt, _) = model.read(&pair.corrupt, &pair.read, |_| false)?;
-            let targets = task.targets(batch, Some(ops::log_softmax(&clean)?));
-            put(&mut all.clean, batch, &numbers(&self.metric.score(&clean, &targets)?)?);
-            put(&mut all.corrupt, batch, &numbers(&self.metric.score(&corrupt, &targets)?)?);
+            let clean = Base::record(model, &pair.clean, |_| false)?;
+            let corrupt = clean.beside(model, &pair.corrupt, pair.reach.first())?;
+            let targets = task.targets(batch, Some(ops::log_softmax(&clean.logits(model, &pair.read)?)?));
+            let measure = |run, metric| unchanged(lab, run, &Reading::metric(&pair.read, metric, &targets));
+            put(&mut all.clean, batch, &measure(&clean, self.metric)?);
+            put(&mut all.corrupt, batch, &measure(&corrupt, self.metric)?);
             if let Some(right) = &mut all.right {
-                let preferred = numbers(&Metric::LogitDiff.score(&clean, &targets)?)?;
+                let preferred = measure(&clean, Metric::LogitDiff)?;
                 *right += preferred.iter().filter(|&&difference| difference > 0.0).count();
             }
         }

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::attribution::numbers;
 use crate::analysis::patch::{Direction, doubted};
 use crate::analysis::{PAIR, put, refuse_small_gap};
 use crate::error::{Error, Result};
@@ -18,7 +17,7 @@ use crate::ops;
 use crate::record::Activations;
 use crate::site::{At, Site};
 use crate::stats::mean;
-use crate::sweep::Reading;
+use crate::sweep::{Reading, unchanged};
 use crate::task::{Side, Task};
 
 /// What cut edges carry.
@@ -234,7 +233,7 @@ impl<'a> Runs<'a> {
         };
         let other = Written::of(model, &self.graph, &carried)?;
         let targets = task.targets(list, Some(ops::log_softmax(&clean)?));
-        let scores = numbers(&self.terms.metric.score(&logits, &targets)?)?;
+        let scores = unchanged(self.lab, &base, &Reading::metric(&read, self.terms.metric, &targets))?;
         Ok(Batch { examples: list.to_vec(), base, own, other, carried, first_pos, read, targets, scores })
     }
 }
