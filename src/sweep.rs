@@ -12,6 +12,8 @@ mod plan;
 mod reach;
 mod reading;
 
+use std::time::Instant;
+
 use candle_core::{DType, Device, Tensor};
 
 pub use cone::{Costs, Enters, cone};
@@ -22,6 +24,7 @@ use crate::edit::Edit;
 use crate::error::Result;
 use crate::lab::{Lab, Planned};
 use crate::model::{Base, Entry, Transformer, Window};
+use crate::ops;
 use crate::record::{Activations, at_positions};
 use crate::site::Site;
 use changes::{Changes, Watcher};
@@ -196,4 +199,20 @@ impl Ends {
 fn rows_of(x: &Tensor, jobs: &[Job]) -> Result<Tensor> {
     let rows: Vec<u32> = jobs.iter().map(|job| job.row as u32).collect();
     Ok(x.contiguous()?.index_select(&Tensor::new(rows, x.device())?, 0)?)
+}
+
+/// Floating-point operations per second of the product [480×768]·[768×3072], the median of a few.
+pub fn product_rate() -> Result<f64> {
+    let (a, b) = (
+        Tensor::ones((480, 768), DType::F32, &Device::Cpu)?,
+        Tensor::ones((768, 3072), DType::F32, &Device::Cpu)?,
+    );
+    let mut seconds = Vec::new();
+    for _ in 0..9 {
+        let begin = Instant::now();
+        std::hint::black_box(ops::linear(&a, &b, None)?);
+        seconds.push(begin.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(2.0 * 480.0 * 768.0 * 3072.0 / seconds[seconds.len() / 2])
 }

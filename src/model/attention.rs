@@ -162,12 +162,16 @@ impl Attention {
         base: Option<&Base>,
         tap: &mut Tap,
     ) -> Result<Tensor> {
-        let left = match base {
-            Some(base) if tap.begun().any(|part| part.first_pos > 0) => {
+        let left = match (base, tap.left_out(k.dim(1)?)) {
+            (_, 0) => None,
+            (None, first_pos) => return Err(Error::NotRecorded {
+                site: format!("the keys and values left of position {first_pos}"),
+                kept: "no base".into(),
+            }),
+            (Some(base), _) => {
                 let k = self.keys(base.kept.block(tap.layer, self.key_site())?)?;
                 Some((k, base.kept.block(tap.layer, At::V)?.clone()))
             }
-            _ => None,
         };
         let rows = left.as_ref().map_or(Ok(1), |(k, _)| k.dim(0))?;
         let how = ops::Attend {

@@ -213,6 +213,13 @@ impl<'a> Tap<'a> {
         all.try_into().map_err(|_| Error::Tensor("parts began with too few tensors".into()))
     }
 
+    /// How many positions lie left of the parts that begin last, and must come from a base; none of a pass of one part that has the
+    /// keys of all: `keys` for each sequence.
+    pub(super) fn left_out(&self, keys: usize) -> usize {
+        let whole = |part: &&Part| !self.flat && keys != part.pos;
+        self.begun().filter(|part| !whole(part)).map(|part| part.first_pos).max().unwrap_or(0)
+    }
+
     /// The position behind the last that is computed.
     pub(super) fn end(&self) -> usize {
         self.begun().map(|part| part.first_pos + part.pos).max().unwrap_or(0)

@@ -1,16 +1,13 @@
 //! What a study's sweeps would take, before any of them is run.
 
 use std::sync::Arc;
-use std::time::Instant;
-
-use candle_core::{DType, Device, Tensor};
 
 use super::Study;
 use crate::error::{Error, Result};
 use crate::lab::{Lab, Planned, Plans};
-use crate::ops;
 use crate::row;
 use crate::row::Rows;
+use crate::sweep;
 use crate::task::Task;
 
 row! {
@@ -45,7 +42,7 @@ impl Study {
     /// Plans every step: what its sweeps would take. Base runs and gradients are made, sweeps are not: what a step chooses by their results
     /// may come out differently.
     pub fn plan(&self, lab: Lab, task: &Task) -> Result<Rows> {
-        let (plans, rate) = (Arc::new(Plans::default()), rate()?);
+        let (plans, rate) = (Arc::new(Plans::default()), sweep::product_rate()?);
         let lab = Lab { planned: Some(Arc::clone(&plans)), journal: None, ..lab };
         let mut costs = Vec::new();
         for step in &self.steps {
@@ -64,20 +61,4 @@ impl Study {
         }
         Ok(Rows::of("plan", &costs))
     }
-}
-
-/// Floating-point operations per second of the product [480×768]·[768×3072], the median of a few.
-fn rate() -> Result<f64> {
-    let (a, b) = (
-        Tensor::ones((480, 768), DType::F32, &Device::Cpu)?,
-        Tensor::ones((768, 3072), DType::F32, &Device::Cpu)?,
-    );
-    let mut seconds = Vec::new();
-    for _ in 0..9 {
-        let begin = Instant::now();
-        std::hint::black_box(ops::linear(&a, &b, None)?);
-        seconds.push(begin.elapsed().as_secs_f64());
-    }
-    seconds.sort_by(f64::total_cmp);
-    Ok(2.0 * 480.0 * 768.0 * 3072.0 / seconds[seconds.len() / 2])
 }
