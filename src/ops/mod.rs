@@ -24,7 +24,7 @@ pub(crate) use kernel::without_kernels;
 pub use activation::{Gate, gated, gelu, gelu_tanh, quick_gelu, relu, silu, solu};
 pub use attend::{Attend, Stretch, attend};
 pub use clip::{clamp, softcap};
-pub use linear::{linear, matmul};
+pub use linear::{linear, matmul, spaced};
 pub use norm::{add, center, divide, rms, scale_rows, shift_rows};
 pub use rotate::{Pairs, rotate};
 pub use softmax::{Alibi, Mask, Sinks, log_softmax, masked, softmax, softmax_with_sinks};
