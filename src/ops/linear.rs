@@ -37,6 +37,14 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.contiguous()?.apply_op2(&b.contiguous()?, MatMul)
 }
 
+/// g `[head, rows, d_head]`, w `[d_in, head · d_head]` → `[head, rows, d_in]`: what comes back to the input of each head's own product
+/// with its columns of w.
+pub fn back_by_head(g: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let (heads, _, d_head) = g.dims3()?;
+    let by_head = w.contiguous()?.reshape((w.dim(0)?, heads, d_head))?.permute((1, 2, 0))?;
+    product(&g.contiguous()?, &by_head)
+}
+
 /// The one door to candle's product. Neither side may be a broadcast (stride-0) view.
 #[expect(clippy::disallowed_methods, reason = "the only caller; both sides are checked or contiguous")]
 fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -218,6 +226,18 @@ impl CustomOp2 for MatMul {
 mod tests {
     use super::super::kernel::check::{alike, noise};
     use super::*;
+
+    #[test]
+    fn what_comes_back_by_head_is_the_gradient_of_its_product() {
+        let (heads, rows, d_in, d_head) = (3, 4, 5, 2);
+        let (w, g) = (noise(&[d_in, heads * d_head], 1.0), noise(&[heads, rows, d_head], 2.0));
+        let found = back_by_head(&g, &w).unwrap().to_vec3::<f64>().unwrap();
+        let (w, g) = (w.to_vec2::<f64>().unwrap(), g.to_vec3::<f64>().unwrap());
+        for (head, row, i) in (0..heads * rows * d_in).map(|k| (k / d_in / rows, k / d_in % rows, k % d_in)) {
+            let naive: f64 = (0..d_head).map(|j| g[head][row][j] * w[i][head * d_head + j]).sum();
+            assert!((found[head][row][i] - naive).abs() < 1e-12);
+        }
+    }
 
     #[test]
     fn composites_equal_kernels() {

@@ -13,14 +13,16 @@ mod norm;
 mod rotate;
 mod softmax;
 mod splice;
+mod watch;
 
 #[cfg(test)]
 pub(crate) use kernel::without_kernels;
 
 pub use activation::{gelu, gelu_tanh, quick_gelu, relu, silu, solu};
 pub use clip::{clamp, softcap};
-pub use linear::{linear, matmul};
-pub use norm::{add, center, divide, rms, scale_rows, shift_rows};
+pub use linear::{back_by_head, linear, matmul};
+pub use norm::{add, center, divide, rms, scale_rows, shift_rows, without};
 pub use rotate::{Pairs, rotate};
 pub use softmax::{Alibi, Mask, Sinks, log_softmax, masked, softmax, softmax_with_sinks};
 pub(crate) use splice::{Change, Region, splice};
+pub use watch::{Arrival, watch};

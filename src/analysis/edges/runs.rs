@@ -1,6 +1,7 @@
 //! The runs that edges are cut in: what was written in them, and what cut edges carry instead.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -13,9 +14,9 @@ use crate::graph::{self, Exchange, Graph, Written};
 use crate::lab::Lab;
 use crate::lesion::{Sample, Sums};
 use crate::metric::{Metric, Targets};
-use crate::model::Base;
+use crate::model::{Base, Stream, Transformer};
 use crate::ops;
-use crate::record::{Activations, at_positions};
+use crate::record::{Activations, Recorder, at_positions};
 use crate::site::{At, Site};
 use crate::stats::mean;
 use crate::task::{Side, Task};
@@ -68,8 +69,8 @@ pub(crate) struct Runs<'a> {
 pub(crate) struct Batch {
     pub(crate) examples: Vec<usize>,
     pub(crate) base: Base,
-    pub(crate) own: Written,
-    pub(crate) other: Written,
+    /// What was written in it, and what cut edges carry: only cuts need them by head.
+    written: OnceLock<(Written, Written)>,
     /// The other run's values at the places of [`Written::needs`], of the rows of the batch.
     pub(crate) carried: Activations,
     pub(crate) first_pos: usize,
@@ -77,13 +78,27 @@ pub(crate) struct Batch {
     pub(crate) targets: Targets,
     /// The metric of each row in the unchanged run.
     scores: Vec<f64>,
+    /// The same in the other run, if that is a run of its own: what every edge cut leaves.
+    others: Option<Vec<f64>>,
 }
 
 impl Batch {
     /// What edges of this batch are cut with.
-    pub(crate) fn exchange<'a>(&'a self, runs: &'a Runs) -> Exchange<'a> {
-        let Batch { base, own, other, first_pos, .. } = self;
-        Exchange { model: &runs.lab.model, graph: &runs.graph, base, own, other, first_pos: *first_pos }
+    pub(crate) fn exchange<'a>(&'a self, runs: &'a Runs) -> Result<Exchange<'a>> {
+        let (model, graph, base) = (&runs.lab.model, &runs.graph, &self.base);
+        if self.written.get().is_none() {
+            let of = |kept| Written::of(model, graph, kept);
+            self.written.set((of(&base.kept)?, of(&self.carried)?)).ok();
+        }
+        match self.written.get() {
+            Some((own, other)) => Ok(Exchange { model, graph, base, own, other, first_pos: self.first_pos }),
+            None => Err(Error::Tensor("what was written in a run was not kept".into())),
+        }
+    }
+
+    /// The positions from the first on at which the two runs can differ, of an activation `[rows, pos, …]`.
+    pub(crate) fn window(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.narrow(1, self.first_pos, x.dim(1)?.saturating_sub(self.first_pos))?)
     }
 }
 
@@ -125,11 +140,11 @@ impl<'a> Runs<'a> {
         let all: Vec<usize> = (0..runs.graph.len()).collect();
         runs.each(&mut |batch| {
             put(&mut own, &batch.examples, &batch.scores);
-            put(
-                &mut other,
-                &batch.examples,
-                &runs.measured(batch, terms.metric, std::slice::from_ref(&all))?.concat(),
-            );
+            let others = match &batch.others {
+                Some(others) => others.clone(),
+                None => runs.measured(batch, terms.metric, std::slice::from_ref(&all))?.concat(),
+            };
+            put(&mut other, &batch.examples, &others);
             Ok(())
         })?;
         (runs.own, runs.other) = (own, other);
@@ -182,7 +197,7 @@ impl<'a> Runs<'a> {
             let copies = logits.dim(0)? / batch.examples.len().max(1);
             metric.score(logits, &batch.targets.repeat(copies)?)
         };
-        graph::scores(self.lab, &batch.exchange(self), lists, &batch.read, &score)
+        graph::scores(self.lab, &batch.exchange(self)?, lists, &batch.read, &score)
     }
 
     /// Mean difference between the two runs: an effect of 1.
@@ -214,27 +229,56 @@ impl<'a> Runs<'a> {
         let read = task.ends(list);
         let tokens = task.tokens(model, list, own_side)?;
         let base = Base::record(model, &tokens, Written::needs)?;
-        let own = Written::of(model, &self.graph, &base.kept)?;
         let logits = at_positions(&base.logits, &read)?;
-        let (carried, clean, first_pos) = match (self.terms.carry, &self.means) {
+        let mut theirs = None;
+        let (carried, first_pos) = match (self.terms.carry, &self.means) {
             (Carry::Corrupt, _) => {
+                let first = if model.config.causal { first_difference(task, list, &read) } else { 0 };
                 let others = task.tokens(model, list, other_side)?;
-                let (theirs, kept) = model.read(&others, &read, Written::needs)?;
-                let clean = if denoise { theirs } else { logits.clone() };
-                (kept, clean, if model.config.causal { first_difference(task, list, &read) } else { 0 })
+                let (logits, kept) = beside(model, &base, &others, first, &read)?;
+                theirs = Some(logits);
+                (kept, first)
             }
-            (_, Some(means)) => (
-                like(&base.kept, |site, x| Ok(means.get(site)?.broadcast_as(x.shape())?.contiguous()?))?,
-                logits.clone(),
-                0,
-            ),
-            _ => (like(&base.kept, |_, x| Ok(x.zeros_like()?))?, logits.clone(), 0),
+            (_, Some(means)) => {
+                let mean = |site, x: &Tensor| -> Result<Tensor> {
+                    Ok(means.get(site)?.broadcast_as(x.shape())?.contiguous()?)
+                };
+                (like(&base.kept, mean)?, 0)
+            }
+            _ => (like(&base.kept, |_, x| Ok(x.zeros_like()?))?, 0),
         };
-        let other = Written::of(model, &self.graph, &carried)?;
-        let targets = task.targets(list, Some(ops::log_softmax(&clean)?));
-        let scores = numbers(&self.terms.metric.score(&logits, &targets)?)?;
-        Ok(Batch { examples: list.to_vec(), base, own, other, carried, first_pos, read, targets, scores })
+        let clean = theirs.as_ref().filter(|_| denoise).unwrap_or(&logits);
+        let targets = task.targets(list, Some(ops::log_softmax(clean)?));
+        let score = |logits: &Tensor| numbers(&self.terms.metric.score(logits, &targets)?);
+        let (scores, others) = (score(&logits)?, theirs.as_ref().map(score).transpose()?);
+        let (examples, written) = (list.to_vec(), OnceLock::new());
+        Ok(Batch { examples, base, written, carried, first_pos, read, targets, scores, others })
     }
+}
+
+/// The other run, from the first position on at which it can differ from the base: logits `[rows, d_vocab]` where they are read, and
+/// whole activations at the places of [`Written::needs`].
+fn beside(
+    model: &Transformer,
+    base: &Base,
+    tokens: &Tensor,
+    first: usize,
+    read: &[usize],
+) -> Result<(Tensor, Activations)> {
+    let right = |x: &Tensor| x.narrow(1, first, x.dim(1)?.saturating_sub(first));
+    let stream = model.embed(tokens, &mut ())?;
+    let learned = stream.learned.as_ref().map(right).transpose()?;
+    let stream = Stream { first_pos: first, resid: right(&stream.resid)?, learned, ..stream };
+    let mut recorder = Recorder::new(Written::needs);
+    let stream = model.run(stream, Some(base), model.config.n_layers, &mut recorder)?;
+    let logits = model.unembed(&stream.at(read)?, &mut ())?.squeeze(1)?;
+    let whole = |(site, x): (Site, Tensor)| -> Result<(Site, Tensor)> {
+        let left = (first > 0).then(|| base.kept.get(site)?.narrow(1, 0, first).map_err(Error::from));
+        let parts: Vec<Tensor> = left.transpose()?.into_iter().chain([x]).collect();
+        Ok((site, Tensor::cat(&parts, 1)?))
+    };
+    let kept = recorder.kept.0.into_iter().map(whole).collect::<Result<_>>()?;
+    Ok((logits, Activations(kept)))
 }
 
 impl Clone for Batch {
@@ -243,13 +287,13 @@ impl Clone for Batch {
         Batch {
             examples: self.examples.clone(),
             base: self.base.clone(),
-            own: self.own.clone(),
-            other: self.other.clone(),
+            written: self.written.clone(),
             carried: self.carried.clone(),
             first_pos: self.first_pos,
             read: self.read.clone(),
             targets: self.targets.clone(),
             scores: self.scores.clone(),
+            others: self.others.clone(),
         }
     }
 }

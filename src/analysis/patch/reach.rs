@@ -46,6 +46,11 @@ impl Reach {
         Reach { first, read: read.to_vec(), length, layers, causal }
     }
 
+    /// The first position of any row at which the two runs can differ, or the first that is read if that is before.
+    pub(crate) fn first(&self) -> usize {
+        self.first.iter().chain(&self.read).copied().min().unwrap_or(0) * usize::from(self.causal)
+    }
+
     /// The positions that a swap at all positions has to set, or none when it can change nothing.
     pub(crate) fn all(&self, layer: usize, at: At) -> Option<Positions> {
         if self.stays_in_place(layer, at) {
