@@ -4,8 +4,6 @@
 //! the task took and its numbers. Tasks are the analyses as a user runs them, intervals over prompts included. Without a
 //! model there is nobody to compare with, and nothing is done.
 
-#![expect(missing_docs, reason = "a program")]
-
 use std::io::{BufRead, Write};
 use std::time::Instant;
 

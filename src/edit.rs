@@ -64,20 +64,18 @@ impl Edits {
     }
 }
 
-impl Edits {
-    /// A reader with an input of its own has a norm of its own: an edit of the shared one would pass it by.
-    fn refuse_norm_beside(&self, site: Site) -> Result<()> {
-        let Site::Block(layer, At::QInput | At::KInput | At::VInput) = site else { return Ok(()) };
-        let shared = [At::Ln1Scale, At::Ln1].map(|at| Site::Block(layer, at));
-        match shared.iter().find(|norm| self.by_site.contains_key(norm)) {
-            None => Ok(()),
-            Some(norm) => Err(Error::usage(
-                format!(
-                    "{site} and {norm} cannot both be changed: a reader with its own input does not read the shared norm"
-                ),
-                "change them in separate passes",
-            )),
-        }
+/// A reader with an input of its own has a norm of its own: an edit of the shared one would pass it by.
+pub(crate) fn refuse_norm_beside(site: Site, edited: impl Fn(Site) -> bool) -> Result<()> {
+    let Site::Block(layer, At::QInput | At::KInput | At::VInput) = site else { return Ok(()) };
+    let shared = [At::Ln1Scale, At::Ln1].map(|at| Site::Block(layer, at));
+    match shared.into_iter().find(|&norm| edited(norm)) {
+        None => Ok(()),
+        Some(norm) => Err(Error::usage(
+            format!(
+                "{site} and {norm} cannot both be changed: a reader with its own input does not read the shared norm"
+            ),
+            "change them in separate passes",
+        )),
     }
 }
 
@@ -88,7 +86,7 @@ impl Hook for Edits {
 
     fn visit(&mut self, site: Site, first_pos: usize, x: Tensor) -> Result<Tensor> {
         let Some(edits) = self.by_site.get(&site) else { return Ok(x) };
-        self.refuse_norm_beside(site)?;
+        refuse_norm_beside(site, |site| self.by_site.contains_key(&site))?;
         let mut regions = Vec::new();
         for edit in edits {
             let parts = edit.at.resolve(x.dims(), first_pos)?;
@@ -105,14 +103,14 @@ impl Hook for Edits {
 }
 
 /// The numbers of an edit, ready to be dealt out to the rows it covers.
-struct Values<'a> {
+pub(crate) struct Values<'a> {
     op: &'a Op,
     numbers: Vec<f64>,
 }
 
 impl Values<'_> {
     /// `each` numbers per row, `rows` rows, last axis of `width`.
-    fn of(edit: &Edit, each: usize, rows: usize, width: usize) -> Result<Values<'_>> {
+    pub(crate) fn of(edit: &Edit, each: usize, rows: usize, width: usize) -> Result<Values<'_>> {
         let site = edit.at.site;
         let numbers = match &edit.op {
             Op::Scale(_) => Vec::new(),
@@ -146,11 +144,14 @@ impl Values<'_> {
         Ok(Values { op: &edit.op, numbers })
     }
 
-    fn change(&self, row: usize, each: usize) -> Change {
-        let dealt = || -> Vec<f64> {
-            let from = row * each;
-            (from..from + each).map(|i| self.numbers[i % self.numbers.len()]).collect()
-        };
+    /// What happens to `each` numbers of a row.
+    pub(crate) fn change(&self, row: usize, each: usize) -> Change {
+        self.change_at(row * each..(row + 1) * each)
+    }
+
+    /// What happens to the numbers that are dealt out at these places, of those of all rows.
+    pub(crate) fn change_at(&self, places: impl IntoIterator<Item = usize>) -> Change {
+        let dealt = || places.into_iter().map(|i| self.numbers[i % self.numbers.len()]).collect();
         match self.op {
             Op::Set(_) => Change::Set(dealt()),
             Op::Add(_) => Change::Add(dealt()),

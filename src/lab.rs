@@ -61,6 +61,28 @@ pub trait Shelf: Send + Sync {
     fn finish(&mut self) -> Result<()>;
 }
 
+/// The place of one batch of one sweep in a [`Journal`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// Digest of what the sweep was to do: all on which its numbers depend, but what is read off the logits.
+    pub plan: [u8; 32],
+    /// Which of the sweeps with this plan, as [`Journal::begin`] gave it.
+    pub turn: u64,
+    /// Which of its batches.
+    pub batch: u64,
+}
+
+/// Finished batches of long work, which outlive the process. Kept on disk by `output`, between the steps of a run.
+pub trait Journal: Send + Sync {
+    /// Begins a sweep, and says how many of the same plan came before it in this step. A run that is continued begins its sweeps
+    /// in the order of the one that was cut off.
+    fn begin(&self, plan: &[u8; 32]) -> u64;
+    /// The numbers of a batch, bit for bit, if it was noted.
+    fn read(&self, key: &Key) -> Result<Option<Vec<f64>>>;
+    /// Notes the numbers of a batch that is finished; once this returns, no kill can undo it.
+    fn note(&self, key: &Key, numbers: &[f64]) -> Result<()>;
+}
+
 /// Model, vocabulary and working conditions.
 pub struct Lab {
     /// The model.
@@ -79,6 +101,8 @@ pub struct Lab {
     pub stop: Arc<AtomicBool>,
     /// Where activations are kept between runs, if anywhere.
     pub store: Option<Arc<dyn Store>>,
+    /// Where sweeps note what they have finished, if anywhere.
+    pub journal: Option<Arc<dyn Journal>>,
     /// Recorded activations that an analysis may put in place of the model's own.
     pub values: Option<Arc<Arrays>>,
 }
@@ -124,6 +148,7 @@ impl Lab {
             progress: Arc::new(Silent),
             stop: Arc::new(AtomicBool::new(false)),
             store: None,
+            journal: None,
             values: None,
         }
     }
@@ -131,10 +156,10 @@ impl Lab {
     /// The same lab under another's working conditions.
     #[must_use]
     pub fn beside(self, other: &Lab) -> Lab {
-        let Lab { seed, memory, progress, stop, store, values, .. } = other;
+        let Lab { seed, memory, progress, stop, store, journal, values, .. } = other;
         let (progress, stop) = (Arc::clone(progress), Arc::clone(stop));
-        let (store, values) = (store.clone(), values.clone());
-        Lab { seed: *seed, memory: *memory, progress, stop, store, values, ..self }
+        let (store, journal, values) = (store.clone(), journal.clone(), values.clone());
+        Lab { seed: *seed, memory: *memory, progress, stop, store, journal, values, ..self }
     }
 
     /// The same lab with the model's weights folded.
@@ -153,6 +178,18 @@ impl Lab {
     /// The steps of folding that would change what this model says, each with why.
     pub fn not_folded(&self) -> Vec<(&'static str, &'static str)> {
         Fold::ALL.into_iter().filter_map(|step| Some((step.name(), self.model.refuses(step)?))).collect()
+    }
+
+    /// What a batch of work comes to: as it was noted, or worked out now and noted.
+    /// Without a journal there is no key, and all is worked out.
+    pub fn noted(&self, key: Option<&Key>, work: impl FnOnce() -> Result<Vec<f64>>) -> Result<Vec<f64>> {
+        let (Some(journal), Some(key)) = (&self.journal, key) else { return work() };
+        if let Some(numbers) = journal.read(key)? {
+            return Ok(numbers);
+        }
+        let numbers = work()?;
+        journal.note(key, &numbers)?;
+        Ok(numbers)
     }
 
     /// An error once the user has asked to stop; called between batches.

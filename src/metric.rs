@@ -1,6 +1,6 @@
 //! Numbers that say how much the model prefers an answer: as tensors, so that gradients work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{D, DType, Device, Shape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -126,6 +126,12 @@ impl Metric {
         matches!(self, Metric::LogitDiff | Metric::ProbDiff | Metric::ExpectedGain)
     }
 
+    /// The tokens whose logits it looks at, in order; none if it looks at all.
+    pub fn tokens(self, targets: &Targets) -> Option<BTreeSet<u32>> {
+        let named = || targets.answers.iter().chain(&targets.wrong).flatten().copied().collect();
+        (self == Metric::LogitDiff).then(named)
+    }
+
     /// Whether gradients pass through it.
     pub fn has_gradient(self) -> bool {
         self != Metric::Rank
@@ -161,15 +167,26 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// The targets of `copies` copies of the same rows (copy-major, as sweeps batch them).
-    pub fn repeat(&self, copies: usize) -> Result<Targets> {
-        let again = |sets: &[Vec<u32>]| sets.iter().cycle().take(sets.len() * copies).cloned().collect();
-        Ok(Targets {
-            answers: again(&self.answers),
-            wrong: again(&self.wrong),
-            clean_log_probs: self.clean_log_probs.as_ref().map(|t| t.repeat((copies, 1))).transpose()?,
-            gains: self.gains.clone(),
-        })
+    /// The targets of these rows, in this order and as often as they are named.
+    pub fn rows(&self, rows: &[usize]) -> Result<Targets> {
+        let again = |sets: &[Vec<u32>]| rows.iter().filter_map(|&row| sets.get(row)).cloned().collect();
+        let clean_log_probs = match &self.clean_log_probs {
+            None => None,
+            Some(all) => {
+                let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+                Some(all.index_select(&Tensor::new(rows, all.device())?, 0)?)
+            }
+        };
+        let (answers, wrong) = (again(&self.answers), again(&self.wrong));
+        Ok(Targets { answers, wrong, clean_log_probs, gains: self.gains.clone() })
+    }
+
+    /// The same answers where logits are those of `tokens` alone, in that order: for a metric that looks at no others.
+    pub fn among(&self, tokens: &[u32]) -> Targets {
+        let place =
+            |id: &u32| tokens.iter().position(|token| token == id).map_or(u32::MAX, |place| place as u32);
+        let placed = |sets: &[Vec<u32>]| sets.iter().map(|ids| ids.iter().map(place).collect()).collect();
+        Targets { answers: placed(&self.answers), wrong: placed(&self.wrong), ..Targets::default() }
     }
 }
 

@@ -7,12 +7,14 @@
 
 mod atomic;
 mod begin;
+mod journal;
 mod manifest;
 mod shelf;
 mod tensors;
 
 pub use atomic::{Written, check_file, write_file_atomically};
 pub use begin::Place;
+pub use journal::Journal;
 pub use manifest::{Manifest, ModelFacts, SCHEMA_VERSION};
 pub use shelf::Activations;
 pub use tensors::write_tensors;
@@ -26,6 +28,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 /// The file that marks a partial folder as ours; its lock says that a process is at work.
@@ -63,6 +66,7 @@ pub struct Folder {
     /// Folders above `out` that were made for it, outermost first.
     made: Vec<PathBuf>,
     outputs: BTreeMap<String, Written>,
+    journal: Arc<Journal>,
     started: SystemTime,
     clock: Instant,
 }
@@ -90,6 +94,12 @@ impl Folder {
     /// From now on, what is written so far survives an error or Ctrl-C, for `--resume`, as it survives a kill.
     pub fn keep_partial(&mut self) {
         self.keep = true;
+        self.journal.sync().unwrap_or_default(); // the error or Ctrl-C that led here is what there is to tell
+    }
+
+    /// Where long work notes what it has finished.
+    pub fn journal(&self) -> Arc<Journal> {
+        Arc::clone(&self.journal)
     }
 
     /// The bytes written under this path so far, by this run or the one it continues.

@@ -6,8 +6,6 @@
 //! numbers they go over; sweeps with the distance to their floor, which is the arithmetic of their light cones ([`cone`]) at the
 //! yardstick's rate.
 
-#![expect(missing_docs, reason = "a program")]
-
 mod cone;
 
 use std::hint::black_box;

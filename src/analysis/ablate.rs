@@ -27,9 +27,8 @@ use crate::lesion::{Instead, Sample};
 use crate::metric::Metric;
 use crate::model::Base;
 use crate::ops;
-use crate::record::at_positions;
 use crate::site::{At, Site};
-use crate::sweep::{Cell, sweep};
+use crate::sweep::{Cell, Reading, sweep};
 use crate::task::{Place, Side, Task};
 use measure::Measures;
 use plan::{Lesion, Plan};
@@ -210,14 +209,12 @@ impl Ablate {
                 lab.check()?;
                 let read = task.ends(batch);
                 let base = Base::record(model, &task.tokens(model, batch, Side::Clean)?, wanted)?;
-                let logits = at_positions(&base.logits, &read)?;
+                let logits = base.logits(model, &read)?;
                 let targets = task.targets(batch, Some(ops::log_softmax(&logits)?));
                 add(&mut all.whole, batch, &numbers(&measures.score(&logits, &targets)?)?, 1.0);
-                let reach = Reach::everywhere(model, base.logits.dim(1)?, &read);
-                let score = |logits: &Tensor| {
-                    let copies = logits.dim(0)? / batch.len().max(1);
-                    measures.score(logits, &targets.repeat(copies)?)
-                };
+                let reach = Reach::everywhere(model, base.dims()?.1, &read);
+                let score = |logits: &Tensor, rows: &[usize]| measures.score(logits, &targets.rows(rows)?);
+                let reading = Reading::new(&read, score);
                 for (kind, lesioned) in kinds.iter().zip(&mut all.lesioned) {
                     let draws = draws(kind);
                     for draw in 0..draws {
@@ -242,7 +239,7 @@ impl Ablate {
                             let edits = edits(lesion, setting.places, batch, &base, instead, &reach)?;
                             cells.push(Cell { edits });
                         }
-                        let scores = sweep(lab, &base, &cells, &read, &score)?;
+                        let scores = sweep(lab, &base, &cells, &reading)?;
                         for (lesioned, scores) in lesioned.iter_mut().zip(scores) {
                             add(lesioned, batch, &scores, 1.0 / draws as f64);
                         }

@@ -10,7 +10,6 @@ mod rows;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::Tensor;
 use serde::Deserialize;
 
 use crate::analysis::attribution::{Readout, direct_needs, direct_writes, numbers, unbent};
@@ -23,9 +22,9 @@ use crate::lab::Lab;
 use crate::lesion::{Instead, Part, Sample, Sums, random_prompts};
 use crate::metric::Metric;
 use crate::model::Base;
-use crate::record::{Activations, at_positions};
+use crate::record::Activations;
 use crate::site::{At, Positions, Site};
-use crate::sweep::{Cell, sweep};
+use crate::sweep::{Cell, Reading, sweep};
 use crate::task::{Side, Task};
 
 /// What each component does directly and in total, ranked.
@@ -157,7 +156,7 @@ impl Components {
             let targets = task.targets(&batch, None);
             let read = task.ends(&batch);
             let base = Base::record(model, &task.tokens(model, &batch, Side::Clean)?, needs)?;
-            let logits = at_positions(&base.logits, &read)?;
+            let logits = base.logits(model, &read)?;
             let clean = numbers(&Metric::LogitDiff.score(&logits, &targets)?)?;
             let readout = Readout::new(model, &targets, &base.kept, &read)?;
 
@@ -170,7 +169,7 @@ impl Components {
                     (kept, pair.reach, read.clone())
                 }
                 Some(means) => {
-                    let reach = Reach::everywhere(model, base.logits.dim(1)?, &read);
+                    let reach = Reach::everywhere(model, base.dims()?.1, &read);
                     let pooled = means.get(Site::Embed)?.dim(1)? == 1;
                     let means = repeated(means, batch.len())?;
                     (means, reach, if pooled { vec![0; batch.len()] } else { read.clone() })
@@ -200,11 +199,8 @@ impl Components {
                 }
             }
             lab.progress.advance((targets_in_all - cells.len()) as u64);
-            let score = |logits: &Tensor| {
-                let copies = logits.dim(0)? / batch.len().max(1);
-                Metric::LogitDiff.score(logits, &targets.repeat(copies)?)
-            };
-            for (&index, patched) in indices.iter().zip(sweep(lab, &base, &cells, &read, &score)?) {
+            let reading = Reading::metric(&read, Metric::LogitDiff, &targets).swapping(&reach);
+            for (&index, patched) in indices.iter().zip(sweep(lab, &base, &cells, &reading)?) {
                 let total: Vec<f64> =
                     clean.iter().zip(patched).map(|(clean, patched)| clean - patched).collect();
                 match index.checked_sub(components.len()) {

@@ -21,9 +21,8 @@ use crate::lab::Lab;
 use crate::metric::{Metric, Targets};
 use crate::model::{Base, Transformer};
 use crate::ops;
-use crate::record::at_positions;
 use crate::site::{At, Positions, Site, Slice};
-use crate::sweep::{Cell, sweep};
+use crate::sweep::{Cell, Reading, sweep};
 use crate::task::{Side, Task};
 use sources::{Source, sources};
 
@@ -120,9 +119,8 @@ pub(crate) fn around(layer: usize, width: usize, layers: usize) -> Range<usize> 
 
 /// Several metrics of `copies` copies of the rows that the targets belong to: `[rows, metrics]` in f64.
 pub(crate) fn scores(metrics: &[Metric], logits: &Tensor, targets: &Targets) -> Result<Tensor> {
-    let targets = targets.repeat(logits.dim(0)? / targets.answers.len().max(1))?;
     let score = |metric: &Metric| -> Result<Tensor> {
-        Ok(metric.score(logits, &targets)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?)
+        Ok(metric.score(logits, targets)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?)
     };
     let columns = metrics.iter().map(score).collect::<Result<Vec<_>>>()?;
     Ok(Tensor::stack(&columns, 1)?)
@@ -163,7 +161,7 @@ impl Knockout {
             lab.check()?;
             let read = task.ends(batch);
             let base = Base::record(model, &task.tokens(model, batch, Side::Clean)?, |_| false)?;
-            let logits = at_positions(&base.logits, &read)?;
+            let logits = base.logits(model, &read)?;
             let targets = task.targets(batch, Some(ops::log_softmax(&logits)?));
             let whole: Vec<f64> = scores(&metrics, &logits, &targets)?.flatten_all()?.to_vec1()?;
             let ranks: Vec<f64> = scores(&[Metric::Rank], &logits, &targets)?.flatten_all()?.to_vec1()?;
@@ -180,8 +178,8 @@ impl Knockout {
                 }
             }
             lab.progress.advance((setting.cuts.len() - cells.len()) as u64);
-            let score = |logits: &Tensor| scores(&metrics, logits, &targets);
-            for (&index, scores) in indices.iter().zip(sweep(lab, &base, &cells, &read, &score)?) {
+            let reading = Reading::metrics(&read, &metrics, &targets);
+            for (&index, scores) in indices.iter().zip(sweep(lab, &base, &cells, &reading)?) {
                 put(&mut all.cut[index], batch, &scores);
             }
         }

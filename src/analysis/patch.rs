@@ -11,20 +11,20 @@
 mod cells;
 mod notes;
 mod plan;
-mod reach;
 mod rows;
 mod source;
+
+use std::collections::BTreeSet;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::sweep::Reach;
 pub(crate) use notes::doubted;
-pub(crate) use reach::Reach;
 
 pub use plan::{By, Neurons};
 pub use source::Origin;
 
-use crate::analysis::attribution::numbers;
 use crate::analysis::{Analysis, Findings, NOTABLE, PAIR, put, refuse_small_gap};
 use crate::error::{Error, Result};
 use crate::groups::Sets;
@@ -33,9 +33,8 @@ use crate::lesion::Sample;
 use crate::metric::{Metric, Targets};
 use crate::model::{Base, Transformer};
 use crate::ops;
-use crate::record::at_positions;
 use crate::site::{At, Site};
-use crate::sweep::{Cell, sweep};
+use crate::sweep::{Cell, Reading, beginning_at, sweep, unchanged};
 use crate::task::{Place, Side, Task};
 use plan::Plan;
 use source::Source;
@@ -280,21 +279,23 @@ impl Patch {
             exact: 0,
             right: opposed.then_some(0),
         };
+        // both runs of a single batch are kept; those of many are made again when their turn comes
+        let (needed, none) = (needed(model, plan), BTreeSet::new());
+        let mut kept = None;
         for batch in &batches {
             lab.check()?;
-            let read = task.ends(batch);
-            let (clean, _) = model.read(&task.tokens(model, batch, Side::Clean)?, &read, |_| false)?;
-            let targets = task.targets(batch, Some(ops::log_softmax(&clean)?));
-            put(&mut all.clean, batch, &numbers(&self.metric.score(&clean, &targets)?)?);
+            let runs = Runs::of(lab, task, batch, if batches.len() == 1 { &needed } else { &none })?;
+            let targets = runs.targets(model, task, batch, self.metric)?;
+            let measure = |run, metric| unchanged(lab, run, &Reading::metric(&runs.read, metric, &targets));
+            put(&mut all.clean, batch, &measure(&runs.clean, self.metric)?);
             if let Some(right) = &mut all.right {
-                let preferred = numbers(&Metric::LogitDiff.score(&clean, &targets)?)?;
+                let preferred = measure(&runs.clean, Metric::LogitDiff)?;
                 *right += preferred.iter().filter(|&&difference| difference > 0.0).count();
             }
-            if paired {
-                let (corrupt, _) =
-                    model.read(&task.tokens(model, batch, Side::Corrupt)?, &read, |_| false)?;
-                put(&mut all.corrupt, batch, &numbers(&self.metric.score(&corrupt, &targets)?)?);
+            if let Some(corrupt) = &runs.corrupt {
+                put(&mut all.corrupt, batch, &measure(corrupt, self.metric)?);
             }
+            kept = (batches.len() == 1).then_some(runs);
         }
         if !all.corrupt.is_empty() {
             refuse_small_gap(self.metric, PAIR, &all.clean, &all.corrupt)?;
@@ -305,31 +306,24 @@ impl Patch {
         let steps = batches.len() * ways.len() * plan.swaps.len();
         lab.progress.begin("patching", steps as u64);
         for batch in &batches {
-            let record = |tokens: &Tensor| Base::record(model, tokens, |site| plan.sites.contains(&site));
-            let (clean, corrupt, read, pair) = match paired {
-                true => {
-                    let Pair { clean, corrupt, read, reach } = Pair::of(model, task, batch)?;
-                    (record(&clean)?, Some(record(&corrupt)?), read, Some(reach))
-                }
-                false => (record(&task.tokens(model, batch, Side::Clean)?)?, None, task.ends(batch), None),
-            };
-            let at_end = at_positions(&clean.logits, &read)?;
-            let targets = task.targets(batch, Some(ops::log_softmax(&at_end)?));
-            let length = clean.logits.dim(1)?;
+            let runs = kept.take().map_or_else(|| Runs::of(lab, task, batch, &needed), Ok)?;
+            let targets = runs.targets(model, task, batch, self.metric)?;
+            let Runs { clean, corrupt, read, reach } = &runs;
+            let (_, length, _) = clean.dims()?;
             let fixed = source.of(batch, length)?;
             // values of neither prompt differ everywhere
-            let reach = pair.filter(|_| fixed.is_none());
-            let reach = reach.unwrap_or_else(|| Reach::everywhere(model, length, &read));
+            let everywhere = Reach::everywhere(model, length, read);
+            let reach = reach.as_ref().filter(|_| fixed.is_none()).unwrap_or(&everywhere);
             for (w, way) in ways.iter().enumerate() {
-                let (base, other) = match (way, &corrupt) {
-                    (Way::Denoise, Some(corrupt)) => (corrupt, &clean),
-                    (_, Some(corrupt)) => (&clean, corrupt),
-                    (_, None) => (&clean, &clean),
+                let (base, other) = match (way, corrupt) {
+                    (Way::Denoise, Some(corrupt)) => (corrupt, clean),
+                    (_, Some(corrupt)) => (clean, corrupt),
+                    (_, None) => (clean, clean),
                 };
                 let values = fixed.as_ref().unwrap_or(&other.kept);
                 let mut cells = Vec::new();
                 for (index, swap) in plan.swaps.iter().enumerate() {
-                    let edits = swap.edits(model, base, values, &reach, (places, batch))?;
+                    let edits = swap.edits(model, base, values, reach, (places, batch))?;
                     if !edits.is_empty() {
                         all.run[w][index] = true;
                         cells.push((index, Cell { edits }));
@@ -338,8 +332,8 @@ impl Patch {
                 all.exact += plan.swaps.len() - cells.len();
                 lab.progress.advance((plan.swaps.len() - cells.len()) as u64);
                 let (indices, cells): (Vec<usize>, Vec<Cell>) = cells.into_iter().unzip();
-                let score = |logits: &Tensor| self.score(logits, &targets);
-                for (index, scores) in indices.iter().zip(sweep(lab, base, &cells, &read, &score)?) {
+                let reading = Reading::metric(read, self.metric, &targets).swapping(reach);
+                for (index, scores) in indices.iter().zip(sweep(lab, base, &cells, &reading)?) {
                     put(&mut all.patched[w][*index], batch, &scores);
                 }
             }
@@ -347,19 +341,48 @@ impl Patch {
         lab.progress.end();
         Ok(all)
     }
+}
 
-    /// The metric of `copies` copies of the rows that the targets belong to.
-    fn score(&self, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
-        let copies = logits.dim(0)? / targets.answers.len().max(1);
-        self.metric.score(logits, &targets.repeat(copies)?)
+/// Both runs of a batch.
+struct Runs {
+    clean: Base,
+    /// None without pairs.
+    corrupt: Option<Base>,
+    read: Vec<usize>,
+    /// What swaps between the two can change.
+    reach: Option<Reach>,
+}
+
+impl Runs {
+    /// The runs, with the activations that are needed.
+    fn of(lab: &Lab, task: &Task, batch: &[usize], needed: &BTreeSet<Site>) -> Result<Runs> {
+        let model = &lab.model;
+        let record = |tokens: &Tensor| Base::record(model, tokens, |site| needed.contains(&site));
+        if !task.is_paired() {
+            let clean = record(&task.tokens(model, batch, Side::Clean)?)?;
+            return Ok(Runs { clean, corrupt: None, read: task.ends(batch), reach: None });
+        }
+        let Pair { clean, corrupt, read, reach } = Pair::of(model, task, batch)?;
+        Ok(Runs { clean: record(&clean)?, corrupt: Some(record(&corrupt)?), read, reach: Some(reach) })
     }
+
+    fn targets(&self, model: &Transformer, task: &Task, batch: &[usize], metric: Metric) -> Result<Targets> {
+        let clean = || Ok::<_, Error>(ops::log_softmax(&self.clean.logits(model, &self.read)?)?);
+        Ok(task.targets(batch, (metric == Metric::Kl).then(clean).transpose()?))
+    }
+}
+
+/// The activations that a plan needs: those that are swapped, and those from which its cells begin.
+fn needed(model: &Transformer, plan: &Plan) -> BTreeSet<Site> {
+    plan.sites.iter().flat_map(|&site| beginning_at(model, site)).chain(plan.sites.iter().copied()).collect()
 }
 
 /// How many examples share a batch: both runs' activations and the values to insert are held at once.
 fn most(lab: &Lab, task: &Task, plan: &Plan) -> usize {
     let model = &lab.model;
     let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
-    let kept = |site| plan.sites.contains(&site) || Base::needs(model, site) || site == Site::Logits;
+    let needed = needed(model, plan);
+    let kept = |site| needed.contains(&site) || Base::needs(model, site);
     let each = 4 * model.recorded_bytes(longest, kept);
     (lab.memory / 2 / each.max(1)).clamp(1, 1 << 16) as usize
 }

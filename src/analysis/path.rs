@@ -26,7 +26,6 @@ use crate::lab::Lab;
 use crate::metric::{Metric, Targets};
 use crate::model::Base;
 use crate::ops;
-use crate::record::at_positions;
 use crate::site::{At, Positions, Site};
 use crate::task::Task;
 use frozen::Paths;
@@ -188,7 +187,7 @@ impl Path {
             let pair = Pair::of(model, task, batch)?;
             let record = |tokens| Base::record(model, tokens, Written::needs);
             let (clean, corrupt) = (record(&pair.clean)?, record(&pair.corrupt)?);
-            let at_end = at_positions(&clean.logits, &pair.read)?;
+            let at_end = clean.logits(model, &pair.read)?;
             let targets = task.targets(batch, Some(ops::log_softmax(&at_end)?));
             // to the left of what differs nothing changes, and where nothing is reached there is nothing to run
             let read = pair.read.iter().copied().min().unwrap_or(0);
@@ -224,8 +223,8 @@ impl Path {
 
     /// The metric of copies of the rows that the targets belong to.
     fn score(&self, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
-        let copies = logits.dim(0)? / targets.answers.len().max(1);
-        self.metric.score(logits, &targets.repeat(copies)?)
+        let rows: Vec<usize> = (0..targets.answers.len()).cycle().take(logits.dim(0)?).collect();
+        self.metric.score(logits, &targets.rows(&rows)?)
     }
 }
 

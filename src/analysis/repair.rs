@@ -30,7 +30,7 @@ use crate::metric::{Metric, Targets};
 use crate::model::{Base, Transformer};
 use crate::record::{Activations, at_positions};
 use crate::site::{At, Site};
-use crate::sweep::{Cell, sweep_watching};
+use crate::sweep::{Cell, Reading, sweep};
 use crate::task::{Side, Task};
 use taken::Taken;
 
@@ -259,9 +259,11 @@ impl Repair {
                         cells.push(cell);
                     }
                 }
-                let score =
-                    |logits: &Tensor, seen: &Activations| whole.score(model, components, logits, seen);
-                let scores = sweep_watching(lab, &whole.base, &cells, &whole.read, &direct_needs, &score)?;
+                let score = |logits: &Tensor, seen: &Activations, rows: &[usize]| {
+                    whole.score(model, components, logits, seen, rows)
+                };
+                let reading = Reading::watching(&whole.read, &direct_needs, score).swapping(&place.reach);
+                let scores = sweep(lab, &whole.base, &cells, &reading)?;
                 for (index, scores) in changed.into_iter().zip(&scores) {
                     ablated[index].put(batch, scores);
                 }
@@ -288,7 +290,7 @@ impl Whole {
         let read = task.ends(batch);
         let targets = task.targets(batch, None);
         let base = Base::record(model, &task.tokens(model, batch, Side::Clean)?, direct_needs)?;
-        let logits = at_positions(&base.logits, &read)?;
+        let logits = base.logits(model, &read)?;
         let logit_diff = numbers(&Metric::LogitDiff.score(&logits, &targets)?)?;
         let readout = Readout::new(model, &targets, &base.kept, &read)?;
         let direct = readout.direct(model, components, &base.kept, &read)?;
@@ -309,14 +311,14 @@ impl Whole {
         components: &[Component],
         logits: &Tensor,
         seen: &Activations,
+        rows: &[usize],
     ) -> Result<Tensor> {
-        let rows = logits.dim(0)?;
-        let copies = rows / self.read.len().max(1);
-        let (targets, here) = (self.targets.repeat(copies)?, vec![0; rows]);
+        let (targets, here) = (self.targets.rows(rows)?, vec![0; rows.len()]);
+        let own = Tensor::new(rows.iter().map(|&row| row as u32).collect::<Vec<_>>(), logits.device())?;
         let mut frozen = seen.clone(); // shares the tensors
         for (site, x) in frozen.0.iter_mut().filter(|(site, _)| is_divisor(**site)) {
-            let own = at_positions(self.base.kept.get(*site)?, &self.read)?.unsqueeze(1)?;
-            *x = Tensor::cat(&vec![own; copies], 0)?;
+            let all = at_positions(self.base.kept.get(*site)?, &self.read)?.unsqueeze(1)?;
+            *x = all.index_select(&own, 0)?;
         }
         let mut columns = vec![numbers(&Metric::LogitDiff.score(logits, &targets)?)?];
         for divisors in [&frozen, seen] {
@@ -324,7 +326,7 @@ impl Whole {
             columns.extend(readout.direct(model, components, seen, &here)?);
         }
         let width = columns.len();
-        let columns = Tensor::from_vec(columns.concat(), (width, rows), &Device::Cpu)?;
+        let columns = Tensor::from_vec(columns.concat(), (width, rows.len()), &Device::Cpu)?;
         Ok(columns.to_dtype(DType::F64)?.t()?.contiguous()?)
     }
 }
@@ -352,7 +354,7 @@ impl Place {
         means: Option<&Means>,
     ) -> Result<Place> {
         let read = whole.read.clone();
-        let everywhere = || Ok::<_, Error>(Reach::everywhere(model, whole.base.logits.dim(1)?, &read));
+        let everywhere = || Ok::<_, Error>(Reach::everywhere(model, whole.base.dims()?.1, &read));
         match (kind, means) {
             (Kind::Resample, _) => {
                 let Pair { corrupt, reach, .. } = Pair::of(model, task, batch)?;

@@ -24,7 +24,7 @@ use crate::metric::Metric;
 use crate::model::{Base, Transformer};
 use crate::ops;
 use crate::site::Site;
-use crate::sweep::{Cell, sweep};
+use crate::sweep::{Cell, Reading, sweep};
 use crate::task::{Place, Task};
 use noise::Noise;
 use states::{Kind, Restored};
@@ -228,9 +228,8 @@ impl Trace {
             let exact = setting.cells.len() - cells.len();
             all.exact += exact;
             lab.progress.advance(exact as u64);
-            let score = |logits: &Tensor| scores(setting.metrics, logits, &targets);
-            for (&index, scores) in indices.iter().zip(sweep(lab, &runs.corrupt, &cells, &runs.read, &score)?)
-            {
+            let reading = Reading::metrics(&runs.read, setting.metrics, &targets).swapping(&runs.reach);
+            for (&index, scores) in indices.iter().zip(sweep(lab, &runs.corrupt, &cells, &reading)?) {
                 add(&mut all.restored[index], &examples, &scores, share);
             }
         }
@@ -257,7 +256,6 @@ impl Runs {
         batch: &[Unit],
         kept: &dyn Fn(Site) -> bool,
     ) -> Result<Runs> {
-        use crate::record::at_positions;
         let rows: Vec<&crate::task::Example> =
             batch.iter().filter_map(|&(i, _)| task.examples.get(i)).collect();
         let read: Vec<usize> = rows.iter().map(|example| example.end()).collect();
@@ -280,7 +278,7 @@ impl Runs {
                 (base, reach)
             }
         };
-        let corrupt_logits = at_positions(&corrupt.logits, &read)?;
+        let corrupt_logits = corrupt.logits(model, &read)?;
         Ok(Runs { clean, clean_logits, corrupt, corrupt_logits, read, reach })
     }
 }

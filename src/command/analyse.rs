@@ -237,6 +237,12 @@ impl Common {
                 "add `--out DIR`, or choose csv or json",
             ));
         }
+        if self.folder.resume && self.folder.out.is_none() {
+            return Err(Error::usage(
+                "`--resume` continues a run folder, and none is named",
+                "give the folder of the unfinished run with `--out`",
+            ));
+        }
         self.prompts.check()?;
         let threads = self.model.threads()?;
         let mut study = Study { steps: vec![Step::named(analysis)], ..self.model.study() };
@@ -256,7 +262,8 @@ impl Common {
             resume: self.folder.resume,
         };
         let folder = if self.folder.out.is_some() { Some(Folder::create(&place)?) } else { None };
-        let lab = self.model.open(&study)?;
+        let mut lab = self.model.open(&study)?;
+        lab.journal = folder.as_ref().map(|folder| folder.journal() as _);
         // no prompts are read: a model that knows none of the default task's words has these scores too
         let none = matches!(analysis, "heads" | "weights") && self.prompts.is_default();
         let task = if none { Task::default() } else { study.task(&lab)? };
@@ -267,6 +274,7 @@ impl Common {
                 let outcomes = report::run(&study, &lab, &task, &mut folder)?;
                 let run = report::Run { study: &study, lab: &lab, task: &task, outcomes: &outcomes, threads };
                 report::write(&run, &mut folder)?;
+                self.model.went_on(&folder);
                 let path = folder.finish(&report::manifest(&study, &lab, &task, threads))?;
                 self.model.say(&format!("wrote {}", path.display()));
                 outcomes

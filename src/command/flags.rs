@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::lab::{self, Lab};
 use crate::metric::Metric;
 use crate::model::Folding;
-use crate::output::Activations;
+use crate::output::{Activations, Folder};
 use crate::show;
 use crate::study::{Checkpoints, Prompts, Study};
 use crate::table::Format;
@@ -267,6 +267,14 @@ impl ModelFlags {
     /// What the lab's store has to say once the work is done.
     pub(super) fn remark(&self, lab: &Lab) {
         lab.store.iter().flat_map(|store| store.remarks()).for_each(|remark| self.say(&remark));
+    }
+
+    /// How much a run that was continued did not do again.
+    pub(super) fn went_on(&self, folder: &Folder) {
+        match folder.journal().found() {
+            0 => {}
+            batches => self.say(&format!("went on after {batches} finished batch(es)")),
+        }
     }
 
     /// A remark on stderr, unless quiet.

@@ -63,11 +63,13 @@ pub(super) fn work(verb: &str, study: &Study, model: &ModelFlags, folder: &Folde
         resume: folder.resume,
     };
     let mut out = Folder::create(&place)?;
-    let lab = model.open(study)?;
+    let mut lab = model.open(study)?;
+    lab.journal = Some(out.journal());
     let task = study.task(&lab)?;
     task.notes.iter().for_each(|note| model.say(note));
     let outcomes = report::run(study, &lab, &task, &mut out)?;
     report::write(&report::Run { study, lab: &lab, task: &task, outcomes: &outcomes, threads }, &mut out)?;
+    model.went_on(&out);
     model.remark(&lab);
     let manifest = report::manifest(study, &lab, &task, threads);
     let path = out.finish(&manifest)?;

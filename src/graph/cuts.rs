@@ -81,7 +81,7 @@ impl Exchange<'_> {
     /// How many lists fit the memory allowed.
     fn width(&self, lab: &Lab) -> usize {
         let c = &self.model.config;
-        let (rows, keys, _) = self.base.logits.dims3().unwrap_or((1, c.n_ctx, 0));
+        let (rows, keys, _) = self.base.dims().unwrap_or((1, c.n_ctx, 0));
         let neurons = c.d_mlp.max(c.experts.map_or(0, |routing| routing.experts * routing.d_expert));
         let readers = 12 * c.n_heads * c.d_model; // a copy of the stream per head, with the steps of its norm
         let written = 2 * self.graph.writers().len() * c.d_model;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::{Config, HeadNorm, Layer, Linear, Norm, Prefix, Rotary, Slopes, Tap};
+use super::{Base, Config, HeadNorm, Layer, Left, Linear, Norm, Rotary, Slopes, Tap};
 use crate::error::Result;
 use crate::ops;
-use crate::site::{At, Site};
+use crate::site::At;
 
 /// Multi-head attention; under grouped queries, `n_heads / n_kv_heads` heads share each key-value head.
 #[derive(Debug, Clone)]
@@ -73,65 +73,112 @@ impl Attention {
         }
     }
 
-    /// x `[batch, pos, d_model]` (the stream before `norm`) → what attention writes, same shape. `learned` `[batch, pos,
-    /// d_model]` is added to what queries and keys read.
-    pub(super) fn forward(
+    /// x `[batch, pos, d_model]` (the stream before `norm`) → each head's mix of values `[batch, pos, head, d_head]`, of positions
+    /// that are still computed.
+    /// `learned` `[batch, pos, d_model]` is added to what queries and keys read.
+    pub(super) fn mix(
         &self,
         x: &Tensor,
         learned: Option<&Tensor>,
         norm: &Norm,
-        prefix: Prefix,
+        left: &mut Left,
         tap: &mut Tap,
     ) -> Result<Tensor> {
-        let (batch, pos, _) = x.dims3()?;
         let (heads, kv_heads) = (self.n_heads, self.n_kv_heads);
         let n = norm.forward(x, tap, tap.block(At::Ln1Scale), tap.block(At::Ln1))?;
-        let source = Source { x, normed: &n, norm, learned };
+        // queries stand only where something is read, keys and values everywhere
+        tap.only_read(true);
+        let (own_x, own_n) = (tap.kept(x)?, tap.kept(&n)?);
+        let own_learned = learned.map(|learned| tap.kept(learned)).transpose()?;
+        let source = Source { x: &own_x, normed: &own_n, norm, learned: own_learned.as_ref() };
         let q = self.read(&self.q, At::QInput, heads, source, tap)?; // [batch, pos, head, d_head]
+        tap.only_read(false);
+        let source = Source { x, normed: &n, norm, learned };
         let k = self.read(&self.k, At::KInput, kv_heads, source, tap)?; // [batch, pos, kv_head, d_head]
         let v = self.read(&self.v, At::VInput, kv_heads, Source { learned: None, ..source }, tap)?;
-        let q = tap.at(At::Q, q)?;
+        let q = tap.narrowed(|tap| tap.at(At::Q, q))?;
         let k = tap.at(At::K, k)?;
         let v = tap.at(At::V, v)?;
-        let q = normed(self.q_norm.as_ref(), q, At::QNormed, tap)?;
+        let q = tap.narrowed(|tap| normed(self.q_norm.as_ref(), q, At::QNormed, tap))?;
         let k = normed(self.k_norm.as_ref(), k, At::KNormed, tap)?;
         let (q, k) = match &self.rotary {
             None => (q, k),
             Some(rotary) => {
-                let positions = tap.padding.positions(batch, tap.first_pos, pos, x.device())?;
-                let lengths = tap.padding.lengths(batch, tap.first_pos + pos);
-                let (cos, sin) = rotary.tables(&positions, &lengths, x.dtype())?;
-                let q = tap.at(At::RotQ, ops::rotate(&q, &cos, &sin, rotary.pairs)?)?;
-                (q, tap.at(At::RotK, ops::rotate(&k, &cos, &sin, rotary.pairs)?)?)
+                (tap.narrowed(|tap| turned(rotary, q, At::RotQ, tap))?, turned(rotary, k, At::RotK, tap)?)
             }
         };
-        let (k, v) = prefix.extend(k, v)?; // [batch, key, kv_head, d_head]
-        let keys = k.dim(1)?;
+        self.attend(&q, k, v, left, tap)
+    }
 
+    /// q `[batch, pos, head, d_head]`, k and v `[batch, key, kv_head, d_head]` of the parts' own positions → z, shaped like q.
+    fn attend(&self, q: &Tensor, k: Tensor, v: Tensor, left: &mut Left, tap: &mut Tap) -> Result<Tensor> {
+        let watched = [At::Scores, At::Pattern].into_iter().any(|at| tap.wants(tap.block(at)));
+        let graded = [q, &k, &v].into_iter().any(Tensor::track_op);
+        if let (false, false, true, Left::Base(base)) = (watched, graded, q.device().is_cpu(), &*left) {
+            return self.at_once(q, &k, &v, *base, tap);
+        }
+        let (ks, vs) = (tap.split(&k)?, tap.split(&v)?);
+        tap.only_read(true);
+        let qs = tap.split(q)?;
+        let mut each = Vec::with_capacity(qs.len());
+        for (i, ((q, k), v)) in qs.iter().zip(ks).zip(vs).enumerate() {
+            let prefix = left.of(self, tap, i)?;
+            let (k, v) = prefix.extend(k, v)?; // [batch, key, kv_head, d_head]
+            each.push(self.looked_up(q, &k, &v, i, tap)?);
+        }
+        tap.joined(&each)
+    }
+
+    /// The same in one operation, which holds no pattern.
+    fn at_once(&self, q: &Tensor, k: &Tensor, v: &Tensor, base: Option<&Base>, tap: &mut Tap) -> Result<Tensor> {
+        let left = match base {
+            Some(base) if tap.begun().any(|part| part.first_pos > 0) => {
+                let k = self.keys(base.kept.block(tap.layer, self.key_site())?)?;
+                Some((k, base.kept.block(tap.layer, At::V)?.clone()))
+            }
+            _ => None,
+        };
+        let rows = left.as_ref().map_or(Ok(1), |(k, _)| k.dim(0))?;
+        let how = ops::Attend {
+            scale: self.scale,
+            causal: self.causal,
+            window: self.window,
+            cap: self.cap,
+            sinks: self.sinks.clone(),
+            alibi: self.slopes.as_ref().map(|slopes| slopes.table(tap.end())),
+            stretches: tap.stretches(rows),
+        };
+        let flat = |x: &Tensor| x.flatten_to(1);
+        let z = ops::attend(&flat(q)?, &flat(k)?, &flat(v)?, left.as_ref().map(|(k, v)| (k, v)), &how)?;
+        Ok(z.reshape(q.shape())?)
+    }
+
+    /// The same of one part, with keys and values of all positions, step by step.
+    fn looked_up(&self, q: &Tensor, k: &Tensor, v: &Tensor, part: usize, tap: &mut Tap) -> Result<Tensor> {
+        let ((batch, pos, heads, d_head), keys, kv_heads) = (q.dims4()?, k.dim(1)?, self.n_kv_heads);
         // Heads of one group are rows of one product with their shared keys: head = kv_head · group + member.
         let group = heads / kv_heads;
-        let q = q.transpose(1, 2)?.reshape((batch, kv_heads, group * pos, self.d_head))?;
+        let q = q.transpose(1, 2)?.reshape((batch, kv_heads, group * pos, d_head))?;
         let scores = ops::matmul(&q, &k.permute((0, 2, 3, 1))?)?.reshape((batch, heads, pos, keys))?;
-        let scores = tap.at(At::Scores, self.masked(&scores, tap)?)?;
+        let scores = self.masked(&scores, part, tap)?;
+        let scores = tap.part_at(part, tap.block(At::Scores), scores)?;
         let pattern = match &self.sinks {
             None => ops::softmax(&scores)?,
             Some(sinks) => ops::softmax_with_sinks(&scores, sinks)?,
         };
-        let pattern = tap.at(At::Pattern, pattern)?; // [batch, head, query, key]
+        let pattern = tap.part_at(part, tap.block(At::Pattern), pattern)?; // [batch, head, query, key]
         let pattern = pattern.reshape((batch, kv_heads, group * pos, keys))?;
         let z = ops::matmul(&pattern, &v.transpose(1, 2)?)?; // [batch, kv_head, group·pos, d_head]
-        let z = z.reshape((batch, heads, pos, self.d_head))?.transpose(1, 2)?.contiguous()?;
-        let z = tap.at(At::Z, z)?; // [batch, pos, head, d_head]
-        self.write(&z, tap)
+        Ok(z.reshape((batch, heads, pos, d_head))?.transpose(1, 2)?.contiguous()?)
     }
 
     /// q·k `[batch, head, query, key]` → scores: scaled, capped, with the biases of distance, −∞ where a query sees nothing.
-    fn masked(&self, products: &Tensor, tap: &Tap) -> Result<Tensor> {
+    fn masked(&self, products: &Tensor, part: usize, tap: &Tap) -> Result<Tensor> {
         let keys = products.dim(3)?;
         let mask = ops::Mask {
             causal: self.causal,
-            first_query: tap.first_pos,
-            own: tap.padding.ranges(),
+            first_query: tap.extent(part).1,
+            own: tap.parts[part].padding.ranges(),
             window: self.window,
             alibi: self.slopes.as_ref().map(|slopes| slopes.table(keys)),
         };
@@ -167,12 +214,13 @@ impl Attention {
     }
 
     /// z `[batch, pos, head, d_head]` → Σ_head z·W_O + b_O `[batch, pos, d_model]`.
-    fn write(&self, z: &Tensor, tap: &mut Tap) -> Result<Tensor> {
+    pub(super) fn write(&self, z: Tensor, tap: &mut Tap) -> Result<Tensor> {
+        let z = tap.at(At::Z, z)?;
         let (batch, pos, heads, d_head) = z.dims4()?;
         if !tap.wants(tap.block(At::Result)) {
             return self.o.forward(&z.reshape((batch, pos, heads * d_head))?);
         }
-        let result = tap.at(At::Result, self.results(z)?)?.sum(2)?;
+        let result = tap.at(At::Result, self.results(&z)?)?.sum(2)?;
         Ok(match &self.o.b {
             Some(b) => ops::shift_rows(&result, b)?,
             None => result,
@@ -226,9 +274,8 @@ fn normed(norm: Option<&HeadNorm>, x: Tensor, at: At, tap: &mut Tap) -> Result<T
     }
 }
 
-impl Tap<'_> {
-    /// The site of a place in the block being run.
-    pub(super) fn block(&self, at: At) -> Site {
-        Site::Block(self.layer, at)
-    }
+/// Queries or keys, turned by their positions.
+fn turned(rotary: &Rotary, x: Tensor, at: At, tap: &mut Tap) -> Result<Tensor> {
+    let (cos, sin) = tap.rotations(rotary, &x)?;
+    tap.at(at, ops::rotate(&x, &cos, &sin, rotary.pairs)?)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::{Attention, Mlp, Norm, Prefix, Tap};
+use super::{Attention, Base, Entry, Left, Mlp, Norm, Tap};
 use crate::error::Result;
 use crate::ops;
 use crate::site::At;
@@ -76,36 +76,68 @@ impl Block {
     }
 
     /// x `[batch, pos, d_model]` → same shape. `learned` is what queries and keys read besides, if anything.
+    ///
+    /// Where parts of the pass begin inside of the block ([`Entry`]), what the base run had there joins the others'.
     pub(super) fn forward(
         &self,
         x: Tensor,
         learned: Option<&Tensor>,
-        prefix: Prefix,
+        left: &mut Left,
         tap: &mut Tap,
     ) -> Result<Tensor> {
+        let (base, layer) = (left.base(), tap.layer);
+        let of = |base: &Base, at| base.kept.block(layer, at).cloned();
+
         let pre = tap.at(At::ResidPre, x)?;
-        let attention = self.attention.forward(&pre, learned, &self.ln1, prefix, tap)?;
-        let attention = self.after(&self.ln1_post, attention, [At::Ln1PostScale, At::Ln1Post], tap)?;
+        let z = tap.unless_idle(&pre, |tap| self.attention.mix(&pre, learned, &self.ln1, left, tap))?;
+        tap.only_read(true);
+        let pre = tap.kept(&pre)?;
+        let [pre, z] =
+            tap.enter(Entry::Z, base, [pre, z], |base| Ok([of(base, At::ResidPre)?, of(base, At::Z)?]))?;
+        let attention = tap.unless_idle(&pre, |tap| {
+            let attention = self.attention.write(z, tap)?;
+            self.after(&self.ln1_post, attention, [At::Ln1PostScale, At::Ln1Post], tap)
+        })?;
+        let [pre, attention] = tap.enter(Entry::AttnOut, base, [pre, attention], |base| {
+            Ok([of(base, At::ResidPre)?, of(base, At::AttnOut)?])
+        })?;
         let mid = ops::add(&pre, &tap.at(At::AttnOut, attention)?)?;
+        let [pre, mid] = tap.enter(Entry::Mid, base, [pre, mid], |base| {
+            Ok([of(base, At::ResidPre)?, self.mid(base, layer)?])
+        })?;
         let mid = if self.has_mid() { tap.at(At::ResidMid, mid)? } else { mid };
         let input = if self.wiring == Wiring::Parallel { &pre } else { &mid };
-        let post = match self.feed(input, tap)? {
-            Some(mlp) => ops::add(&mid, &tap.at(At::MlpOut, mlp)?)?,
-            None => mid,
+        let post = match &self.mlp {
+            Mlp::Absent => mid,
+            mlp => {
+                let wrote = tap.unless_idle(&mid, |tap| self.feed(mlp, input, tap))?;
+                let [mid, wrote] = tap.enter(Entry::MlpOut, base, [mid, wrote], |base| {
+                    Ok([self.mid(base, layer)?, of(base, At::MlpOut)?])
+                })?;
+                ops::add(&mid, &tap.at(At::MlpOut, wrote)?)?
+            }
         };
+        let [post] = tap.enter(Entry::ResidPost, base, [post], |base| Ok([of(base, At::ResidPost)?]))?;
         tap.at(At::ResidPost, post)
     }
 
-    /// What the MLP adds to the stream, from the stream that it reads.
-    fn feed(&self, input: &Tensor, tap: &mut Tap) -> Result<Option<Tensor>> {
-        if matches!(self.mlp, Mlp::Absent) {
-            return Ok(None);
+    /// The stream between attention and MLP, as a base run had it.
+    fn mid(&self, base: &Base, layer: usize) -> Result<Tensor> {
+        let of = |at| base.kept.block(layer, at);
+        if self.has_mid() {
+            of(At::ResidMid).cloned()
+        } else {
+            Ok(ops::add(of(At::ResidPre)?, of(At::AttnOut)?)?)
         }
+    }
+
+    /// What the MLP adds to the stream, from the stream that it reads.
+    fn feed(&self, mlp: &Mlp, input: &Tensor, tap: &mut Tap) -> Result<Tensor> {
         let wanted = tap.wants(tap.block(At::MlpIn));
         let input = if wanted { tap.at(At::MlpIn, input.clone())? } else { input.clone() };
         let n = self.ln2.forward(&input, tap, tap.block(At::Ln2Scale), tap.block(At::Ln2))?;
-        let Some(mlp) = self.mlp.forward(&n, tap)? else { return Ok(None) };
-        self.after(&self.ln2_post, mlp, [At::Ln2PostScale, At::Ln2Post], tap).map(Some)
+        let wrote = mlp.forward(&n, tap)?;
+        self.after(&self.ln2_post, wrote, [At::Ln2PostScale, At::Ln2Post], tap)
     }
 
     fn after(&self, norm: &Norm, x: Tensor, [scale, normalized]: [At; 2], tap: &mut Tap) -> Result<Tensor> {

@@ -97,12 +97,12 @@ impl Mlp {
         }
     }
 
-    /// x `[batch, pos, d_model]` → same shape; nothing where there is no MLP.
-    pub(super) fn forward(&self, x: &Tensor, tap: &mut Tap) -> Result<Option<Tensor>> {
+    /// x `[batch, pos, d_model]` → same shape; zeros where there is no MLP.
+    pub(super) fn forward(&self, x: &Tensor, tap: &mut Tap) -> Result<Tensor> {
         match self {
-            Mlp::Absent => Ok(None),
-            Mlp::Dense(dense) => dense.forward(x, tap).map(Some),
-            Mlp::Experts(experts) => experts.forward(x, tap).map(Some),
+            Mlp::Absent => Ok(x.zeros_like()?),
+            Mlp::Dense(dense) => dense.forward(x, tap),
+            Mlp::Experts(experts) => experts.forward(x, tap),
         }
     }
 }

@@ -16,8 +16,10 @@ mod norm;
 mod padding;
 mod position;
 mod random;
+mod tap;
 mod weights;
 mod window;
+mod windows;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -33,8 +35,10 @@ pub use mlp::{Activation, Dense, Mlp};
 pub use norm::{HeadNorm, Norm, NormKind};
 pub use padding::{Pad, Padding};
 pub use position::{PositionKind, Rotary, RotaryScaling, Slopes};
-pub use window::{Base, Stream};
-pub(crate) use window::{Left, Prefix};
+pub(crate) use tap::Tap;
+pub(crate) use window::Left;
+pub use window::{Base, Entry, Stream};
+pub use windows::{Start, Window};
 
 use crate::error::{Error, Result};
 use crate::hook::Hook;
@@ -57,39 +61,6 @@ pub struct Transformer {
     pub ln_final: Norm,
     /// W_U `[d_model, d_vocab_out]` and b_U.
     pub unembed: Linear,
-}
-
-/// Calls the hook at places, and knows which layer and window the pass is in.
-pub(crate) struct Tap<'a> {
-    hook: &'a mut dyn Hook,
-    layer: usize,
-    first_pos: usize,
-    padding: &'a Padding,
-}
-
-impl Tap<'_> {
-    fn wants(&self, site: Site) -> bool {
-        self.hook.wants(site)
-    }
-
-    /// The activation at a place of the current block, after the hook.
-    fn at(&mut self, at: At, x: Tensor) -> Result<Tensor> {
-        self.site(Site::Block(self.layer, at), x)
-    }
-
-    /// The activation at a site, after the hook; a hook that changes the shape is an error.
-    fn site(&mut self, site: Site, x: Tensor) -> Result<Tensor> {
-        if !self.hook.wants(site) {
-            return Ok(x);
-        }
-        let shape = x.dims().to_vec();
-        let y = self.hook.visit(site, self.first_pos, x)?;
-        if y.dims() != shape {
-            let (what, got) = (format!("what the hook returned at {site}"), y.dims().to_vec());
-            return Err(Error::Shape { what, got, expected: format!("{shape:?}") });
-        }
-        Ok(y)
-    }
 }
 
 impl Transformer {
@@ -118,7 +89,7 @@ impl Transformer {
         let (batch, pos) = tokens.dims2()?;
         let tokens = if first_pos == 0 { padding.filled(tokens)? } else { tokens.clone() };
         self.check_tokens(&tokens, padding.longest(first_pos + pos))?;
-        let mut tap = Tap { hook, layer: 0, first_pos, padding: &padding };
+        let mut tap = Tap::one(hook, 0, &padding, [batch, first_pos, pos]);
         let d_model = self.config.d_model;
         let tokens = self.embed.index_select(&tokens.flatten_all()?, 0)?.reshape((batch, pos, d_model))?;
         let tokens = tap.site(Site::Embed, tokens)?; // [batch, pos, d_model]
@@ -165,24 +136,46 @@ impl Transformer {
             ));
         }
         for layer in layer..until {
-            let prefix = left.of(self, layer, first_pos, resid.dim(0)?)?;
-            let mut tap = Tap { hook: &mut *hook, layer, first_pos, padding: &padding };
-            resid = self.blocks[layer].forward(resid, learned.as_ref(), prefix, &mut tap)?;
+            let (batch, pos, _) = resid.dims3()?;
+            let mut tap = Tap::one(&mut *hook, layer, &padding, [batch, first_pos, pos]);
+            resid = self.blocks[layer].forward(resid, learned.as_ref(), left, &mut tap)?;
         }
         Ok(Stream { layer: until.max(layer), first_pos, padding, resid, learned })
     }
 
     /// The stream after the last block → logits `[batch, pos, d_vocab]` of the stream's positions.
     pub fn unembed(&self, stream: &Stream, hook: &mut dyn Hook) -> Result<Tensor> {
-        let Stream { first_pos, padding, .. } = stream;
-        let mut tap = Tap { hook, layer: self.config.n_layers, first_pos: *first_pos, padding };
-        let n = self.ln_final.forward(&stream.resid, &mut tap, Site::FinalScale, Site::FinalNorm)?;
-        let logits = self.unembed.forward(&n)?;
-        let logits = match self.config.logit_cap {
+        let n = self.final_norm(stream, hook)?;
+        let logits = self.logits(&n, None)?;
+        self.final_tap(stream, hook)?.site(Site::Logits, logits)
+    }
+
+    /// The stream after the last block → what the unembedding reads, of the same shape.
+    pub(crate) fn final_norm(&self, stream: &Stream, hook: &mut dyn Hook) -> Result<Tensor> {
+        let mut tap = self.final_tap(stream, hook)?;
+        self.ln_final.forward(&stream.resid, &mut tap, Site::FinalScale, Site::FinalNorm)
+    }
+
+    /// What the unembedding reads `[…, d_model]` → logits of every token, or of those that are named, in that order.
+    pub(crate) fn logits(&self, normed: &Tensor, tokens: Option<&[u32]>) -> Result<Tensor> {
+        let logits = match tokens {
+            None => self.unembed.forward(normed)?,
+            Some(tokens) => {
+                let tokens = Tensor::new(tokens, self.device())?;
+                let b = self.unembed.b.as_ref().map(|b| b.index_select(&tokens, 0)).transpose()?;
+                ops::linear(normed, &self.unembed.w.index_select(&tokens, 1)?, b.as_ref())?
+            }
+        };
+        Ok(match self.config.logit_cap {
             Some(cap) => ops::softcap(&logits, cap)?,
             None => logits,
-        };
-        tap.site(Site::Logits, logits)
+        })
+    }
+
+    fn final_tap<'a>(&self, stream: &'a Stream, hook: &'a mut dyn Hook) -> Result<Tap<'a>> {
+        let Stream { first_pos, padding, resid, .. } = stream;
+        let (batch, pos, _) = resid.dims3()?;
+        Ok(Tap::one(hook, self.config.n_layers, padding, [batch, *first_pos, pos]))
     }
 
     /// A block, or an error that says which there are.

@@ -97,6 +97,11 @@ impl Padding {
         self.own.iter().flat_map(|own| own.iter()).all(|own| own.end == usize::MAX)
     }
 
+    /// The columns that are a row's own, also of those yet to come.
+    pub(super) fn open(&self, row: usize) -> Range<usize> {
+        self.own.as_ref().map_or(0..usize::MAX, |own| own[row % own.len()].clone())
+    }
+
     /// The ranges, for the attention mask; `None` where every column is a row's own.
     pub(super) fn ranges(&self) -> Option<Arc<[Range<usize>]>> {
         self.own.clone()
@@ -118,6 +123,12 @@ impl Padding {
         let columns = self.end.map_or(columns, |end| end.max(columns));
         let rows = if self.own.is_none() { 1 } else { batch };
         (0..rows).map(|row| self.own(row, columns).len()).collect()
+    }
+
+    /// The padding of a batch of these rows.
+    pub(super) fn of_rows(&self, rows: &[usize]) -> Padding {
+        let of = |own: &Arc<[Range<usize>]>| rows.iter().map(|row| own[row % own.len()].clone()).collect();
+        Padding { own: self.own.as_ref().map(of), end: self.end }
     }
 
     /// How many rows may differ.

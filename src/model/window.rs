@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 
 use super::cache::KeysValues;
-use super::{Cache, Padding, PositionKind, Transformer};
+use super::tap::of_rows;
+use super::{Attention, Block, Cache, Padding, PositionKind, Tap, Transformer};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::record::{Activations, Recorder, at_positions};
@@ -55,13 +56,62 @@ impl Stream {
     }
 }
 
+/// Where in a block a window may begin: what comes before is as the base run had it, and need not be computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entry {
+    /// At [`At::ResidPre`]: the whole block.
+    ResidPre,
+    /// At [`At::Z`]: no attention.
+    Z,
+    /// At [`At::AttnOut`].
+    AttnOut,
+    /// At [`At::ResidMid`], or where it would stand: the MLP alone.
+    Mid,
+    /// At [`At::MlpOut`].
+    MlpOut,
+    /// At [`At::ResidPost`]: nothing of the block.
+    ResidPost,
+}
+
+impl Entry {
+    /// Every entry, in execution order.
+    pub const ALL: [Entry; 6] =
+        [Entry::ResidPre, Entry::Z, Entry::AttnOut, Entry::Mid, Entry::MlpOut, Entry::ResidPost];
+
+    /// The latest entry from which a change at this place is seen.
+    pub fn before(at: At) -> Entry {
+        match at {
+            _ if at < At::Z => Entry::ResidPre,
+            _ if at < At::AttnOut => Entry::Z,
+            At::AttnOut => Entry::AttnOut,
+            _ if at < At::MlpOut => Entry::Mid,
+            At::MlpOut => Entry::MlpOut,
+            _ => Entry::ResidPost,
+        }
+    }
+
+    /// What a base must hold of a block for windows to begin here.
+    pub fn needs(self, block: &Block) -> &'static [At] {
+        match (self, block.has_mid()) {
+            (Entry::ResidPre, _) => &[At::ResidPre],
+            (Entry::Z, _) => &[At::ResidPre, At::Z],
+            (Entry::AttnOut, _) => &[At::ResidPre, At::AttnOut],
+            (Entry::Mid, true) => &[At::ResidPre, At::ResidMid],
+            (Entry::Mid, false) => &[At::ResidPre, At::AttnOut],
+            (Entry::MlpOut, true) => &[At::ResidPre, At::ResidMid, At::MlpOut],
+            (Entry::MlpOut, false) => &[At::ResidPre, At::AttnOut, At::MlpOut],
+            (Entry::ResidPost, _) => &[At::ResidPost],
+        }
+    }
+}
+
 /// A recorded run that windowed passes read from: residual streams, keys (as attended to) and values of every layer.
 #[derive(Debug, Clone)]
 pub struct Base {
     /// The recorded activations; holds at least the sites of [`Base::needs`].
     pub kept: Activations,
-    /// Logits of the run `[batch, pos, d_vocab]`.
-    pub logits: Tensor,
+    /// The stream behind the last block `[batch, pos, d_model]`.
+    pub last: Tensor,
     /// Which columns of the run hold a row's own tokens.
     pub padding: Padding,
     /// Whether position vectors are read in every layer.
@@ -86,7 +136,8 @@ impl Base {
         Base::changed(model, tokens, &mut (), also)
     }
 
-    /// The same of a run that a hook changes: what lies outside a window is then that of the changed run.
+    /// The same of a run that a hook changes before or inside the blocks: what lies outside a window is then that of the changed
+    /// run.
     pub fn changed(
         model: &Transformer,
         tokens: &Tensor,
@@ -94,9 +145,30 @@ impl Base {
         also: impl Fn(Site) -> bool,
     ) -> Result<Base> {
         let mut hook = (hook, Recorder::new(|site| Base::needs(model, site) || also(site)));
-        let logits = model.forward(tokens, &mut hook)?;
+        let stream = model.embed(tokens, &mut hook)?;
+        let stream = model.run(stream, None, model.config.n_layers, &mut hook)?;
+        // logits cost more than a block, and are read at few positions
+        if [Site::FinalScale, Site::FinalNorm, Site::Logits].into_iter().any(&also) {
+            model.unembed(&stream, &mut hook)?;
+        }
         let shortformer = model.config.positions == PositionKind::Shortformer;
-        Ok(Base { kept: hook.1.kept, logits, padding: Padding::of(tokens)?, shortformer })
+        Ok(Base { kept: hook.1.kept, last: stream.resid, padding: stream.padding, shortformer })
+    }
+
+    /// Batch, positions and d_model.
+    pub fn dims(&self) -> Result<(usize, usize, usize)> {
+        Ok(self.last.dims3()?)
+    }
+
+    /// The run's logits `[batch, d_vocab]` at one position of each row.
+    pub fn logits(&self, model: &Transformer, read: &[usize]) -> Result<Tensor> {
+        Ok(model.unembed(&self.end(model).at(read)?, &mut ())?.squeeze(1)?)
+    }
+
+    /// The stream behind the last block.
+    pub fn end(&self, model: &Transformer) -> Stream {
+        let (layer, padding, resid) = (model.config.n_layers, self.padding.clone(), self.last.clone());
+        Stream { layer, first_pos: 0, padding, resid, learned: None }
     }
 
     /// The stream that entered `layer`, from `first_pos` on.
@@ -158,16 +230,20 @@ pub(crate) enum Prefix<'a> {
     Growing(&'a mut KeysValues, usize),
 }
 
-impl Left<'_> {
-    /// What lies left of `first_pos` in a layer. A base's rows are repeated when the batch holds several copies of them
-    /// (copy-major: row = copy · base rows + base row).
-    pub(super) fn of(
-        &mut self,
-        model: &Transformer,
-        layer: usize,
-        first_pos: usize,
-        batch: usize,
-    ) -> Result<Prefix<'_>> {
+impl<'a> Left<'a> {
+    /// The recorded run, if it is one.
+    pub(super) fn base(&self) -> Option<&'a Base> {
+        match self {
+            Left::Base(base) => *base,
+            Left::Cache(_) => None,
+        }
+    }
+
+    /// What lies left of a part in the layer that a pass is in. A base's rows are repeated when the batch holds several copies
+    /// of them (copy-major: row = copy · base rows + base row).
+    pub(super) fn of(&mut self, attention: &Attention, tap: &Tap, part: usize) -> Result<Prefix<'_>> {
+        let (layer, part) = (tap.layer, &tap.parts[part]);
+        let (first_pos, batch) = (part.first_pos, part.batch);
         let base = match self {
             Left::Cache(cache) => return Ok(Prefix::Growing(cache.layer(layer)?, first_pos)),
             Left::Base(_) if first_pos == 0 => return Ok(Prefix::Nothing),
@@ -176,12 +252,14 @@ impl Left<'_> {
                 kept: "no base".into(),
             })?,
         };
-        let attention = &model.block(layer)?.attention;
         let k = attention.keys(base.kept.block(layer, attention.key_site())?)?;
         let v = base.kept.block(layer, At::V)?;
         let left = |x: &Tensor| -> Result<Tensor> {
             let (rows, ..) = x.dims4()?;
             let x = x.narrow(1, 0, first_pos)?;
+            if let Some(rows) = part.rows {
+                return of_rows(&x, rows);
+            }
             if rows == batch {
                 return Ok(x);
             }

@@ -39,6 +39,8 @@ pub(crate) mod num_traits_lite {
         fn ln_(self) -> Self;
         fn sqrt_(self) -> Self;
         fn tanh_(self) -> Self;
+        /// self·a + b, rounded once if the machine has such an instruction: `FUSED` says so, elsewhere it would be a call.
+        fn times_plus<const FUSED: bool>(self, a: Self, b: Self) -> Self;
     }
 
     impl Float for f64 {
@@ -64,6 +66,10 @@ pub(crate) mod num_traits_lite {
         #[inline(always)]
         fn tanh_(self) -> f64 {
             self.tanh()
+        }
+        #[inline(always)]
+        fn times_plus<const FUSED: bool>(self, a: f64, b: f64) -> f64 {
+            if FUSED { self.mul_add(a, b) } else { self * a + b }
         }
     }
 
@@ -110,6 +116,10 @@ pub(crate) mod num_traits_lite {
         fn tanh_(self) -> f32 {
             self.tanh()
         }
+        #[inline(always)]
+        fn times_plus<const FUSED: bool>(self, a: f32, b: f32) -> f32 {
+            if FUSED { self.mul_add(a, b) } else { self * a + b }
+        }
     }
 }
 
@@ -133,6 +143,25 @@ pub(crate) fn sum_by<T: Real>(n: usize, f: impl Fn(usize) -> T) -> T {
         total += lane;
     }
     total
+}
+
+/// Work that is compiled for the widest vectors the machine has, and told whether it multiplies and adds in one step.
+pub(crate) trait Vectored {
+    fn run<const FUSED: bool>(self);
+}
+
+/// Does it.
+pub(crate) fn vectored(work: impl Vectored) {
+    struct Op<W>(W);
+    impl<W: Vectored> pulp::WithSimd for Op<W> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) {
+            if S::IS_SCALAR { self.0.run::<false>() } else { self.0.run::<true>() }
+        }
+    }
+    pulp::Arch::new().dispatch(Op(work));
 }
 
 /// A function of one row with a gradient.

@@ -6,6 +6,7 @@
 //! [`matmul`].
 
 mod activation;
+mod attend;
 mod clip;
 mod kernel;
 mod linear;
@@ -19,6 +20,7 @@ mod watch;
 pub(crate) use kernel::without_kernels;
 
 pub use activation::{gelu, gelu_tanh, quick_gelu, relu, silu, solu};
+pub use attend::{Attend, Stretch, attend};
 pub use clip::{clamp, softcap};
 pub use linear::{back_by_head, linear, matmul};
 pub use norm::{add, center, divide, rms, scale_rows, shift_rows, without};

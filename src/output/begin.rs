@@ -1,12 +1,13 @@
 //! Where a run is written: which folder, whether it is free, and what to do with unfinished work.
 
 use super::atomic::{failed, parent};
-use super::{Folder, MARKER, SCRATCH, sibling};
+use super::{Folder, Journal, MARKER, SCRATCH, sibling};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 /// Where a run is to be written.
@@ -227,6 +228,7 @@ fn folder(
     resumed: bool,
     made: Vec<PathBuf>,
 ) -> Folder {
+    let journal = Arc::new(Journal::at(partial.join(format!("{SCRATCH}journal"))));
     Folder {
         out,
         partial,
@@ -237,6 +239,7 @@ fn folder(
         _lock: lock,
         made,
         outputs: BTreeMap::new(),
+        journal,
         started: SystemTime::now(),
         clock: Instant::now(),
     }

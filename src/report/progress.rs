@@ -1,15 +1,17 @@
 //! The steps of a run as they finish, so that an interrupted run goes on where it stopped.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::analysis::Findings;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
 use crate::output::{Folder, TENSORS};
-use crate::study::{Outcome, Study};
+use crate::study::{self, Outcome, Study};
 use crate::table::{self, Format};
 use crate::task::Task;
 
@@ -35,10 +37,11 @@ struct Step {
 }
 
 /// Runs every step of the study, writing its tables and files into the folder as it finishes. Steps that an interrupted run of the
-/// same study and model finished are read back instead. Interrupted or killed itself, it leaves what is finished for
-/// `--resume`.
+/// same study and model finished are read back instead, and so are the batches that the lab's journal holds of the step it was
+/// at. Interrupted or killed itself, it leaves what is finished for `--resume`.
 pub fn run(study: &Study, lab: &Lab, task: &Task, folder: &mut Folder) -> Result<Vec<Outcome>> {
     let (text, model) = (study.text()?, lab.about.hash.clone());
+    let own = digest(&text, lab, task);
     let mut done = match folder.read(PROGRESS)? {
         Some(bytes) if folder.resumed() => read(&bytes, &text, &model)?,
         _ => Done { study: text, model, steps: Vec::new() },
@@ -49,23 +52,50 @@ pub fn run(study: &Study, lab: &Lab, task: &Task, folder: &mut Folder) -> Result
             outcomes.push(step.load(folder)?);
             continue;
         }
-        let outcome = match study.step(step, lab, task) {
-            Err(Error::Interrupted { .. }) if i > 0 => {
-                return Err(interrupted(folder, i, study.steps.len())?);
-            }
-            other => other?,
-        };
-        outcome.findings.tables.iter().try_for_each(|rows| folder.table(rows))?;
-        outcome.findings.files.iter().try_for_each(|(name, text)| folder.write(name, text.as_bytes()))?;
-        done.steps.push(Step::of(&outcome));
-        outcomes.push(outcome);
-        let tensors = outcomes.iter().flat_map(|outcome| outcome.findings.tensors.clone()).collect();
-        folder.tensors(&tensors, &BTreeMap::from([("model".to_owned(), lab.about.hash.clone())]))?;
-        let list = serde_json::to_vec(&done)
-            .map_err(|e| Error::Tensor(format!("progress cannot be written: {e}")))?;
-        folder.write(PROGRESS, &list)?;
+        folder.journal().begin_step(&own, i as u64)?;
+        let finished = advance(study, step, lab, task, &mut outcomes, &mut done, folder);
+        finished.map_err(|error| kept(error, folder, i, study.steps.len()))?;
+        folder.journal().end_step()?;
     }
     Ok(outcomes)
+}
+
+/// Runs one step and writes what it found, and last that it is done.
+fn advance(
+    study: &Study,
+    step: &study::Step,
+    lab: &Lab,
+    task: &Task,
+    outcomes: &mut Vec<Outcome>,
+    done: &mut Done,
+    folder: &mut Folder,
+) -> Result<()> {
+    let outcome = study.step(step, lab, task)?;
+    outcome.findings.tables.iter().try_for_each(|rows| folder.table(rows))?;
+    outcome.findings.files.iter().try_for_each(|(name, text)| folder.write(name, text.as_bytes()))?;
+    done.steps.push(Step::of(&outcome));
+    outcomes.push(outcome);
+    let tensors = outcomes.iter().flat_map(|outcome| outcome.findings.tensors.clone()).collect();
+    folder.tensors(&tensors, &BTreeMap::from([("model".to_owned(), lab.about.hash.clone())]))?;
+    let list =
+        serde_json::to_vec(done).map_err(|e| Error::Tensor(format!("progress cannot be written: {e}")))?;
+    folder.write(PROGRESS, &list)
+}
+
+/// What the numbers of this run depend on, besides the machine: the same digest, the same numbers.
+fn digest(study: &str, lab: &Lab, task: &Task) -> [u8; 32] {
+    struct Hashing(Sha256);
+    impl Write for Hashing {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.update(text);
+            Ok(())
+        }
+    }
+    let mut all = Hashing(Sha256::new());
+    let (version, hash, memory) = (env!("CARGO_PKG_VERSION"), &lab.about.hash, lab.memory);
+    // a hash takes any text
+    write!(all, "{version:?} {hash:?} {memory} {study:?} {task:?}").unwrap_or_default();
+    all.0.finalize().into()
 }
 
 fn read(bytes: &[u8], study: &str, model: &str) -> Result<Done> {
@@ -84,11 +114,27 @@ fn read(bytes: &[u8], study: &str, model: &str) -> Result<Done> {
     Ok(done)
 }
 
-/// Keeps what is finished, and says so.
-pub(super) fn interrupted(folder: &mut Folder, steps: usize, of: usize) -> Result<Error> {
+/// The error, once what is finished is kept if there is any and it can be of use: after Ctrl-C, and where it is not the question
+/// that is at fault but disk or memory.
+pub(super) fn kept(error: Error, folder: &mut Folder, steps: usize, of: usize) -> Error {
+    let batches = folder.journal().noted();
+    if steps + batches == 0 {
+        return error;
+    }
+    let on = "--resume goes on from there";
+    let error = match error {
+        Error::Interrupted { .. } => {
+            let next = if batches > 0 { format!(", and {batches} batch(es) of the next,") } else { String::new() };
+            Error::Interrupted { kept: format!("; {steps} of {of} steps{next} are done and kept: {on}") }
+        }
+        Error::File { action: "write", path, cause, hint } => {
+            Error::File { action: "write", path, cause, hint: format!("{hint}; what is done is kept: {on}") }
+        }
+        Error::Tensor(cause) => Error::Tensor(format!("{cause}\n  hint: what is done is kept: {on}")),
+        other => return other,
+    };
     folder.keep_partial();
-    let kept = format!("; {steps} of {of} steps are done and kept: --resume goes on from there");
-    Ok(Error::Interrupted { kept })
+    error
 }
 
 impl Step {

@@ -27,12 +27,8 @@ struct Views {
 
 /// Writes everything but the manifest, and what [`run`](super::run) wrote, into the folder.
 pub fn write(run: &Run, folder: &mut Folder) -> Result<()> {
-    match all(run, folder) {
-        Err(Error::Interrupted { .. }) => {
-            Err(progress::interrupted(folder, run.outcomes.len(), run.outcomes.len())?)
-        }
-        other => other,
-    }
+    let done = run.outcomes.len();
+    all(run, folder).map_err(|error| progress::kept(error, folder, done, done))
 }
 
 fn all(run: &Run, folder: &mut Folder) -> Result<()> {

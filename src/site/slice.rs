@@ -102,6 +102,40 @@ impl Slice {
     /// Which indices of each axis the slice covers in an activation of this shape whose positions begin at
     /// `first_pos`: one list per row of the batch. Out-of-range parts are errors.
     pub(crate) fn resolve(&self, shape: &[usize], first_pos: usize) -> Result<Vec<RowPart>> {
+        self.check(shape)?;
+        let rows = self.rows.clone().unwrap_or(0..shape[0]);
+        rows.map(|row| self.resolve_row(shape, first_pos, row)).collect()
+    }
+
+    /// The same of one row; which must be among the slice's.
+    pub(crate) fn resolve_row(&self, shape: &[usize], first_pos: usize, row: usize) -> Result<RowPart> {
+        let axes = self.site.axes();
+        let first_row = self.rows.as_ref().map_or(0, |rows| rows.start);
+        let mut part = Vec::with_capacity(axes.len());
+        for (&axis, &size) in axes.iter().zip(shape) {
+            part.push(match axis {
+                Axis::Batch => vec![row],
+                Axis::Pos | Axis::Query => self.positions(&self.pos, row - first_row, first_pos, size)?,
+                Axis::Key => self.positions(&self.key, row - first_row, 0, size)?,
+                Axis::Head | Axis::KvHead | Axis::Expert if axes.last() != Some(&axis) => match self.head {
+                    Some(head) if head >= size => return Err(self.outside("head", head, size)),
+                    Some(head) => vec![head],
+                    None => (0..size).collect(),
+                },
+                _ => match &self.index {
+                    None => (0..size).collect(),
+                    Some(index) => match index.iter().find(|&&i| i >= size) {
+                        Some(&i) => return Err(self.outside("entry", i, size)),
+                        None => index.clone(),
+                    },
+                },
+            });
+        }
+        Ok(part)
+    }
+
+    /// Whether the slice fits an activation of this shape: its axes, and its rows.
+    pub(crate) fn check(&self, shape: &[usize]) -> Result<()> {
         let axes = self.site.axes();
         if axes.len() != shape.len() {
             let expected = self.site.shape_words();
@@ -112,32 +146,7 @@ impl Slice {
         if rows.end > shape[0] || rows.start >= rows.end {
             return Err(self.outside("batch row", rows.end.saturating_sub(1), shape[0]));
         }
-        let first_row = rows.start;
-        rows.map(|row| {
-            let mut part = Vec::with_capacity(axes.len());
-            for (&axis, &size) in axes.iter().zip(shape) {
-                part.push(match axis {
-                    Axis::Batch => vec![row],
-                    Axis::Pos | Axis::Query => self.positions(&self.pos, row - first_row, first_pos, size)?,
-                    Axis::Key => self.positions(&self.key, row - first_row, 0, size)?,
-                    Axis::Head | Axis::KvHead | Axis::Expert if axes.last() != Some(&axis) => match self.head
-                    {
-                        Some(head) if head >= size => return Err(self.outside("head", head, size)),
-                        Some(head) => vec![head],
-                        None => (0..size).collect(),
-                    },
-                    _ => match &self.index {
-                        None => (0..size).collect(),
-                        Some(index) => match index.iter().find(|&&i| i >= size) {
-                            Some(&i) => return Err(self.outside("entry", i, size)),
-                            None => index.clone(),
-                        },
-                    },
-                });
-            }
-            Ok(part)
-        })
-        .collect()
+        Ok(())
     }
 
     fn positions(&self, wanted: &Positions, row: usize, first: usize, size: usize) -> Result<Vec<usize>> {

@@ -35,7 +35,7 @@ fn run(subject: &Subject, ledger: &mut Ledger) -> Result<()> {
     let read = [pos - 1, middle];
     let base = Base::record(model, &tokens, Written::needs)?;
     let own = Written::of(model, &graph, &base.kept)?;
-    let unchanged = at_positions(&base.logits, &read)?;
+    let unchanged = base.logits(model, &read)?;
     for (others, first_pos) in others.iter().zip([0, first]) {
         let (theirs, kept) = model.record(others, Written::needs)?;
         let other = Written::of(model, &graph, &kept)?;

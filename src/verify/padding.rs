@@ -139,6 +139,7 @@ impl Batch<'_> {
         }
         let columns = self.tokens.dim(1)?;
         let base = self.subject.base(&self.tokens)?;
+        let whole = self.subject.finish(base.end(self.subject.model()), None, &mut ())?;
         for layer in self.subject.layers(columns, 0) {
             for first in 0..columns {
                 let logits = self.subject.finish(base.stream(layer, first)?, Some(&base), &mut ())?;
@@ -150,7 +151,7 @@ impl Batch<'_> {
                         continue;
                     }
                     let got = logits.narrow(0, row, 1)?.narrow(1, from - first, length)?;
-                    let want = base.logits.narrow(0, row, 1)?.narrow(1, from, length)?;
+                    let want = whole.narrow(0, row, 1)?.narrow(1, from, length)?;
                     let what = format_args!("a pass from layer {layer} and column {first} on").to_string();
                     ledger.equal(self.what(row, what), &got, &want)?;
                 }

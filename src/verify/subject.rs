@@ -127,9 +127,9 @@ impl<'a> Subject<'a> {
         let mut recorder = Recorder::new(|site| Base::needs(self.model(), site));
         let stream = self.engine.embed(tokens, &mut recorder)?;
         let padding = stream.padding.clone();
-        let logits = self.finish(stream, None, &mut recorder)?;
+        let last = self.engine.run(stream, None, self.model().config.n_layers, &mut recorder)?.resid;
         let shortformer = self.model().config.positions == PositionKind::Shortformer;
-        Ok(Base { kept: recorder.kept, logits, padding, shortformer })
+        Ok(Base { kept: recorder.kept, last, padding, shortformer })
     }
 
     /// Gradients of Σ weights · logits at the wanted sites.

@@ -8,7 +8,7 @@ use crate::edit::{Edit, Edits, Op};
 use crate::error::Result;
 use crate::record::Activations;
 use crate::site::{At, Axis, Positions, Site, Slice};
-use crate::sweep::{Cell, sweep};
+use crate::sweep::{Cell, Reading, sweep};
 
 pub(super) const PROMISE: Promise = Promise {
     name: "windows",
@@ -56,7 +56,8 @@ fn run(subject: &Subject, ledger: &mut Ledger) -> Result<()> {
     // the same edits as cells of one sweep, read at the last position
     let score = |logits: &Tensor| -> Result<Tensor> { Ok(logits.narrow(1, 0, 1)?.squeeze(1)?) };
     let cells: Vec<Cell> = edits.iter().map(|(_, edit)| Cell { edits: vec![edit.clone()] }).collect();
-    let swept = sweep(subject.lab, &base, &cells, &[positions - 1; 2], &score)?;
+    let read = [positions - 1; 2];
+    let swept = sweep(subject.lab, &base, &cells, &Reading::new(&read, |logits, _| score(logits)))?;
     for (((_, edit), whole), swept) in edits.iter().zip(&whole).zip(swept) {
         let want = score(&whole.narrow(1, positions - 1, 1)?.squeeze(1)?)?;
         let got = Tensor::new(swept, want.device())?;

@@ -16,7 +16,7 @@ use glassbox::model::{Base, Config, Transformer};
 use glassbox::record::Activations;
 use glassbox::row::Rows;
 use glassbox::site::{At, Positions, Site, Slice};
-use glassbox::sweep::{Cell, sweep};
+use glassbox::sweep::{Cell, Reading, sweep};
 use glassbox::task::{Example, Task};
 use glassbox::vocabulary::Vocabulary;
 
@@ -227,10 +227,9 @@ fn the_memory_allowed_changes_no_number() {
 fn swept(lab: &Lab, task: &Task, tokens: &[u32], cells: Vec<Vec<Edit>>) -> Vec<f64> {
     let base = Base::record(&lab.model, &lab.model.tokens(&[tokens]).unwrap(), |_| false).unwrap();
     let cells: Vec<Cell> = cells.into_iter().map(|edits| Cell { edits }).collect();
-    let score = |logits: &Tensor| {
-        Metric::LogitDiff.score(logits, &task.targets(&[0], None).repeat(logits.dim(0).unwrap()).unwrap())
-    };
-    sweep(lab, &base, &cells, &[task.examples[0].end()], &score).unwrap().into_iter().flatten().collect()
+    let (read, targets) = ([task.examples[0].end()], task.targets(&[0], None));
+    let reading = Reading::metric(&read, Metric::LogitDiff, &targets);
+    sweep(lab, &base, &cells, &reading).unwrap().into_iter().flatten().collect()
 }
 
 #[test]

@@ -79,8 +79,10 @@ fn cut(lab: &Lab, task: &Task, graph: &Graph, lists: &[Vec<usize>], share: f64) 
         }
         let exchange = Exchange { model, graph, base: &base, own: &own, other: &other, first_pos: 0 };
         let targets = task.targets(&batch, None);
-        let score =
-            |logits: &Tensor| Metric::LogitDiff.score(logits, &targets.repeat(logits.dim(0)? / batch.len())?);
+        let score = |logits: &Tensor| {
+            let rows: Vec<usize> = (0..batch.len()).cycle().take(logits.dim(0)?).collect();
+            Metric::LogitDiff.score(logits, &targets.rows(&rows)?)
+        };
         for (all, scores) in all.iter_mut().zip(scores(lab, &exchange, lists, &read, &score).unwrap()) {
             *all += scores.iter().sum::<f64>() / n;
         }

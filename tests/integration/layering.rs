@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("task", &["error", "ops", "model", "vocabulary", "lab", "metric", "decide"]),
     ("recording", &["error", "site", "ops", "record", "gradient", "model", "lab", "metric", "task"]),
     ("lesion", &["error", "site", "edit", "record", "model", "component", "lab"]),
-    ("sweep", &["error", "site", "hook", "edit", "record", "model", "lab"]),
+    ("sweep", &["error", "site", "ops", "hook", "edit", "record", "model", "lab", "metric"]),
     ("graph", &["error", "site", "ops", "hook", "record", "model", "component", "lab"]),
     ("stats", &[]),
     ("groups", &["error", "site", "model", "vocabulary", "lab", "lesion", "stats", "task"]),

@@ -264,7 +264,7 @@ fn with_everything_frozen_a_path_is_an_edge() {
             }
         }
         let score = |logits: &candle_core::Tensor| {
-            let targets = task.targets(&[1], None).repeat(logits.dim(0).unwrap()).unwrap();
+            let targets = task.targets(&[1], None).rows(&vec![0; logits.dim(0).unwrap()]).unwrap();
             Metric::LogitDiff.score(logits, &targets)
         };
         let edges = scores(&lab, &exchange, &cuts, &[example.end()], &score).unwrap();

@@ -96,7 +96,7 @@ pub(super) fn measure(
             drop: None,
             left: Left::default(),
         };
-        let base = if first > 0 { Some(passes.base(&pair.clean, whole)?) } else { None };
+        let base = if first > 0 { Some(passes.base(&pair.clean)?) } else { None };
         let left = Left { first, base: base.as_ref() };
         let plain = Wanted { left, ..whole };
         let graded = |direction| directions.contains(&direction);

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::gradient::Gradients;
 use crate::hook::Hook;
 use crate::lab::Lab;
-use crate::model::{Base, Padding, PositionKind, Stream, Transformer};
+use crate::model::{Base, Stream, Transformer};
 use crate::ops;
 use crate::record::{Activations, Recorder};
 use crate::site::{At, Axis, Site};
@@ -133,17 +133,13 @@ impl Passes<'_> {
     }
 
     /// Runs tokens `[batch, pos]` whole, for what is to the left of other passes.
-    pub(super) fn base(&self, tokens: &Tensor, wanted: Wanted) -> Result<Base> {
-        let model = self.model();
-        let kept = |site| self.is_kept(site) || Base::needs(model, site);
-        let (logits, kept) = model.read(tokens, wanted.read, kept)?;
-        let shortformer = model.config.positions == PositionKind::Shortformer;
-        Ok(Base { kept, logits: logits.unsqueeze(1)?, padding: Padding::default(), shortformer })
+    pub(super) fn base(&self, tokens: &Tensor) -> Result<Base> {
+        Base::record(self.model(), tokens, |site| self.is_kept(site))
     }
 
     /// What a pass without a gradient over the prompts of a base would be, which needs no further pass.
     pub(super) fn of_base(&self, base: &Base, wanted: Wanted) -> Result<Run> {
-        let logits = base.logits.squeeze(1)?;
+        let logits = base.logits(self.model(), wanted.read)?;
         let mut kept = Activations::default();
         for (&site, x) in base.kept.0.iter().filter(|(site, _)| self.is_kept(**site)) {
             let axis = site.axes().iter().position(|axis| matches!(axis, Axis::Pos | Axis::Query));

@@ -1,7 +1,5 @@
 //! Estimated nodes patched exactly.
 
-use candle_core::Tensor;
-
 use super::measure::{Estimates, Measured};
 use super::nodes::{Node, NodeSite, Units};
 use super::passes::Passes;
@@ -14,10 +12,9 @@ use crate::error::Result;
 use crate::lab::Lab;
 use crate::model::{Base, Transformer};
 use crate::ops;
-use crate::record::at_positions;
 use crate::site::{At, Positions, Site, Slice};
 use crate::stats::Bootstrap;
-use crate::sweep::{Cell, sweep};
+use crate::sweep::{Cell, Reading, sweep};
 use crate::task::{Place, Task};
 
 /// Every ranking (a site at a grain, in a direction) against exact patching.
@@ -100,13 +97,13 @@ impl Exact<'_> {
             let pair = Pair::of(model, self.task, batch)?;
             let clean = Base::record(model, &pair.clean, wanted)?;
             let corrupt = Base::record(model, &pair.corrupt, wanted)?;
-            let log_probs = ops::log_softmax(&at_positions(&clean.logits, &pair.read)?)?;
+            let log_probs = ops::log_softmax(&clean.logits(model, &pair.read)?)?;
             let targets = self.task.targets(batch, Some(log_probs));
             let (base, source, sign) = match self.direction {
                 Direction::Noise => (&clean, &corrupt, -1.0),
                 _ => (&corrupt, &clean, 1.0),
             };
-            let before = numbers(&metric.score(&at_positions(&base.logits, &pair.read)?, &targets)?)?;
+            let before = numbers(&metric.score(&base.logits(model, &pair.read)?, &targets)?)?;
             let (mut indices, mut cells) = (Vec::new(), Vec::new());
             for (index, node) in nodes.iter().enumerate() {
                 if let Some(edit) = node.edit(model, source, &pair.reach, self.places, batch)? {
@@ -115,11 +112,8 @@ impl Exact<'_> {
                 }
             }
             lab.progress.advance((nodes.len() - cells.len()) as u64);
-            let score = |logits: &Tensor| {
-                let copies = logits.dim(0)? / batch.len().max(1);
-                metric.score(logits, &targets.repeat(copies)?)
-            };
-            for (&index, after) in indices.iter().zip(sweep(lab, base, &cells, &pair.read, &score)?) {
+            let reading = Reading::metric(&pair.read, metric, &targets).swapping(&pair.reach);
+            for (&index, after) in indices.iter().zip(sweep(lab, base, &cells, &reading)?) {
                 for ((&example, after), before) in batch.iter().zip(after).zip(&before) {
                     all[index][example] = sign * (after - before);
                 }

@@ -16,7 +16,7 @@ use crate::lesion::{Sample, Sums};
 use crate::metric::{Metric, Targets};
 use crate::model::{Base, Stream, Transformer};
 use crate::ops;
-use crate::record::{Activations, Recorder, at_positions};
+use crate::record::{Activations, Recorder};
 use crate::site::{At, Site};
 use crate::stats::mean;
 use crate::task::{Side, Task};
@@ -194,8 +194,8 @@ impl<'a> Runs<'a> {
 
     fn measured(&self, batch: &Batch, metric: Metric, lists: &[Vec<usize>]) -> Result<Vec<Vec<f64>>> {
         let score = |logits: &Tensor| {
-            let copies = logits.dim(0)? / batch.examples.len().max(1);
-            metric.score(logits, &batch.targets.repeat(copies)?)
+            let rows: Vec<usize> = (0..batch.examples.len()).cycle().take(logits.dim(0)?).collect();
+            metric.score(logits, &batch.targets.rows(&rows)?)
         };
         graph::scores(self.lab, &batch.exchange(self)?, lists, &batch.read, &score)
     }
@@ -229,7 +229,7 @@ impl<'a> Runs<'a> {
         let read = task.ends(list);
         let tokens = task.tokens(model, list, own_side)?;
         let base = Base::record(model, &tokens, Written::needs)?;
-        let logits = at_positions(&base.logits, &read)?;
+        let logits = base.logits(model, &read)?;
         let mut theirs = None;
         let (carried, first_pos) = match (self.terms.carry, &self.means) {
             (Carry::Corrupt, _) => {

@@ -1,7 +1,7 @@
 //! What is swapped in one cell of a table, as edits.
 
 use super::PatchSite;
-use super::reach::Reach;
+use super::Reach;
 use crate::edit::{Edit, Op};
 use crate::error::Result;
 use crate::lesion::{Instead, Part};

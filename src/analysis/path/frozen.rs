@@ -169,7 +169,7 @@ impl Paths<'_> {
     /// How many senders fit the memory allowed.
     fn width(&self, lab: &Lab) -> usize {
         let c = &self.model.config;
-        let (rows, keys, _) = self.own.logits.dims3().unwrap_or((1, c.n_ctx, 0));
+        let (rows, keys, _) = self.own.dims().unwrap_or((1, c.n_ctx, 0));
         let neurons = c.d_mlp.max(c.experts.map_or(0, |routing| routing.experts * routing.d_expert));
         let readers = self.plan.receivers.iter().flat_map(|set| &set.places);
         let recorded: usize =

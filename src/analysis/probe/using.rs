@@ -22,7 +22,7 @@ use crate::model::Base;
 use crate::ops;
 use crate::record::at_positions;
 use crate::site::{Positions, Slice};
-use crate::sweep::{Cell, sweep};
+use crate::sweep::{Cell, Reading, sweep};
 use crate::task::Side;
 
 /// What came of taking one probe's subspace out: per kept example.
@@ -79,13 +79,11 @@ pub(super) fn all(lab: &Lab, question: &Question, measured: &[Measured], probe: 
         lab.check()?;
         let read = task.ends(&batch);
         let base = Base::record(model, &task.tokens(model, &batch, Side::Clean)?, wanted)?;
-        let logits = at_positions(&base.logits, &read)?;
+        let logits = base.logits(model, &read)?;
         let clean = (probe.metric == Metric::Kl).then(|| ops::log_softmax(&logits)).transpose()?;
         let targets = task.targets(&batch, clean);
-        let by = |metric: Metric, logits: &Tensor| {
-            metric.score(logits, &targets.repeat(logits.dim(0)? / batch.len())?)
-        };
-        let (metric, lead) = (by(probe.metric, &logits)?, by(Metric::LogitDiff, &logits)?);
+        let (metric, lead) =
+            (probe.metric.score(&logits, &targets)?, Metric::LogitDiff.score(&logits, &targets)?);
         let now: Vec<[f64; 2]> = pairs(&numbers(&metric)?, &numbers(&lead)?);
         for (used, one) in used.iter_mut().zip(measured) {
             let spot = &question.spots[one.spot];
@@ -105,10 +103,11 @@ pub(super) fn all(lab: &Lab, question: &Question, measured: &[Measured], probe: 
                 Ok(Cell { edits: vec![Edit { at, op: Op::Add(values) }] })
             };
             let cells: Vec<Cell> = changes.into_iter().map(cell).collect::<Result<_>>()?;
-            let metric = sweep(lab, &base, &cells, &read, &|logits| by(probe.metric, logits))?;
+            let by = |metric| sweep(lab, &base, &cells, &Reading::metric(&read, metric, &targets));
+            let metric = by(probe.metric)?;
             let lead = match probe.metric {
                 Metric::LogitDiff => metric.clone(),
-                _ => sweep(lab, &base, &cells, &read, &|logits| by(Metric::LogitDiff, logits))?,
+                _ => by(Metric::LogitDiff)?,
             };
             let mut after = metric.iter().zip(&lead).map(|(metric, lead)| pairs(metric, lead));
             let own = after.next().unwrap_or_default();

@@ -9,10 +9,9 @@ use crate::lab::Lab;
 use crate::metric::Metric;
 use crate::model::{Base, Transformer};
 use crate::ops;
-use crate::record::at_positions;
 use crate::site::{Positions, Site, Slice};
 use crate::steering::stream;
-use crate::sweep::{Cell, sweep};
+use crate::sweep::{Cell, Reading, sweep};
 use crate::task::{Side, Task};
 
 /// What is added, and what is removed.
@@ -119,7 +118,7 @@ pub(super) fn measure(
         let read = chosen.ends(&batch);
         let here: Vec<usize> = batch.iter().map(|&i| at[which[i]]).collect();
         let base = Base::record(model, &chosen.tokens(model, &batch, side)?, |_| false)?;
-        let unsteered = ops::log_softmax(&at_positions(&base.logits, &read)?)?;
+        let unsteered = ops::log_softmax(&base.logits(model, &read)?)?;
         for (place, all) in places.iter().zip(&mut all) {
             let pushed = |direction: &Tensor, dose: f64| -> Result<Cell> {
                 let op = Op::Add(direction.affine(dose, 0.0)?);
@@ -128,19 +127,15 @@ pub(super) fn measure(
             };
             let run = |cells: &[Cell], unsteered: &Tensor| -> Result<Vec<Vec<Said>>> {
                 let targets = chosen.targets(&batch, Some(unsteered.clone()));
-                let score = |logits: &Tensor| {
-                    let targets = targets.repeat(logits.dim(0)? / batch.len())?;
-                    let each = [metric, Metric::Prob, Metric::Kl].map(|m| m.score(logits, &targets));
-                    let [value, prob, kl] = each;
-                    Ok(Tensor::stack(&[value?, prob?, kl?], 1)?) // [row, 3]
-                };
+                let reading = Reading::metrics(&read, &[metric, Metric::Prob, Metric::Kl], &targets);
                 let said = |three: &[f64]| Said { value: three[0], prob: three[1], kl: three[2].max(0.0) };
-                let scores = sweep(lab, &base, cells, &read, &score)?;
+                let scores = sweep(lab, &base, cells, &reading)?;
                 Ok(scores.iter().map(|scores| scores.chunks_exact(3).map(said).collect()).collect())
             };
             // adding nothing at the same place: the same computation as every dose, so that no dose is no change, exactly
             let nothing = [pushed(&place.direction, 0.0)?];
-            let plain = sweep(lab, &base, &nothing, &read, &|logits| Ok(logits.clone()))?.concat();
+            let plain =
+                sweep(lab, &base, &nothing, &Reading::new(&read, |logits, _| Ok(logits.clone())))?.concat();
             let plain = Tensor::from_vec(plain, (batch.len(), ()), &Device::Cpu)?.to_dtype(model.dtype())?;
             let plain = ops::log_softmax(&plain.to_device(model.device())?)?;
             put(&mut all.plain, &batch, &run(&nothing, &plain)?.concat());

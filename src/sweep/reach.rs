@@ -4,12 +4,14 @@
 //! that is read reaches it, and after the last layer's attention positions do not mix.
 
 use crate::model::Transformer;
-use crate::site::{At, Positions};
+use crate::site::{At, Positions, Site};
 
 /// Where, in each row of a batch, a swap can matter: from the first differing token to the position that is read.
 #[derive(Debug, Clone)]
 pub(crate) struct Reach {
     first: Vec<usize>,
+    /// Where the tokens themselves are the same, for each row; nothing is known of runs that differ in more than their tokens.
+    alike: Option<Vec<Vec<bool>>>,
     read: Vec<usize>,
     length: usize,
     layers: usize,
@@ -24,7 +26,9 @@ impl Reach {
             None => a.len(),
             Some(first) => first * usize::from(causal),
         };
+        let alike = |(a, b): (&&[u32], &&[u32])| a.iter().zip(b.iter()).map(|(a, b)| a == b).collect();
         Reach {
+            alike: Some(a.iter().zip(b).map(alike).collect()),
             first: a.iter().zip(b).map(first).collect(),
             read: read.to_vec(),
             length: a.first().map_or(0, |prompt| prompt.len()),
@@ -36,14 +40,14 @@ impl Reach {
     /// The reach when any position may change, for prompts of one length.
     pub(crate) fn everywhere(model: &Transformer, length: usize, read: &[usize]) -> Reach {
         let (layers, causal) = (model.config.n_layers, model.config.causal);
-        Reach { first: vec![0; read.len()], read: read.to_vec(), length, layers, causal }
+        Reach { first: vec![0; read.len()], alike: None, read: read.to_vec(), length, layers, causal }
     }
 
     /// The reach of a change that begins at these positions, one for each row, of prompts of one length.
     pub(crate) fn beginning(model: &Transformer, first: &[usize], length: usize, read: &[usize]) -> Reach {
         let (layers, causal) = (model.config.n_layers, model.config.causal);
         let first = first.iter().map(|first| first * usize::from(causal)).collect();
-        Reach { first, read: read.to_vec(), length, layers, causal }
+        Reach { first, alike: None, read: read.to_vec(), length, layers, causal }
     }
 
     /// The first position of any row at which the two runs can differ, or the first that is read if that is before.
@@ -66,11 +70,21 @@ impl Reach {
     /// The same for a swap at one position of each row.
     pub(crate) fn place(&self, layer: usize, at: At, place: &[usize]) -> Option<Positions> {
         let stays = self.stays_in_place(layer, at);
-        let mut rows = self.first.iter().zip(&self.read).zip(place);
-        let matters = rows.any(|((first, read), pos)| {
-            first <= pos && (if stays { pos == read } else { pos <= read || !self.causal })
+        let rows = self.first.iter().zip(&self.read).zip(place);
+        let site = Site::Block(layer, at);
+        let matters = rows.enumerate().any(|(row, ((_, read), &pos))| {
+            !self.same(site, row, pos) && (if stays { pos == *read } else { pos <= *read || !self.causal })
         });
         matters.then(|| per_row(place))
+    }
+
+    /// Whether both runs have the same value at a position of a row, as their tokens tell: those up to there are the same, or it is the
+    /// embedding of the same token at the same position.
+    pub(crate) fn same(&self, site: Site, row: usize, pos: usize) -> bool {
+        let embedding = site == Site::Block(0, At::ResidPre);
+        let alike =
+            || self.alike.as_ref().and_then(|rows| rows.get(row)?.get(pos)).is_some_and(|&alike| alike);
+        self.first.get(row).is_some_and(|&first| pos < first) || (embedding && alike())
     }
 
     /// Whether what is written there reaches the logits of its own position only.
