@@ -37,7 +37,9 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().collect();
     let flag = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1));
     let Some(model) = flag("--model") else {
-        println!("peer: the other side of `python3 benches/peers/run.py`, which compares with TransformerLens");
+        println!(
+            "peer: the other side of `python3 benches/peers/run.py`, which compares with TransformerLens"
+        );
         return Ok(());
     };
     if let Some(threads) = flag("--threads").and_then(|threads| threads.parse().ok()) {
@@ -51,7 +53,8 @@ fn main() -> Result<()> {
     say(&json!({"ready": begin.elapsed().as_secs_f64(), "peak": peak()}));
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|e| Error::Tensor(e.to_string()))?;
-        let asked: Asked = serde_json::from_str(&line).map_err(|e| Error::usage(e.to_string(), "ask again"))?;
+        let asked: Asked =
+            serde_json::from_str(&line).map_err(|e| Error::usage(e.to_string(), "ask again"))?;
         lab.memory = asked.memory.unwrap_or(lab.memory);
         let (seconds, values) = answer(&lab, model, &asked)?;
         say(&json!({"seconds": seconds, "values": values, "peak": peak()}));
@@ -88,7 +91,8 @@ fn answer(lab: &Lab, folder: &str, asked: &Asked) -> Result<(f64, Vec<f64>)> {
             let (_, kept) = lab.model.record(&clean, not_result)?;
             let seconds = begin.elapsed().as_secs_f64();
             let layers = 0..lab.model.config.n_layers;
-            let sites = [At::ResidPost, At::MlpPost].into_iter().flat_map(|at| layers.clone().map(move |l| (l, at)));
+            let sites =
+                [At::ResidPost, At::MlpPost].into_iter().flat_map(|at| layers.clone().map(move |l| (l, at)));
             let norm = |(layer, at)| -> Result<f64> {
                 let x = kept.block(layer, at)?;
                 let last = numbers(&x.narrow(1, x.dim(1)? - 1, 1)?)?;

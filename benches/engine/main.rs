@@ -30,7 +30,10 @@ fn main() -> Result<()> {
     let lab = lab()?;
     let task = task(lab.model.config.d_vocab as u32);
     let bench = Bench::new()?;
-    println!("{} threads, f32; times are medians, shares of the rate of [480×768]·[768×3072]", rayon::current_num_threads());
+    println!(
+        "{} threads, f32; times are medians, shares of the rate of [480×768]·[768×3072]",
+        rayon::current_num_threads()
+    );
     println!("{:<44}{:>11}{:>12}{:>9}", "", "time", "", "share");
     products(&bench)?;
     activations(&bench, &lab)?;
@@ -158,7 +161,9 @@ fn activations(bench: &Bench, lab: &Lab) -> Result<()> {
         ("silu [480×3072]", &neurons, &|| Ok(ops::silu(&neurons)?)),
         ("norm [480×768]", &stream, &|| norm.apply(&stream)),
         ("sum of two [480×768]", &stream, &|| Ok(ops::add(&stream, &stream)?)),
-        ("mask and softmax [32×12×15×15]", &scores, &|| Ok(ops::softmax(&ops::masked(&scores, 0.125, mask())?)?)),
+        ("mask and softmax [32×12×15×15]", &scores, &|| {
+            Ok(ops::softmax(&ops::masked(&scores, 0.125, mask())?)?)
+        }),
     ];
     for (what, x, work) in all {
         let timed = bench.time(work)?;
@@ -220,16 +225,31 @@ fn sweeps(bench: &Bench, lab: &Lab, task: &Task) -> Result<()> {
     };
     let works: [(&str, PatchSite, By, At, u64); 2] = [
         ("144 heads", PatchSite::Z, By::Head, At::Z, (0..c.n_layers).map(heads).sum()),
-        ("180 positions of the stream", PatchSite::ResidPre, By::Position, At::ResidPre, (0..c.n_layers).map(stream).sum()),
+        (
+            "180 positions of the stream",
+            PatchSite::ResidPre,
+            By::Position,
+            At::ResidPre,
+            (0..c.n_layers).map(stream).sum(),
+        ),
     ];
     for (what, site, by, at, each) in works {
-        let patch =
-            Patch { sites: Some(vec![site]), by: vec![by], direction: Direction::Denoise, ..Patch::default() };
+        let patch = Patch {
+            sites: Some(vec![site]),
+            by: vec![by],
+            direction: Direction::Denoise,
+            ..Patch::default()
+        };
         let whole = bench.time(|| patch.run(lab, task))?;
         let bases = bench.time(|| Ok([base(Side::Clean, at)?, base(Side::Corrupt, at)?]))?;
         let (alone, flops) = (whole.seconds - bases.seconds, (PROMPTS as u64 * each) as f64);
         line(&format!("{what}, base runs included"), whole.seconds, "", None);
-        line(&format!("{what}, without two base runs"), alone, &format!("{:.0} GFLOP/s", flops / alone / 1e9), Some(flops / alone / whole.rate));
+        line(
+            &format!("{what}, without two base runs"),
+            alone,
+            &format!("{:.0} GFLOP/s", flops / alone / 1e9),
+            Some(flops / alone / whole.rate),
+        );
     }
     Ok(())
 }

@@ -45,6 +45,15 @@ pub fn back_by_head(g: &Tensor, w: &Tensor) -> Result<Tensor> {
     product(&g.contiguous()?, &by_head)
 }
 
+/// a `[batch, m, k]`, b `[batch, n, k]` → a·bᵀ `[batch, m, n]`, for values through which no gradient passes: neither side is
+/// copied, though they be parts of larger tensors.
+pub fn inner(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.stride().iter().chain(b.stride()).any(|&stride| stride == 0) {
+        return inner(&a.contiguous()?, &b.contiguous()?);
+    }
+    product(&a.detach(), &b.detach().t()?)
+}
+
 /// The one door to candle's product. Neither side may be a broadcast (stride-0) view.
 #[expect(clippy::disallowed_methods, reason = "the only caller; both sides are checked or contiguous")]
 fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -236,6 +245,20 @@ mod tests {
         for (head, row, i) in (0..heads * rows * d_in).map(|k| (k / d_in / rows, k / d_in % rows, k % d_in)) {
             let naive: f64 = (0..d_head).map(|j| g[head][row][j] * w[i][head * d_head + j]).sum();
             assert!((found[head][row][i] - naive).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn an_inner_product_takes_parts_of_tensors_as_they_lie() {
+        let (a, b) = (noise(&[2, 7, 5], 1.0).narrow(1, 2, 4).unwrap(), noise(&[2, 3, 5], 2.0));
+        let wide = Tensor::ones((2, 1, 5), candle_core::DType::F64, &candle_core::Device::Cpu).unwrap();
+        for b in [b, wide.broadcast_as((2, 3, 5)).unwrap()] {
+            let found = inner(&a, &b).unwrap().to_vec3::<f64>().unwrap();
+            let (a, b) = (a.to_vec3::<f64>().unwrap(), b.to_vec3::<f64>().unwrap());
+            for (row, i, j) in (0..24).map(|k| (k / 12, k / 3 % 4, k % 3)) {
+                let naive: f64 = a[row][i].iter().zip(&b[row][j]).map(|(a, b)| a * b).sum();
+                assert!((found[row][i][j] - naive).abs() < 1e-12);
+            }
         }
     }
 

@@ -22,7 +22,7 @@ pub(crate) use kernel::without_kernels;
 pub use activation::{gelu, gelu_tanh, quick_gelu, relu, silu, solu};
 pub use attend::{Attend, Stretch, attend};
 pub use clip::{clamp, softcap};
-pub use linear::{back_by_head, linear, matmul};
+pub use linear::{back_by_head, inner, linear, matmul};
 pub use norm::{add, center, divide, rms, scale_rows, shift_rows, without};
 pub use rotate::{Pairs, rotate};
 pub use softmax::{Alibi, Mask, Sinks, log_softmax, masked, softmax, softmax_with_sinks};

@@ -44,9 +44,9 @@ fn walk(c: &Config, enters: Enters, layer: usize, changed: [usize; 2], read: usi
             }
         }
     }
-    let needed = values.iter().filter(|(value, _)| {
-        behind.contains(value) && before.contains(value) && !given.contains(value)
-    });
+    let needed = values
+        .iter()
+        .filter(|(value, _)| behind.contains(value) && before.contains(value) && !given.contains(value));
     let cost = |(value, (from, cost)): (&Value, &(Vec<Value>, u64))| match value.0 {
         // only the head that changed is written anew
         "mid" if from.iter().any(|from| given.contains(from)) && enters == Enters::Head => costs.head,
@@ -66,7 +66,10 @@ fn a_cone_costs_what_a_walk_over_the_pass_counts() {
                         for read in first..length {
                             let counted = cone(&c, enters, layer, [first, last], read);
                             let walked = walk(&c, enters, layer, [first, last], read, length);
-                            assert_eq!(counted, walked, "{enters:?} {layer} {first}..={last}, read at {read}");
+                            assert_eq!(
+                                counted, walked,
+                                "{enters:?} {layer} {first}..={last}, read at {read}"
+                            );
                             seen.insert(counted);
                         }
                     }
@@ -80,7 +83,15 @@ fn a_cone_costs_what_a_walk_over_the_pass_counts() {
 /// The numbers that the sweeps of a model of GPT-2 small's shape were planned with: 8 prompts of 15 tokens that differ at 10.
 #[test]
 fn gpt2_smalls_sweeps_cost_what_was_planned() {
-    let c = Config { n_layers: 12, d_model: 768, n_heads: 12, n_kv_heads: 12, d_head: 64, d_mlp: 3072, ..Config::tiny() };
+    let c = Config {
+        n_layers: 12,
+        d_model: 768,
+        n_heads: 12,
+        n_kv_heads: 12,
+        d_head: 64,
+        d_mlp: 3072,
+        ..Config::tiny()
+    };
     let layers = || 0..c.n_layers;
     let heads: u64 = layers().map(|layer| 8 * 12 * cone(&c, Enters::Head, layer, [10, 14], 14)).sum();
     let stream = |layer| (10..15).map(move |pos| (layer, pos));

@@ -88,14 +88,8 @@ pub(super) fn measure(
         lab.check()?;
         let pair = Pair::of(&lab.model, task, batch)?;
         let first = pair.reach.first();
-        let whole = Wanted {
-            batch,
-            read: &pair.read,
-            clean: None,
-            graded: false,
-            drop: None,
-            left: Left::default(),
-        };
+        let whole =
+            Wanted { batch, read: &pair.read, clean: None, graded: false, drop: None, left: Left::default() };
         let base = if first > 0 { Some(passes.base(&pair.clean)?) } else { None };
         let left = Left { first, base: base.as_ref() };
         let plain = Wanted { left, ..whole };

@@ -200,12 +200,7 @@ pub(super) struct Swap<'a> {
 
 impl<'a> Swap<'a> {
     /// The swap of everything in `base` for what it is in `source`.
-    pub(super) fn new(
-        passes: &'a Passes,
-        base: &'a Run,
-        source: &'a Run,
-        left: Left,
-    ) -> Result<Swap<'a>> {
+    pub(super) fn new(passes: &'a Passes, base: &'a Run, source: &'a Run, left: Left) -> Result<Swap<'a>> {
         let mut all = BTreeMap::new();
         let asked = passes.sites.iter().filter(|site| passes.fix && site.is_asked());
         for (at, layer) in

@@ -332,10 +332,11 @@ fn bytes(lab: &Lab, task: &Task, graph: &Graph, gradients: bool) -> u64 {
     let kept = |site| Written::needs(site) || Base::needs(model, site) || site == Site::Logits;
     let written = graph.writers().len() * c.d_model;
     let neurons = c.d_mlp.max(c.experts.map_or(0, |routing| routing.experts * routing.d_expert));
-    // the steps of a pass that its gradient goes back over: each reader's own copy of the stream and its norm, neurons, scores
-    let readers = 8 * (c.n_heads + 2 * c.n_kv_heads + 2) * c.d_model;
-    let layer = readers + 6 * neurons + 6 * c.n_heads * longest;
-    let steps = if gradients { c.n_layers * layer + 2 * written } else { 0 };
+    // the steps of a pass that its gradient goes back over: the stream and its norms, neurons, scores; beside them the inputs
+    // of the heads of one layer, with the steps of their norm
+    let layer = 24 * c.d_model + 6 * neurons + 6 * c.n_heads * longest;
+    let readers = 8 * c.n_heads * c.d_model;
+    let steps = if gradients { c.n_layers * layer + readers + 2 * written } else { 0 };
     let per_position = (2 * written + steps) * model.dtype().size_in_bytes();
     2 * model.recorded_bytes(longest, kept) + (longest * per_position) as u64
 }

@@ -2,8 +2,8 @@
 //!
 //! The score of an edge u → v is Σ (own − other) · ∂M/∂input_v over positions and components: to first order what the metric
 //! loses when the edge carries the other value. One backward pass gives the gradients at queries, keys and values, and those
-//! at a head's input follow from its weights and the norm before it ([`Norm::pullback`](crate::model::Norm::pullback)), without a pass that keeps an input for
-//! each head. All edges are then one product of writers × readers, and no edge is ever `d_model` wide.
+//! at a head's input follow from its weights and the norm before it, without a pass that keeps an input for each head. All
+//! edges are then one product of writers × readers, and no edge is ever `d_model` wide.
 
 use std::collections::BTreeMap;
 
@@ -104,12 +104,18 @@ impl Hook for Put {
 }
 
 /// The gradients of the metric behind every reader's input in a pass, and what was recorded to bring them to it.
-fn gradients(runs: &Runs, batch: &Batch, pass: &Pass, only: Option<Site>) -> Result<(Activations, Activations)> {
+fn gradients(
+    runs: &Runs,
+    batch: &Batch,
+    pass: &Pass,
+    only: Option<Site>,
+) -> Result<(Activations, Activations)> {
     let model = &runs.lab.model;
     let put = match pass.at {
         None => None,
         Some(site) => {
-            let (own, other) = (batch.window(batch.base.kept.get(site)?)?, batch.window(batch.carried.get(site)?)?);
+            let (own, other) =
+                (batch.window(batch.base.kept.get(site)?)?, batch.window(batch.carried.get(site)?)?);
             Some((site, ((own * pass.own)? + (other * (1.0 - pass.own))?)?))
         }
     };
@@ -257,12 +263,14 @@ fn add(
         };
         let writers = graph.reach(reader).min(arriving.first + arriving.values.dim(1)?);
         let writers = writers.saturating_sub(arriving.first);
-        if let (Some(gradient), Site::Block(layer, at)) = (gradients.0.get(&site).filter(|_| writers > 0), site) {
+        if let (Some(gradient), Site::Block(layer, at)) =
+            (gradients.0.get(&site).filter(|_| writers > 0), site)
+        {
             let by_reader = match at {
                 At::Q | At::K | At::V => at_inputs(runs, layer, at, gradient, kept)?,
                 _ => gradient.unsqueeze(1)?.contiguous()?.flatten_from(2)?,
             }; // [rows, reader, window · d_model]
-            let scores = ops::matmul(&arriving.values.narrow(1, 0, writers)?, &by_reader.transpose(1, 2)?)?;
+            let scores = ops::inner(&arriving.values.narrow(1, 0, writers)?, &by_reader)?;
             let scores: Vec<f64> =
                 scores.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
             for (all, scores) in all.iter_mut().zip(scores.chunks(writers * together)) {
