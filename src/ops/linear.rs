@@ -48,10 +48,8 @@ pub fn back_by_head(g: &Tensor, w: &Tensor) -> Result<Tensor> {
 /// a `[batch, m, k]`, b `[batch, n, k]` → a·bᵀ `[batch, m, n]`, for values through which no gradient passes: neither side is
 /// copied, though they be parts of larger tensors.
 pub fn inner(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if a.stride().iter().chain(b.stride()).any(|&stride| stride == 0) {
-        return inner(&a.contiguous()?, &b.contiguous()?);
-    }
-    product(&a.detach(), &b.detach().t()?)
+    let whole = |x: &Tensor| if x.stride().contains(&0) { x.contiguous() } else { Ok(x.clone()) };
+    product(&whole(a)?.detach(), &whole(b)?.detach().t()?)
 }
 
 /// The one door to candle's product. Neither side may be a broadcast (stride-0) view.
