@@ -87,7 +87,10 @@ fn answer(lab: &Lab, folder: &str, asked: &Asked) -> Result<(f64, Vec<f64>)> {
             Ok((seconds, numbers(&logits)?))
         }
         "record" => {
-            let not_result = |site| !matches!(site, Site::Block(_, At::Result) | Site::Logits);
+            let not_result = |site| match site {
+                Site::Block(_, at) => at != At::Result && !at.is_split_input(),
+                site => site != Site::Logits,
+            };
             let (_, kept) = lab.model.record(&clean, not_result)?;
             let seconds = begin.elapsed().as_secs_f64();
             let layers = 0..lab.model.config.n_layers;

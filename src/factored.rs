@@ -1,5 +1,5 @@
 //! Products A·B of a tall and a wide matrix, never multiplied out: the maps that heads are, d_model × d_model of rank d_head.
-//! Whatever is asked of them is answered by matrices of the inner width. The one door to dense linear algebra.
+//! Whatever is asked of them is answered by matrices of the inner width. With `learn`, the one door to dense linear algebra.
 
 use crate::error::{Error, Result};
 

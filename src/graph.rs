@@ -10,6 +10,7 @@ pub mod json;
 mod listed;
 mod name;
 mod select;
+mod single;
 pub mod viewer;
 mod written;
 

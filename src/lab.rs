@@ -2,11 +2,12 @@
 
 mod device;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 pub use device::{device, device_name};
 
@@ -83,6 +84,53 @@ pub trait Journal: Send + Sync {
     fn note(&self, key: &Key, numbers: &[f64]) -> Result<()>;
 }
 
+/// What sweeps would take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Planned {
+    /// Sweeps.
+    pub sweeps: u64,
+    /// Interventions, of which each is made on every prompt.
+    pub cells: u64,
+    /// Runs: interventions on one prompt.
+    pub runs: u64,
+    /// Those that can change nothing, and are not made.
+    pub free: u64,
+    /// Passes through the model that the runs share.
+    pub passes: u64,
+    /// Floating-point operations of their products.
+    pub flops: u64,
+    /// Those of what changes alone: the light cones of the interventions.
+    pub floor: u64,
+    /// Bytes of the streams that a pass holds.
+    pub bytes: u64,
+}
+
+/// Plans of sweeps that are not run.
+#[derive(Debug, Default)]
+pub struct Plans(Mutex<Planned>);
+
+impl Plans {
+    /// One more.
+    pub fn add(&self, plan: Planned) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *all = Planned {
+            sweeps: all.sweeps + plan.sweeps,
+            cells: all.cells + plan.cells,
+            runs: all.runs + plan.runs,
+            free: all.free + plan.free,
+            passes: all.passes + plan.passes,
+            flops: all.flops + plan.flops,
+            floor: all.floor + plan.floor,
+            bytes: all.bytes.max(plan.bytes),
+        };
+    }
+
+    /// All since the last call.
+    pub fn take(&self) -> Planned {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Model, vocabulary and working conditions.
 pub struct Lab {
     /// The model.
@@ -103,6 +151,8 @@ pub struct Lab {
     pub store: Option<Arc<dyn Store>>,
     /// Where sweeps note what they have finished, if anywhere.
     pub journal: Option<Arc<dyn Journal>>,
+    /// Where sweeps say what they would take instead of doing it: their cells then seem to change nothing.
+    pub planned: Option<Arc<Plans>>,
     /// Recorded activations that an analysis may put in place of the model's own.
     pub values: Option<Arc<Arrays>>,
 }
@@ -114,19 +164,29 @@ impl Lab {
     pub fn open(model: &str, dtype: DType, device: &Device) -> Result<Lab> {
         device::check(device, dtype)?;
         let directory = checkpoint::locate(model)?;
-        let (model, family, parameters) = family::load(&directory, dtype, device)?;
+        // the hash takes about as long as the weights: beside each other, each file comes from the disk once
+        let unwanted = AtomicBool::new(false);
+        let (loaded, (hash, vocabulary)) = rayon::join(
+            || {
+                let loaded = family::load(&directory, dtype, device);
+                unwanted.store(loaded.is_err(), Ordering::Relaxed);
+                loaded
+            },
+            || (directory.weights_hash_unless(&unwanted), directory.vocabulary()),
+        );
+        let (model, family, parameters) = loaded?;
         let about = About {
             name: directory.name().to_owned(),
             revision: directory.revision().map(str::to_owned),
             family: family.name.to_owned(),
-            hash: directory.weights_hash()?,
+            hash: hash?,
             tokenizer_hash: directory.tokenizer_hash()?,
             parameters,
             folded: Vec::new(),
             caveats: directory.caveats()?,
             circuit: directory.circuit()?,
         };
-        Ok(Lab::new(model, directory.vocabulary()?, about))
+        Ok(Lab::new(model, vocabulary?, about))
     }
 
     /// What opening a model will take of the memory there is, in a sentence; nothing for a small one. Opening refuses a model
@@ -149,6 +209,7 @@ impl Lab {
             stop: Arc::new(AtomicBool::new(false)),
             store: None,
             journal: None,
+            planned: None,
             values: None,
         }
     }
@@ -156,10 +217,11 @@ impl Lab {
     /// The same lab under another's working conditions.
     #[must_use]
     pub fn beside(self, other: &Lab) -> Lab {
-        let Lab { seed, memory, progress, stop, store, journal, values, .. } = other;
+        let Lab { seed, memory, progress, stop, store, journal, planned, values, .. } = other;
         let (progress, stop) = (Arc::clone(progress), Arc::clone(stop));
-        let (store, journal, values) = (store.clone(), journal.clone(), values.clone());
-        Lab { seed: *seed, memory: *memory, progress, stop, store, journal, values, ..self }
+        let (store, journal, planned, values) =
+            (store.clone(), journal.clone(), planned.clone(), values.clone());
+        Lab { seed: *seed, memory: *memory, progress, stop, store, journal, planned, values, ..self }
     }
 
     /// The same lab with the model's weights folded.
@@ -178,6 +240,13 @@ impl Lab {
     /// The steps of folding that would change what this model says, each with why.
     pub fn not_folded(&self) -> Vec<(&'static str, &'static str)> {
         Fold::ALL.into_iter().filter_map(|step| Some((step.name(), self.model.refuses(step)?))).collect()
+    }
+
+    /// The place in the journal of a sweep, told apart by what it is; none without a journal.
+    pub fn key(&self, what: &dyn std::fmt::Debug) -> Option<Key> {
+        let journal = self.journal.as_ref()?;
+        let plan = Sha256::digest(format!("{} {what:?}", self.about.hash)).into();
+        Some(Key { plan, turn: journal.begin(&plan), batch: 0 })
     }
 
     /// What a batch of work comes to: as it was noted, or worked out now and noted.

@@ -129,7 +129,7 @@ impl Metric {
     /// The tokens whose logits it looks at, in order; none if it looks at all.
     pub fn tokens(self, targets: &Targets) -> Option<BTreeSet<u32>> {
         let named = || targets.answers.iter().chain(&targets.wrong).flatten().copied().collect();
-        (self == Metric::LogitDiff).then(named)
+        (self == Metric::LogitDiff).then(named).filter(|tokens: &BTreeSet<u32>| !tokens.is_empty())
     }
 
     /// Whether gradients pass through it.

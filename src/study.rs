@@ -1,5 +1,6 @@
 //! A study: a question put to a model, written down as data, so that it can be read, shared and rerun.
 
+mod plan;
 mod series;
 
 use std::path::{Path, PathBuf};

@@ -7,19 +7,20 @@
 //! model and the memory allowed alone.
 
 mod changes;
+mod cone;
 mod plan;
 mod reach;
 mod reading;
 
 use candle_core::{DType, Device, Tensor};
-use sha2::{Digest, Sha256};
 
+pub use cone::{Costs, Enters, cone};
 pub(crate) use reach::Reach;
 pub use reading::Reading;
 
 use crate::edit::Edit;
 use crate::error::Result;
-use crate::lab::{Key, Lab};
+use crate::lab::{Lab, Planned};
 use crate::model::{Base, Entry, Transformer, Window};
 use crate::record::{Activations, at_positions};
 use crate::site::Site;
@@ -36,6 +37,10 @@ pub struct Cell {
 /// Runs every cell over the base run's rows and reads it: for each cell the score of every row, row by row.
 pub fn sweep(lab: &Lab, base: &Base, cells: &[Cell], reading: &Reading) -> Result<Vec<Vec<f64>>> {
     let plan = Plan::new(lab, base, cells, reading)?;
+    if let Some(planned) = &lab.planned {
+        planned.add(plan.cost(&lab.model, cells.len()));
+        return Ok(vec![unchanged(lab, base, reading)?; cells.len()]);
+    }
     let mut scores = vec![vec![Vec::new(); reading.rows()]; cells.len()];
     let mut put = |jobs: &[Job], numbers: Vec<f64>| {
         let width = (numbers.len() / jobs.len().max(1)).max(1);
@@ -46,10 +51,7 @@ pub fn sweep(lab: &Lab, base: &Base, cells: &[Cell], reading: &Reading) -> Resul
     };
     let unchanged = Ends::unchanged(&lab.model, base, reading)?;
     put(&plan.free, unchanged.of(&plan.free)?.scores(lab, reading)?);
-    let mut key = lab.journal.as_ref().map(|journal| {
-        let plan = Sha256::digest(format!("{} {cells:?} {:?}", lab.about.hash, reading.at())).into();
-        Key { plan, turn: journal.begin(&plan), batch: 0 }
-    });
+    let mut key = lab.key(&(cells, reading.at()));
     for wave in &plan.waves {
         lab.check()?;
         let jobs: Vec<Job> = wave.iter().flat_map(|bundle| bundle.jobs.iter().copied()).collect();
@@ -63,6 +65,29 @@ pub fn sweep(lab: &Lab, base: &Base, cells: &[Cell], reading: &Reading) -> Resul
 /// The score of every row of the base run itself.
 pub fn unchanged(lab: &Lab, base: &Base, reading: &Reading) -> Result<Vec<f64>> {
     Ends::unchanged(&lab.model, base, reading)?.scores(lab, reading)
+}
+
+/// The scores of copies of the base's rows, copy-major, from what the unembedding reads `[copies · rows, d_model]`.
+pub(crate) fn scored(lab: &Lab, reading: &Reading, normed: Tensor) -> Result<Vec<f64>> {
+    let rows = (0..reading.rows()).cycle().take(normed.dim(0)?).collect();
+    Ends { normed, seen: Activations::default(), rows }.scores(lab, reading)
+}
+
+/// What copies of all rows would take that run from a layer and a position on.
+pub(crate) fn planned(
+    model: &Transformer,
+    base: &Base,
+    layer: usize,
+    first_pos: usize,
+    copies: usize,
+) -> Result<Planned> {
+    let (rows, columns, _) = base.dims()?;
+    let runs = (rows * copies) as u64;
+    let columns = columns.saturating_sub(first_pos);
+    let read = first_pos + columns.saturating_sub(1);
+    let flops = runs * cone::work(&model.config, Entry::ResidPre, layer, first_pos, columns, read);
+    let bytes = runs * (4 * columns * model.config.d_model * model.dtype().size_in_bytes()) as u64;
+    Ok(Planned { sweeps: 1, cells: copies as u64, runs, free: 0, passes: 1, flops, floor: flops, bytes })
 }
 
 /// What a base should hold, so that changes of this site are computed from there on and no sooner.

@@ -3,21 +3,19 @@
 //! The yardstick is the product [480×768]·[768×3072], measured in turn with everything else, so that a machine whose speed
 //! drifts does not change a share. A model of GPT-2 small's shape with random weights is made in memory; prompts are 8 pairs of 15
 //! tokens that differ at position 10. Products and passes are shown with their floating-point operations, activations with the
-//! numbers they go over; sweeps with the distance to their floor, which is the arithmetic of their light cones ([`cone`]) at the
+//! numbers they go over; sweeps with the distance to their floor, which is the arithmetic of their light cones (`cone`) at the
 //! yardstick's rate.
-
-mod cone;
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use cone::{Costs, Enters, cone};
 use glassbox::analysis::Analysis;
 use glassbox::analysis::patch::{By, Direction, Patch, PatchSite};
 use glassbox::lab::{About, Lab};
 use glassbox::model::{Base, Config, Layer, Stream, Transformer};
 use glassbox::site::{At, Site};
+use glassbox::sweep::{Costs, Enters, cone};
 use glassbox::task::{Example, Side, Task};
 use glassbox::vocabulary::Vocabulary;
 use glassbox::{Result, ops};

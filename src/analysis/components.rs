@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::analysis::attribution::{Readout, direct_needs, direct_writes, numbers, unbent};
+use crate::analysis::attribution::{Readout, direct_needs, direct_writes, unbent};
 use crate::analysis::patch::{Pair, Reach};
 use crate::analysis::{Analysis, Findings, NOTABLE, put};
 use crate::component::Component;
@@ -24,7 +24,7 @@ use crate::metric::Metric;
 use crate::model::Base;
 use crate::record::Activations;
 use crate::site::{At, Positions, Site};
-use crate::sweep::{Cell, Reading, sweep};
+use crate::sweep::{Cell, Reading, sweep, unchanged};
 use crate::task::{Side, Task};
 
 /// What each component does directly and in total, ranked.
@@ -156,8 +156,7 @@ impl Components {
             let targets = task.targets(&batch, None);
             let read = task.ends(&batch);
             let base = Base::record(model, &task.tokens(model, &batch, Side::Clean)?, needs)?;
-            let logits = base.logits(model, &read)?;
-            let clean = numbers(&Metric::LogitDiff.score(&logits, &targets)?)?;
+            let clean = unchanged(lab, &base, &Reading::metric(&read, Metric::LogitDiff, &targets))?;
             let readout = Readout::new(model, &targets, &base.kept, &read)?;
 
             // what stands in each component's place, and what that is worth where the logits are read

@@ -363,7 +363,9 @@ impl Runs {
             return Ok(Runs { clean, corrupt: None, read: task.ends(batch), reach: None });
         }
         let Pair { clean, corrupt, read, reach } = Pair::of(model, task, batch)?;
-        Ok(Runs { clean: record(&clean)?, corrupt: Some(record(&corrupt)?), read, reach: Some(reach) })
+        let clean = record(&clean)?;
+        let corrupt = clean.beside(model, &corrupt, reach.first())?;
+        Ok(Runs { clean, corrupt: Some(corrupt), read, reach: Some(reach) })
     }
 
     fn targets(&self, model: &Transformer, task: &Task, batch: &[usize], metric: Metric) -> Result<Targets> {

@@ -11,22 +11,21 @@ mod frozen;
 mod plan;
 mod rows;
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub use plan::{Names, Receivers};
 
-use crate::analysis::attribution::numbers;
 use crate::analysis::patch::{Direction, Pair};
 use crate::analysis::{Analysis, Findings, NOTABLE, PAIR, put, refuse_small_gap};
 use crate::error::{Error, Result};
 use crate::graph::Written;
 use crate::groups::Sets;
 use crate::lab::Lab;
-use crate::metric::{Metric, Targets};
+use crate::metric::Metric;
 use crate::model::Base;
 use crate::ops;
 use crate::site::{At, Positions, Site};
+use crate::sweep::{Reading, unchanged};
 use crate::task::Task;
 use frozen::Paths;
 use plan::Plan;
@@ -164,13 +163,14 @@ impl Path {
         for batch in &batches {
             lab.check()?;
             let pair = Pair::of(model, task, batch)?;
-            let (clean, _) = model.read(&pair.clean, &pair.read, |_| false)?;
-            let (corrupt, _) = model.read(&pair.corrupt, &pair.read, |_| false)?;
-            let targets = task.targets(batch, Some(ops::log_softmax(&clean)?));
-            put(&mut all.clean, batch, &numbers(&self.metric.score(&clean, &targets)?)?);
-            put(&mut all.corrupt, batch, &numbers(&self.metric.score(&corrupt, &targets)?)?);
+            let clean = Base::record(model, &pair.clean, |_| false)?;
+            let corrupt = clean.beside(model, &pair.corrupt, pair.reach.first())?;
+            let targets = task.targets(batch, Some(ops::log_softmax(&clean.logits(model, &pair.read)?)?));
+            let measure = |run, metric| unchanged(lab, run, &Reading::metric(&pair.read, metric, &targets));
+            put(&mut all.clean, batch, &measure(&clean, self.metric)?);
+            put(&mut all.corrupt, batch, &measure(&corrupt, self.metric)?);
             if let Some(right) = &mut all.right {
-                let preferred = numbers(&Metric::LogitDiff.score(&clean, &targets)?)?;
+                let preferred = measure(&clean, Metric::LogitDiff)?;
                 *right += preferred.iter().filter(|&&difference| difference > 0.0).count();
             }
         }
@@ -185,8 +185,8 @@ impl Path {
         lab.progress.begin("paths", (batches.len() * ways.len() * plan.paths()) as u64);
         for batch in &batches {
             let pair = Pair::of(model, task, batch)?;
-            let record = |tokens| Base::record(model, tokens, Written::needs);
-            let (clean, corrupt) = (record(&pair.clean)?, record(&pair.corrupt)?);
+            let clean = Base::record(model, &pair.clean, Written::needs)?;
+            let corrupt = clean.beside(model, &pair.corrupt, pair.reach.first())?;
             let at_end = clean.logits(model, &pair.read)?;
             let targets = task.targets(batch, Some(ops::log_softmax(&at_end)?));
             // to the left of what differs nothing changes, and where nothing is reached there is nothing to run
@@ -207,8 +207,8 @@ impl Path {
                 };
                 let (read, freeze) = (&pair.read, way.freeze);
                 let paths = Paths { model, plan, own, other, freeze, first_pos, read };
-                let score = |logits: &Tensor| self.score(logits, &targets);
-                for (patched, found) in patched.iter_mut().zip(paths.sweep(lab, &score)?) {
+                let reading = Reading::metric(read, self.metric, &targets);
+                for (patched, found) in patched.iter_mut().zip(paths.sweep(lab, &reading)?) {
                     for (patched, found) in patched.iter_mut().zip(found) {
                         if let (Some(patched), Some(found)) = (patched, found) {
                             put(patched, batch, &found);
@@ -219,12 +219,6 @@ impl Path {
         }
         lab.progress.end();
         Ok(all)
-    }
-
-    /// The metric of copies of the rows that the targets belong to.
-    fn score(&self, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
-        let rows: Vec<usize> = (0..targets.answers.len()).cycle().take(logits.dim(0)?).collect();
-        self.metric.score(logits, &targets.rows(&rows)?)
     }
 }
 

@@ -20,6 +20,7 @@ mod tensors;
 mod tokenizer;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType, Device};
 use serde_json::{Map, Value};
@@ -93,6 +94,11 @@ impl Directory {
     /// sha256 over the weight files, one after the other, as hex.
     pub fn weights_hash(&self) -> Result<String> {
         hash::sha256(&self.weight_files()?)
+    }
+
+    /// As [`Directory::weights_hash`]; given up, with no meaning, once `unwanted` is set.
+    pub fn weights_hash_unless(&self, unwanted: &AtomicBool) -> Result<String> {
+        hash::sha256_unless(&self.weight_files()?, unwanted)
     }
 
     /// sha256 over the tokenizer's file or files, as hex.

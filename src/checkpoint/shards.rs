@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use safetensors::Dtype;
@@ -171,6 +171,20 @@ impl Shard {
             self.file.seek(SeekFrom::Start(entry.start)).and_then(|_| self.file.read_exact(&mut bytes));
         read.map_err(|e| Error::file("read", &self.path, e, AGAIN))?;
         Ok(if entry.strides.is_empty() { bytes } else { gathered(&bytes, entry) })
+    }
+
+    /// What `take` makes of the bytes of a tensor, row after row: straight from the file where they lie so.
+    pub(super) fn numbers<T>(
+        &mut self,
+        entry: &Entry,
+        take: impl FnOnce(&mut dyn Read) -> io::Result<T>,
+    ) -> Result<T> {
+        let taken = if entry.strides.is_empty() {
+            self.file.seek(SeekFrom::Start(entry.start)).and_then(|_| take(&mut self.file))
+        } else {
+            take(&mut &self.read(entry)?[..])
+        };
+        taken.map_err(|e| Error::file("read", &self.path, e, AGAIN))
     }
 }
 

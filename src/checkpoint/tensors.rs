@@ -147,11 +147,10 @@ impl Tensors {
                 "supported: F16, BF16, F32, F64; a quantised model must be expanded first",
             ));
         }
-        let bytes = self.shards[entry.shard].read(&entry)?;
         let shape = turned.map_or_else(|| shape.to_vec(), |(rows, columns)| vec![columns, rows]);
         let tensor = match self.dtype {
-            DType::F64 => self.tensor::<f64>(name, &entry, &bytes, turned, shape)?,
-            _ => self.tensor::<f32>(name, &entry, &bytes, turned, shape)?,
+            DType::F64 => self.tensor::<f64>(name, &entry, turned, shape)?,
+            _ => self.tensor::<f32>(name, &entry, turned, shape)?,
         };
         if self.used.insert(name.to_owned()) {
             self.parameters += tensor.elem_count();
@@ -160,15 +159,15 @@ impl Tensors {
     }
 
     fn tensor<T: candle_core::WithDType>(
-        &self,
+        &mut self,
         name: &str,
         entry: &Entry,
-        bytes: &[u8],
         turned: Option<(usize, usize)>,
         shape: Vec<usize>,
     ) -> Result<Tensor> {
-        let values: Vec<T> = convert::values(bytes, entry.dtype, turned).unwrap_or_default();
-        let bad = convert::not_finite(&values);
+        let count = shape.iter().product();
+        let (values, bad): (Vec<T>, usize) = self.shards[entry.shard]
+            .numbers(entry, |from| convert::values(from, entry.dtype, count, turned))?;
         if bad > 0 {
             let (file, count) = (&self.shards[entry.shard].name, values.len());
             let message = format!(

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::flags::{FolderFlags, FormatFlags, ModelFlags, PromptFlags, SeriesFlags};
+use super::flags::{FolderFlags, FormatFlags, ModelFlags, PlanFlags, PromptFlags, SeriesFlags};
 use super::print;
 use crate::analysis;
 use crate::error::{Error, Result};
@@ -25,6 +25,8 @@ pub(super) struct Common {
     format: FormatFlags,
     #[command(flatten)]
     pub folder: FolderFlags,
+    #[command(flatten)]
+    plan: PlanFlags,
     /// Print this table instead of the first (names as in the folder's `tables/`)
     #[arg(long, value_name = "NAME", help_heading = "Output")]
     table: Option<String>,
@@ -268,6 +270,10 @@ impl Common {
         let none = matches!(analysis, "heads" | "weights") && self.prompts.is_default();
         let task = if none { Task::default() } else { study.task(&lab)? };
         task.notes.iter().for_each(|note| self.model.say(note));
+        if self.plan.dry_run {
+            print(&table::write(&study.plan(lab, &task)?, self.format.format)?)?;
+            return Ok(Vec::new());
+        }
         let outcomes = match folder {
             None => study.run(&lab, &task)?,
             Some(mut folder) => {

@@ -185,6 +185,15 @@ pub(super) struct FolderFlags {
     pub resume: bool,
 }
 
+/// Whether work is only planned.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct PlanFlags {
+    /// Plan the sweeps, print what they would take (runs, operations, memory, seconds), and write nothing
+    #[arg(long, conflicts_with_all = ["out", "force", "resume"])]
+    pub dry_run: bool,
+}
+
 impl ModelFlags {
     /// Threads and talk alone, for a command that opens no model.
     pub(super) fn working(threads: Option<usize>, quiet: bool) -> ModelFlags {

@@ -2,12 +2,13 @@
 
 use clap::Args;
 
-use super::flags::{FolderFlags, ModelFlags, PromptFlags, SeriesFlags};
+use super::flags::{FolderFlags, ModelFlags, PlanFlags, PromptFlags, SeriesFlags};
 use super::print;
 use crate::error::Result;
 use crate::output::{Folder, Place};
 use crate::report;
 use crate::study::Study;
+use crate::table::{self, Format};
 
 /// Answer "which components drive this prediction?" with a page to open
 ///
@@ -30,6 +31,8 @@ pub(super) struct Report {
     prompts: PromptFlags,
     #[command(flatten)]
     folder: FolderFlags,
+    #[command(flatten)]
+    plan: PlanFlags,
 }
 
 /// The study that `glassbox report` runs when it is given no prompts.
@@ -48,12 +51,18 @@ impl Report {
             self.prompts.fill(&mut study);
         }
         self.series.fill(&mut study);
-        work("report", &study, &self.model, &self.folder)
+        work("report", &study, &self.model, &self.folder, &self.plan)
     }
 }
 
-/// Runs a study into a folder and prints the folder's path.
-pub(super) fn work(verb: &str, study: &Study, model: &ModelFlags, folder: &FolderFlags) -> Result<()> {
+/// Runs a study into a folder and prints the folder's path; or plans it, and prints what it would take.
+pub(super) fn work(
+    verb: &str,
+    study: &Study,
+    model: &ModelFlags,
+    folder: &FolderFlags,
+    plan: &PlanFlags,
+) -> Result<()> {
     let threads = model.threads()?;
     let place = Place {
         out: folder.out.as_deref(),
@@ -62,6 +71,11 @@ pub(super) fn work(verb: &str, study: &Study, model: &ModelFlags, folder: &Folde
         force: folder.force,
         resume: folder.resume,
     };
+    if plan.dry_run {
+        let lab = model.open(study)?;
+        let task = study.task(&lab)?;
+        return print(&table::write(&study.plan(lab, &task)?, Format::Table)?);
+    }
     let mut out = Folder::create(&place)?;
     let mut lab = model.open(study)?;
     lab.journal = Some(out.journal());

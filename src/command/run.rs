@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::flags::{FolderFlags, HubFlags, ModelFlags, parse_bytes};
+use super::flags::{FolderFlags, HubFlags, ModelFlags, PlanFlags, parse_bytes};
 use super::report::work;
 use crate::error::Result;
 use crate::study::Study;
@@ -41,6 +41,8 @@ pub(super) struct Run {
     hub: HubFlags,
     #[command(flatten)]
     folder: FolderFlags,
+    #[command(flatten)]
+    plan: PlanFlags,
 }
 
 impl Run {
@@ -64,6 +66,6 @@ impl Run {
             threads: self.threads,
             quiet: self.quiet,
         };
-        work("run", &study, &model, &self.folder)
+        work("run", &study, &model, &self.folder, &self.plan)
     }
 }

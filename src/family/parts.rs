@@ -68,21 +68,20 @@ pub(super) fn decoder(
         true => Part { tensors, c, name: prefix.to_owned() }.norm(names.ln_final)?,
         false => Norm::none(&embed)?,
     };
-    let unembed = unembed(keys, tensors, names, (&embed_name, &embed))?;
+    let unembed = unembed(keys, tensors, names, &embed_name, c)?;
     Ok(Transformer { config, embed, pos_embed, blocks, ln_final, unembed })
 }
 
 /// The unembedding: the embedding turned over if `tie_word_embeddings`, else the head's own weights.
-fn unembed(keys: &mut Keys, tensors: &mut Tensors, names: &Names, embed: (&str, &Tensor)) -> Result<Linear> {
+fn unembed(keys: &mut Keys, tensors: &mut Tensors, names: &Names, embed: &str, c: &Config) -> Result<Linear> {
     let head = format!("{}.weight", names.head);
-    let (d_vocab, d_model) = embed.1.dims2()?;
-    if !keys.flag_or("tie_word_embeddings", names.tied)? {
-        return Ok(Linear { w: tensors.take_turned(&head, d_vocab, d_model)?, b: None });
+    let tied = keys.flag_or("tie_word_embeddings", names.tied)?;
+    if tied && tensors.has(&head) {
+        tensors.copy_of(&head, embed)?;
     }
-    if tensors.has(&head) {
-        tensors.copy_of(&head, embed.0)?;
-    }
-    Ok(Linear { w: embed.1.t()?.contiguous()?, b: None })
+    // tied, it is read a second time: turned over on the way, which is faster than turning what is there
+    let from = if tied { embed } else { &head };
+    Ok(Linear { w: tensors.take_turned(from, c.d_vocab, c.d_model)?, b: None })
 }
 
 /// The tensors under one name, `model.layers.3.`, and the config they must fit.

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::written::{behind, by_head, sum};
 use super::{Graph, Reader, Writer, Written};
@@ -17,6 +17,7 @@ use crate::lab::Lab;
 use crate::model::{Base, Stream, Transformer};
 use crate::ops;
 use crate::site::{At, Site};
+use crate::sweep::{Reading, planned, scored, sweep, unchanged};
 
 /// A run and the values that cut edges carry instead of its own.
 #[derive(Debug, Clone, Copy)]
@@ -35,29 +36,45 @@ pub struct Exchange<'a> {
     pub first_pos: usize,
 }
 
-/// Cuts every list of edges (by number), each list by itself, and reads logits at `read` (one position per row).
+/// Cuts every list of edges (by number), each list by itself, and reads it: for each list the score of every row.
 ///
-/// `score` turns logits `[copies · rows, d_vocab]`, copy-major, into one number per row. The result is, for each list, the score
-/// of every row. Lists are batched by the layer of their first reader, as many at once as the memory allowed holds.
+/// Single edges are cells of a sweep. Longer lists, whose cuts hear each other, are batched by the layer of their first reader, as many
+/// at once as the memory allowed holds.
 pub fn scores(
     lab: &Lab,
     exchange: &Exchange,
     cuts: &[Vec<usize>],
-    read: &[usize],
-    score: &dyn Fn(&Tensor) -> Result<Tensor>,
+    reading: &Reading,
 ) -> Result<Vec<Vec<f64>>> {
-    let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (index, cut) in cuts.iter().enumerate() {
-        groups.entry(exchange.start(cut)).or_default().push(index);
-    }
     let mut scores = vec![Vec::new(); cuts.len()];
+    let (single, several): (Vec<usize>, Vec<usize>) = (0..cuts.len()).partition(|&i| cuts[i].len() == 1);
+    let together = (lab.memory / 8 / exchange.cell_bytes()?.max(1)).clamp(1, 1 << 20) as usize;
+    for members in single.chunks(together) {
+        lab.check()?;
+        let edges: Vec<usize> = members.iter().flat_map(|&i| &cuts[i]).copied().collect();
+        let cells = exchange.cells(&edges, lab.memory / 8)?;
+        for (&index, found) in members.iter().zip(sweep(lab, exchange.base, &cells, reading)?) {
+            scores[index] = found;
+        }
+    }
+    let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for index in several {
+        groups.entry(exchange.start(&cuts[index])).or_default().push(index);
+    }
+    let mut key = lab.key(&(cuts, exchange.first_pos, reading.at()));
     for (layer, members) in groups {
         for members in members.chunks(exchange.width(lab)) {
             lab.check()?;
             let lists: Vec<&[usize]> = members.iter().map(|&i| cuts[i].as_slice()).collect();
-            let logits = exchange.run(layer, &lists, read)?;
-            let each: Vec<f64> =
-                score(&logits)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?;
+            if let Some(plans) = &lab.planned {
+                plans.add(planned(exchange.model, exchange.base, layer, exchange.first_pos, members.len())?);
+                let same = unchanged(lab, exchange.base, reading)?;
+                members.iter().for_each(|&index| scores[index].clone_from(&same));
+                continue;
+            }
+            let work = || scored(lab, reading, exchange.ends(layer, &lists, reading.at())?);
+            let each = lab.noted(key.as_ref(), work)?;
+            key.iter_mut().for_each(|key| key.batch += 1);
             for (&index, each) in members.iter().zip(each.chunks_exact((each.len() / members.len()).max(1))) {
                 scores[index] = each.to_vec();
             }
@@ -95,13 +112,18 @@ impl Exchange<'_> {
     /// The logits `[copies · rows, d_vocab]` at `read` of one pass for every list of cut edges, from `layer` on, before which
     /// none of them may have a reader.
     pub fn run(&self, layer: usize, cuts: &[&[usize]], read: &[usize]) -> Result<Tensor> {
+        self.model.logits(&self.ends(layer, cuts, read)?, None)
+    }
+
+    /// The same before the unembedding: what it reads `[copies · rows, d_model]`.
+    fn ends(&self, layer: usize, cuts: &[&[usize]], read: &[usize]) -> Result<Tensor> {
         let copies = cuts.len();
         let from = self.base.stream(layer, self.first_pos)?;
         let from = Stream { resid: from.resid.repeat((copies, 1, 1))?, ..from };
         let mut hook = Cuts::new(*self, layer, cuts)?;
         let stream = self.model.run(from, Some(self.base), self.model.config.n_layers, &mut hook)?;
         let read: Vec<usize> = read.iter().copied().cycle().take(read.len() * copies).collect();
-        Ok(self.model.unembed(&stream.at(&read)?, &mut ())?.squeeze(1)?)
+        Ok(self.model.final_norm(&stream.at(&read)?, &mut ())?.squeeze(1)?)
     }
 }
 

@@ -53,6 +53,15 @@ impl Channel {
             Channel::V => At::VInput,
         }
     }
+
+    /// The place of what is read.
+    pub fn output(self) -> At {
+        match self {
+            Channel::Q => At::Q,
+            Channel::K => At::K,
+            Channel::V => At::V,
+        }
+    }
 }
 
 /// Who reads the residual stream.

@@ -18,9 +18,9 @@ pub struct Written {
 }
 
 impl Written {
-    /// Whether a run must keep this site for [`Written::of`].
+    /// Whether a run must keep this site for [`Written::of`], or to have edges cut in it.
     pub fn needs(site: Site) -> bool {
-        matches!(site, Site::Block(0, At::ResidPre) | Site::Block(_, At::Z | At::MlpOut))
+        matches!(site, Site::Block(0, At::ResidPre) | Site::Block(_, At::Z | At::ResidMid | At::MlpOut))
     }
 
     /// The values of a run that kept what is needed.

@@ -1,11 +1,15 @@
-//! L-BFGS (Liu & Nocedal 1989) for smooth convex functions.
+//! L-BFGS (Liu & Nocedal 1989) for smooth convex functions. Where the caller can say how the function curves, that takes the place of the usual
+//! multiple of the identity, and is asked for anew every few steps: far fewer of them are needed.
 
 use std::collections::VecDeque;
 
+use super::Curvature;
 use super::matrix::{add, dot};
 
 /// Pairs of step and change of gradient that are remembered.
 const MEMORY: usize = 10;
+/// Steps after which the curvature is asked for anew: about as long as one step of Newton's takes.
+const FRESH: usize = 5;
 
 /// Where a minimisation ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,10 +30,12 @@ pub struct Optimum {
 ///
 /// The step along the quasi-Newton direction is halved, or taken to the minimum of the parabola through what is known, until
 /// the function falls enough (Armijo). Near the minimum the fall drowns in rounding; a step that leaves the value equal to within
-/// rounding is then taken if it makes the gradient smaller.
+/// rounding is then taken if it makes the gradient smaller. `curve` gives the curvature at a place, or nothing where it is not
+/// worth its price; it need not be exact.
 pub fn minimise(
     start: Vec<f64>,
     f: &mut dyn FnMut(&[f64], &mut [f64]) -> f64,
+    curve: &mut dyn FnMut(&[f64]) -> Option<Curvature>,
     tolerance: f64,
     most: usize,
 ) -> Optimum {
@@ -39,16 +45,26 @@ pub fn minimise(
     let mut value = f(&x, &mut g);
     let mut memory: VecDeque<(Vec<f64>, Vec<f64>, f64)> = VecDeque::with_capacity(MEMORY);
     let (mut y, mut gradient) = (vec![0.0; n], vec![0.0; n]);
-    let mut steps = 0;
+    let (mut steps, mut since) = (0, FRESH);
+    let mut curvature = None;
     while steps < most && size(&g) > tolerance {
-        let mut direction = towards(&memory, &g);
+        if since == FRESH {
+            since = 0;
+            if let Some(new) = curve(&x) {
+                memory.clear();
+                curvature = Some(new);
+            }
+        }
+        let mut direction = towards(&memory, curvature.as_ref(), &g);
         let mut slope = dot(&direction, &g);
-        if slope >= 0.0 {
+        if slope >= 0.0 || slope.is_nan() {
             memory.clear();
+            curvature = None;
             direction = g.iter().map(|g| -g).collect();
             slope = -dot(&g, &g);
         }
-        let mut step = if memory.is_empty() { (1.0 / dot(&g, &g).sqrt()).min(1.0) } else { 1.0 };
+        let blind = memory.is_empty() && curvature.is_none();
+        let mut step = if blind { (1.0 / dot(&g, &g).sqrt()).min(1.0) } else { 1.0 };
         let rounding = 1e-14 * value.abs().max(1e-300);
         let mut taken = None;
         for _ in 0..40 {
@@ -70,10 +86,11 @@ pub fn minimise(
             };
         }
         let Some(next) = taken else {
-            if memory.is_empty() {
+            if blind {
                 break;
             }
             memory.clear(); // once more, along the gradient itself
+            (curvature, since) = (None, 0);
             continue;
         };
         let s: Vec<f64> = y.iter().zip(&x).map(|(y, x)| y - x).collect();
@@ -89,13 +106,18 @@ pub fn minimise(
         std::mem::swap(&mut g, &mut gradient);
         value = next;
         steps += 1;
+        since += 1;
     }
     let slope = size(&g);
     Optimum { x, value, slope, steps, converged: slope <= tolerance }
 }
 
 /// −H·g by the two-loop recursion.
-fn towards(memory: &VecDeque<(Vec<f64>, Vec<f64>, f64)>, g: &[f64]) -> Vec<f64> {
+fn towards(
+    memory: &VecDeque<(Vec<f64>, Vec<f64>, f64)>,
+    curvature: Option<&Curvature>,
+    g: &[f64],
+) -> Vec<f64> {
     let mut q: Vec<f64> = g.iter().map(|g| -g).collect();
     let mut alphas = Vec::with_capacity(memory.len());
     for (s, change, curvature) in memory.iter().rev() {
@@ -103,8 +125,10 @@ fn towards(memory: &VecDeque<(Vec<f64>, Vec<f64>, f64)>, g: &[f64]) -> Vec<f64> 
         add(&mut q, -alpha, change);
         alphas.push(alpha);
     }
-    if let Some((_, change, curvature)) = memory.back() {
-        let scale = curvature / dot(change, change);
+    if let Some(curvature) = curvature {
+        curvature.solve(&mut q);
+    } else if let Some((_, change, along)) = memory.back() {
+        let scale = along / dot(change, change);
         q.iter_mut().for_each(|q| *q *= scale);
     }
     for ((s, change, curvature), alpha) in memory.iter().zip(alphas.into_iter().rev()) {
@@ -130,11 +154,11 @@ mod tests {
             }
             value
         };
-        let found = minimise(vec![0.0; 50], &mut f, 1e-9, 600);
+        let found = minimise(vec![0.0; 50], &mut f, &mut |_| None, 1e-9, 600);
         assert!(found.converged, "{found:?}"); // SciPy's L-BFGS-B takes 426 steps
 
         assert!(found.x.iter().enumerate().all(|(k, x)| (x - (k + 1) as f64).abs() < 1e-8));
-        let stopped = minimise(vec![0.0; 50], &mut f, 1e-9, 3);
+        let stopped = minimise(vec![0.0; 50], &mut f, &mut |_| None, 1e-9, 3);
         assert!(!stopped.converged && stopped.steps == 3);
     }
 }

@@ -1,7 +1,7 @@
 //! Logistic regression, of two classes and of more.
 
 use super::matrix::{Matrix, add, dot};
-use super::{Linear, Optimum, minimise, softmax};
+use super::{Curvature, Linear, Optimum, minimise, softmax};
 
 /// C·Σ loss + ½‖w‖² over one training set; intercepts are not penalised. The objective and C are scikit-learn's; inside,
 /// it is divided by C·n, so that tolerances do not depend on either.
@@ -47,7 +47,32 @@ impl Logistic {
         if self.present.len() < 2 {
             return Optimum { x: vec![0.0; size], value: 0.0, slope: 0.0, steps: 0, converged: true };
         }
-        minimise(start, &mut |at, gradient| self.mean_loss(c, at, gradient), tolerance, most)
+        let loss = &mut |at: &[f64], gradient: &mut [f64]| self.mean_loss(c, at, gradient);
+        minimise(start, loss, &mut |at| self.curvature(c, at), tolerance, most)
+    }
+
+    /// The curvature of the mean loss. Of two classes it is exact; of more, each class's own is taken to be the mean of theirs,
+    /// and that between them to be nothing. With fewer examples than features the passes are cheaper than it.
+    fn curvature(&self, c: f64, at: &[f64]) -> Option<Curvature> {
+        /// Beyond this many features its memory tells.
+        const WIDEST: usize = 2048;
+        let (rows, width) = (self.rows(), self.x.cols);
+        if width > WIDEST || self.x.rows < width {
+            return None;
+        }
+        let (w, b) = at.split_at(rows * width);
+        let weight = |i: usize| {
+            let x = self.x.row(i);
+            let mut p: Vec<f64> = w.chunks_exact(width.max(1)).zip(b).map(|(w, b)| b + dot(w, x)).collect();
+            if rows == 1 {
+                p.push(0.0); // σ(s) is a softmax of s and 0
+            }
+            softmax(&mut p);
+            let spread: f64 = p.iter().map(|p| p * (1.0 - p)).sum();
+            self.counts[i] / self.n * spread / p.len() as f64
+        };
+        let weights: Vec<f64> = (0..self.x.rows).map(weight).collect();
+        Curvature::new(&self.x, &weights, 1.0 / (c * self.n))
     }
 
     /// The objective C·Σ loss + ½‖w‖² at parameters `[row, feature]` followed by intercepts.
@@ -149,6 +174,49 @@ mod tests {
                 let slope = (value(1e-5) - value(-1e-5)) / 2e-5;
                 assert!((slope - gradient[i]).abs() < 1e-9, "{classes} {i}: {slope} {}", gradient[i]);
             }
+        }
+    }
+
+    #[test]
+    fn the_curvature_agrees_with_finite_differences() {
+        let data = (0..60).map(|i| ((i * 29 % 41) as f64 - 20.0) / 9.0).collect();
+        let x = Matrix { rows: 12, cols: 5, data };
+        let y: Vec<usize> = (0..12).map(|i| i * 7 % 2).collect();
+        let problem = Logistic::new(&x, &y, 2);
+        let at: Vec<f64> = (0..6).map(|i| (f64::from(i * 13 % 17) - 8.0) / 10.0).collect();
+        let direction: Vec<f64> = (0..6).map(|i| f64::from(i * 5 % 7) - 2.5).collect();
+        let gradient = |h: f64| {
+            let mut gradient = vec![0.0; 6];
+            let at: Vec<f64> = at.iter().zip(&direction).map(|(at, d)| at + h * d).collect();
+            problem.mean_loss(0.3, &at, &mut gradient);
+            gradient
+        };
+        let (ahead, behind) = (gradient(1e-5), gradient(-1e-5));
+        let mut back: Vec<f64> = ahead.iter().zip(behind).map(|(a, b)| (a - b) / 2e-5).collect();
+        problem.curvature(0.3, &at).unwrap().solve(&mut back);
+        for (back, d) in back.iter().zip(&direction) {
+            assert!((back - d).abs() < 1e-6, "{back} {d}");
+        }
+    }
+
+    /// Features of sizes from 1 to 80: the same optimum as without the curvature, in far fewer steps.
+    #[test]
+    fn the_curvature_saves_steps_and_moves_no_optimum() {
+        let value = |i: usize| ((i * 7919 % 1009) as f64 - 504.0) / 300.0;
+        let data = (0..300 * 20).map(|i| value(i) * 10f64.powf((i % 20) as f64 / 10.0)).collect();
+        let x = Matrix { rows: 300, cols: 20, data };
+        for classes in [2, 4] {
+            let y: Vec<usize> = (0..300).map(|i| (i * 31 % 37) % classes).collect();
+            let problem = Logistic::new(&x, &y, classes);
+            let found = problem.fit(1.0, &[], 1e-8, 1000);
+            let loss = &mut |at: &[f64], gradient: &mut [f64]| problem.mean_loss(1.0, at, gradient);
+            let plain = minimise(vec![0.0; found.x.len()], loss, &mut |_| None, 1e-8, 20_000);
+            assert!(found.converged && plain.converged, "{found:?} {plain:?}");
+            assert!(3 * found.steps < plain.steps, "{} {}", found.steps, plain.steps);
+            // the objective is 1/300 convex in the weights
+            let far =
+                found.x.iter().zip(&plain.x).take(20).fold(0.0f64, |far, (a, b)| far.max((a - b).abs()));
+            assert!(far < 2e-5, "{far}");
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod code;
 mod cross;
+mod curvature;
 mod folds;
 mod lbfgs;
 mod logistic;
@@ -18,6 +19,7 @@ mod standard;
 
 pub use code::{Code, online_code};
 pub use cross::{Fit, Held, Penalty, cross_validate};
+pub use curvature::Curvature;
 pub use folds::{Folds, grouped, recurring};
 pub use lbfgs::{Optimum, minimise};
 pub use logistic::Logistic;

@@ -111,26 +111,57 @@ impl Attention {
     }
 
     /// q `[batch, pos, head, d_head]`, k and v `[batch, key, kv_head, d_head]` of the parts' own positions → z, shaped like q.
+    ///
+    /// Scores and patterns are made for those who want them; only one that was changed is looked up by, so that watching changes
+    /// nothing.
     fn attend(&self, q: &Tensor, k: Tensor, v: Tensor, left: &mut Left, tap: &mut Tap) -> Result<Tensor> {
-        let watched = [At::Scores, At::Pattern].into_iter().any(|at| tap.wants(tap.block(at)));
         let graded = [q, &k, &v].into_iter().any(Tensor::track_op);
-        if let (false, false, true, Left::Base(base)) = (watched, graded, q.device().is_cpu(), &*left) {
-            return self.at_once(q, &k, &v, *base, tap);
+        // a sequence that grows has all its keys in one place
+        let grown = match left {
+            Left::Cache(_) => Some(left.of(self, tap, 0)?.extend(k.clone(), v.clone())?),
+            Left::Base(_) => None,
+        };
+        let at_once = match &grown {
+            _ if graded || !q.device().is_cpu() => None,
+            Some((k, v)) => Some(self.at_once(q, k, v, None, tap)?),
+            None => Some(self.at_once(q, &k, &v, left.base(), tap)?),
+        };
+        let watched = |tap: &Tap, i| [At::Scores, At::Pattern].into_iter().any(|at| tap.part_wants(i, at));
+        if let (Some(z), false) = (&at_once, (0..tap.begun().count()).any(|i| watched(tap, i))) {
+            return Ok(z.clone());
         }
         let (ks, vs) = (tap.split(&k)?, tap.split(&v)?);
         tap.only_read(true);
         let qs = tap.split(q)?;
-        let mut each = Vec::with_capacity(qs.len());
+        let mut each = at_once.as_ref().map(|z| tap.split(z)).transpose()?.unwrap_or_default();
         for (i, ((q, k), v)) in qs.iter().zip(ks).zip(vs).enumerate() {
-            let prefix = left.of(self, tap, i)?;
-            let (k, v) = prefix.extend(k, v)?; // [batch, key, kv_head, d_head]
-            each.push(self.looked_up(q, &k, &v, i, tap)?);
+            if !each.is_empty() && !watched(tap, i) {
+                continue;
+            }
+            // [batch, key, kv_head, d_head]
+            let (k, v) = match &grown {
+                Some(grown) => grown.clone(),
+                None => left.of(self, tap, i)?.extend(k, v)?,
+            };
+            let z = self.looked_up(q, &k, &v, i, at_once.is_some(), tap)?;
+            match (z, each.get_mut(i)) {
+                (Some(z), Some(place)) => *place = z,
+                (Some(z), None) => each.push(z),
+                (None, _) => {}
+            }
         }
         tap.joined(&each)
     }
 
     /// The same in one operation, which holds no pattern.
-    fn at_once(&self, q: &Tensor, k: &Tensor, v: &Tensor, base: Option<&Base>, tap: &mut Tap) -> Result<Tensor> {
+    fn at_once(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        base: Option<&Base>,
+        tap: &mut Tap,
+    ) -> Result<Tensor> {
         let left = match base {
             Some(base) if tap.begun().any(|part| part.first_pos > 0) => {
                 let k = self.keys(base.kept.block(tap.layer, self.key_site())?)?;
@@ -146,30 +177,41 @@ impl Attention {
             cap: self.cap,
             sinks: self.sinks.clone(),
             alibi: self.slopes.as_ref().map(|slopes| slopes.table(tap.end())),
-            stretches: tap.stretches(rows),
+            stretches: tap.stretches(rows, k.dim(1)?),
         };
         let flat = |x: &Tensor| x.flatten_to(1);
         let z = ops::attend(&flat(q)?, &flat(k)?, &flat(v)?, left.as_ref().map(|(k, v)| (k, v)), &how)?;
         Ok(z.reshape(q.shape())?)
     }
 
-    /// The same of one part, with keys and values of all positions, step by step.
-    fn looked_up(&self, q: &Tensor, k: &Tensor, v: &Tensor, part: usize, tap: &mut Tap) -> Result<Tensor> {
+    /// The same of one part, with keys and values of all positions, step by step; nothing if `known` and no hook changes a thing.
+    fn looked_up(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        part: usize,
+        known: bool,
+        tap: &mut Tap,
+    ) -> Result<Option<Tensor>> {
         let ((batch, pos, heads, d_head), keys, kv_heads) = (q.dims4()?, k.dim(1)?, self.n_kv_heads);
         // Heads of one group are rows of one product with their shared keys: head = kv_head · group + member.
         let group = heads / kv_heads;
         let q = q.transpose(1, 2)?.reshape((batch, kv_heads, group * pos, d_head))?;
         let scores = ops::matmul(&q, &k.permute((0, 2, 3, 1))?)?.reshape((batch, heads, pos, keys))?;
-        let scores = self.masked(&scores, part, tap)?;
-        let scores = tap.part_at(part, tap.block(At::Scores), scores)?;
-        let pattern = match &self.sinks {
+        let own = self.masked(&scores, part, tap)?;
+        let scores = tap.part_at(part, tap.block(At::Scores), own.clone())?;
+        let own_pattern = match &self.sinks {
             None => ops::softmax(&scores)?,
             Some(sinks) => ops::softmax_with_sinks(&scores, sinks)?,
         };
-        let pattern = tap.part_at(part, tap.block(At::Pattern), pattern)?; // [batch, head, query, key]
+        let pattern = tap.part_at(part, tap.block(At::Pattern), own_pattern.clone())?; // [batch, head, query, key]
+        if known && scores.id() == own.id() && pattern.id() == own_pattern.id() {
+            return Ok(None);
+        }
         let pattern = pattern.reshape((batch, kv_heads, group * pos, keys))?;
         let z = ops::matmul(&pattern, &v.transpose(1, 2)?)?; // [batch, kv_head, group·pos, d_head]
-        Ok(z.reshape((batch, heads, pos, d_head))?.transpose(1, 2)?.contiguous()?)
+        Ok(Some(z.reshape((batch, heads, pos, d_head))?.transpose(1, 2)?.contiguous()?))
     }
 
     /// q·k `[batch, head, query, key]` → scores: scaled, capped, with the biases of distance, −∞ where a query sees nothing.
@@ -207,9 +249,25 @@ impl Attention {
             };
             weights.forward(&shared)?.reshape((batch, pos, heads, self.d_head))?
         };
+        self.clipped(read)
+    }
+
+    /// Queries, keys or values ([`At::Q`], [`At::K`], [`At::V`]) `[batch, pos, head, d_head]` from what they are read from `[batch, pos,
+    /// d_model]`, behind the norm.
+    pub(crate) fn project(&self, at: At, x: &Tensor) -> Result<Tensor> {
+        let (batch, pos, _) = x.dims3()?;
+        let weights = match at {
+            At::Q => &self.q,
+            At::K => &self.k,
+            _ => &self.v,
+        };
+        self.clipped(weights.forward(x)?.reshape((batch, pos, (), self.d_head))?)
+    }
+
+    fn clipped(&self, x: Tensor) -> Result<Tensor> {
         Ok(match self.clip {
-            Some(bound) => ops::clamp(&read, -bound, bound)?,
-            None => read,
+            Some(bound) => ops::clamp(&x, -bound, bound)?,
+            None => x,
         })
     }
 

@@ -48,6 +48,11 @@ impl Block {
         self.wiring == Wiring::Sequential && !matches!(self.mlp, Mlp::Absent)
     }
 
+    /// Whether the MLP reads what attention of its own block wrote.
+    pub fn mlp_reads_mid(&self) -> bool {
+        self.wiring == Wiring::Sequential
+    }
+
     /// Whether the block has this place.
     pub fn has(&self, at: At) -> bool {
         let a = &self.attention;

@@ -27,6 +27,17 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// The same, where it can be applied and multiplied in one step.
+    fn gate(self) -> Option<ops::Gate> {
+        match self {
+            Activation::GeluTanh => Some(ops::Gate::GeluTanh),
+            Activation::Gelu => Some(ops::Gate::Gelu),
+            Activation::QuickGelu => Some(ops::Gate::QuickGelu),
+            Activation::Silu => Some(ops::Gate::Silu),
+            Activation::Relu | Activation::ReluSquared | Activation::Solu => None,
+        }
+    }
+
     /// Elementwise but for SoLU, which is over the last axis.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
@@ -164,7 +175,10 @@ impl Dense {
     pub(super) fn respond(&self, pre: &Tensor, linear: Option<&Tensor>) -> Result<Tensor> {
         let post = match (self.limit, linear) {
             (_, None) => self.activation.apply(pre)?,
-            (None, Some(linear)) => (self.activation.apply(pre)? * linear)?,
+            (None, Some(linear)) => match self.activation.gate() {
+                Some(gate) => ops::gated(pre, linear, gate)?,
+                None => (self.activation.apply(pre)? * linear)?,
+            },
             (Some(limit), Some(linear)) => {
                 let gate = self.activation.apply(&ops::clamp(pre, f64::NEG_INFINITY, limit)?)?;
                 (gate * (ops::clamp(linear, -limit, limit)? + 1.0)?)?

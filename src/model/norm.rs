@@ -45,6 +45,9 @@ impl Norm {
 
     /// x `[…, d_model]` → same shape. `scale` and `normalized` are the sites that fire.
     pub(super) fn forward(&self, x: &Tensor, tap: &mut Tap, scale: Site, normalized: Site) -> Result<Tensor> {
+        if !tap.wants(scale) && !tap.wants(normalized) {
+            return self.apply(x);
+        }
         if !self.is_some() {
             return Ok(x.clone());
         }
@@ -54,13 +57,14 @@ impl Norm {
         self.gained(&n)
     }
 
-    /// The norm with no site firing.
+    /// The norm with no site firing, in one step: the same bits.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        if !self.is_some() {
-            return Ok(x.clone());
-        }
-        let x = self.centered(x)?;
-        self.gained(&ops::divide(&x, &ops::rms(&x, self.eps)?)?)
+        let bias = self.bias.as_ref();
+        Ok(match self.kind {
+            NormKind::Layer => ops::layer_norm(x, &self.gain, bias, self.eps)?,
+            NormKind::Rms => ops::rms_norm(x, &self.gain, bias, self.eps)?,
+            NormKind::None => x.clone(),
+        })
     }
 
     /// What a small change `dx` of x does to the norm's output, to first order: J(x)·dx, same shape. With c = centred x, n = c /

@@ -66,6 +66,11 @@ impl<'a> Tap<'a> {
         self.begun().any(|part| part.hook.wants(site))
     }
 
+    /// Whether the hook of one part wants a place of the current block.
+    pub(super) fn part_wants(&self, i: usize, at: At) -> bool {
+        self.parts[i].hook.wants(self.block(at))
+    }
+
     /// The activation at a place of the current block, after the hook.
     pub(super) fn at(&mut self, at: At, x: Tensor) -> Result<Tensor> {
         self.site(self.block(at), x)
@@ -213,21 +218,24 @@ impl<'a> Tap<'a> {
         self.begun().map(|part| part.first_pos + part.pos).max().unwrap_or(0)
     }
 
-    /// Every sequence's queries, where they are read, and its keys; those to the left are in a base of so many rows.
-    pub(super) fn stretches(&self, base_rows: usize) -> Vec<Stretch> {
+    /// Every sequence's queries, where they are read, and its keys. Those to the left are in a base of so many rows, unless a pass
+    /// of one part has them all: `keys` for each sequence.
+    pub(super) fn stretches(&self, base_rows: usize, keys: usize) -> Vec<Stretch> {
         let (mut all, mut query, mut key) = (Vec::new(), 0, 0);
         for part in self.begun() {
             let (first_query, count) = part.read.map_or((part.first_pos, part.pos), |read| (read, 1));
+            let (first_key, keys) =
+                if self.flat || keys == part.pos { (part.first_pos, part.pos) } else { (0, keys) };
             for b in 0..part.batch {
                 all.push(Stretch {
                     queries: query..query + count,
                     first_query,
-                    keys: key..key + part.pos,
-                    first_key: part.first_pos,
+                    keys: key..key + keys,
+                    first_key,
                     left: part.rows.map_or(b % base_rows.max(1), |rows| rows[b]),
                     own: part.padding.open(b),
                 });
-                (query, key) = (query + count, key + part.pos);
+                (query, key) = (query + count, key + keys);
             }
         }
         all

@@ -8,7 +8,7 @@ use super::{Attention, Block, Cache, Padding, PositionKind, Tap, Transformer};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::record::{Activations, Recorder, at_positions};
-use crate::site::{At, Site};
+use crate::site::{At, Axis, Site};
 
 /// The residual stream entering a layer, from a position on: the state of a pass.
 #[derive(Debug, Clone)]
@@ -118,6 +118,9 @@ pub struct Base {
     pub shortformer: bool,
 }
 
+/// The sites behind the last block.
+const FINAL: [Site; 3] = [Site::FinalScale, Site::FinalNorm, Site::Logits];
+
 impl Base {
     /// Whether a base must hold this site.
     pub fn needs(model: &Transformer, site: Site) -> bool {
@@ -148,11 +151,37 @@ impl Base {
         let stream = model.embed(tokens, &mut hook)?;
         let stream = model.run(stream, None, model.config.n_layers, &mut hook)?;
         // logits cost more than a block, and are read at few positions
-        if [Site::FinalScale, Site::FinalNorm, Site::Logits].into_iter().any(&also) {
+        if FINAL.into_iter().any(&also) {
             model.unembed(&stream, &mut hook)?;
         }
         let shortformer = model.config.positions == PositionKind::Shortformer;
         Ok(Base { kept: hook.1.kept, last: stream.resid, padding: stream.padding, shortformer })
+    }
+
+    /// The run of other tokens `[batch, pos]` that are this run's to the left of `first_pos`, in every row: only the rest is
+    /// computed. It keeps the same sites.
+    pub fn beside(&self, model: &Transformer, tokens: &Tensor, first_pos: usize) -> Result<Base> {
+        let (_, pos, _) = self.dims()?;
+        let first_pos = first_pos.min(pos.saturating_sub(1));
+        if first_pos == 0 || !model.config.causal || self.padding.ranges().is_some() {
+            return Base::record(model, tokens, |site| self.kept.0.contains_key(&site));
+        }
+        let mut recorder = Recorder::new(|site| self.kept.0.contains_key(&site));
+        let own = tokens.narrow(1, first_pos, pos - first_pos)?.contiguous()?;
+        let stream = model.embed_from(&own, first_pos, Padding::of(tokens)?, &mut recorder)?;
+        let stream = model.run(stream, Some(self), model.config.n_layers, &mut recorder)?;
+        if FINAL.iter().any(|site| self.kept.0.contains_key(site)) {
+            model.unembed(&stream, &mut recorder)?;
+        }
+        let mut kept = Activations::default();
+        for (site, right) in recorder.kept.0 {
+            let axis =
+                site.axes().iter().position(|axis| matches!(axis, Axis::Pos | Axis::Query)).unwrap_or(1);
+            let left = self.kept.get(site)?.narrow(axis, 0, first_pos)?;
+            kept.0.insert(site, Tensor::cat(&[left, right], axis)?);
+        }
+        let last = Tensor::cat(&[self.last.narrow(1, 0, first_pos)?, stream.resid], 1)?;
+        Ok(Base { kept, last, padding: stream.padding, shortformer: self.shortformer })
     }
 
     /// Batch, positions and d_model.

@@ -6,6 +6,7 @@
 
 mod blocks;
 mod composite;
+mod panel;
 #[cfg(test)]
 mod tests;
 

@@ -7,121 +7,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
-/// f32 or f64, with the functions that kernels need.
-pub(crate) trait Real: WithDType + num_traits_lite::Float {}
-impl Real for f32 {}
-impl Real for f64 {}
-
-/// The few float functions used here, so that one kernel serves both types.
-pub(crate) mod num_traits_lite {
-    use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub};
-
-    pub(crate) trait Float:
-        Copy
-        + PartialOrd
-        + Add<Output = Self>
-        + Sub<Output = Self>
-        + Mul<Output = Self>
-        + Div<Output = Self>
-        + Neg<Output = Self>
-        + AddAssign
-        + DivAssign
-        + MulAssign
-        + Send
-        + Sync
-        + 'static
-    {
-        const ZERO: Self;
-        const ONE: Self;
-        const NEG_INFINITY: Self;
-        fn of(x: f64) -> Self;
-        fn exp_(self) -> Self;
-        fn ln_(self) -> Self;
-        fn sqrt_(self) -> Self;
-        fn tanh_(self) -> Self;
-        /// self·a + b, rounded once if the machine has such an instruction: `FUSED` says so, elsewhere it would be a call.
-        fn times_plus<const FUSED: bool>(self, a: Self, b: Self) -> Self;
-    }
-
-    impl Float for f64 {
-        const ZERO: f64 = 0.0;
-        const ONE: f64 = 1.0;
-        const NEG_INFINITY: f64 = f64::NEG_INFINITY;
-        #[inline(always)]
-        fn of(x: f64) -> f64 {
-            x
-        }
-        #[inline(always)]
-        fn exp_(self) -> f64 {
-            self.exp()
-        }
-        #[inline(always)]
-        fn ln_(self) -> f64 {
-            self.ln()
-        }
-        #[inline(always)]
-        fn sqrt_(self) -> f64 {
-            self.sqrt()
-        }
-        #[inline(always)]
-        fn tanh_(self) -> f64 {
-            self.tanh()
-        }
-        #[inline(always)]
-        fn times_plus<const FUSED: bool>(self, a: f64, b: f64) -> f64 {
-            if FUSED { self.mul_add(a, b) } else { self * a + b }
-        }
-    }
-
-    impl Float for f32 {
-        const ZERO: f32 = 0.0;
-        const ONE: f32 = 1.0;
-        const NEG_INFINITY: f32 = f32::NEG_INFINITY;
-        #[inline(always)]
-        fn of(x: f64) -> f32 {
-            x as f32
-        }
-        /// Cephes' polynomial: within 2 units in the last place, branch-free, so that it vectorises.
-        #[inline(always)]
-        fn exp_(self) -> f32 {
-            const MAGIC: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to a whole number in the low bits
-            let x = if self > 88.7 { 88.7 } else { self };
-            let x = if x < -87.3 { -87.3 } else { x };
-            let shifted = x * std::f32::consts::LOG2_E + MAGIC;
-            let n = shifted - MAGIC;
-            let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
-            let p = 1.987_569_1e-4;
-            let p = p * r + 1.398_199_9e-3;
-            let p = p * r + 8.333_452e-3;
-            let p = p * r + 4.166_579_6e-2;
-            let p = p * r + 1.666_666_5e-1;
-            let p = p * r + 0.5;
-            let y = p * r * r + r + 1.0;
-            // 2^n in two factors, so that n = 128 does not overflow the exponent
-            let n = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
-            let half = n >> 1;
-            let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
-            let y = y * power(half) * power(n - half);
-            if self < -87.3 { 0.0 } else { y }
-        }
-        #[inline(always)]
-        fn ln_(self) -> f32 {
-            self.ln()
-        }
-        #[inline(always)]
-        fn sqrt_(self) -> f32 {
-            self.sqrt()
-        }
-        #[inline(always)]
-        fn tanh_(self) -> f32 {
-            self.tanh()
-        }
-        #[inline(always)]
-        fn times_plus<const FUSED: bool>(self, a: f32, b: f32) -> f32 {
-            if FUSED { self.mul_add(a, b) } else { self * a + b }
-        }
-    }
-}
+pub(crate) use super::real::Real;
 
 /// Sum over eight lanes, then over the lanes: vectorises, and has one order whatever the machine.
 #[inline(always)]
@@ -150,7 +36,7 @@ pub(crate) trait Vectored {
     fn run<const FUSED: bool>(self);
 }
 
-/// Does it.
+/// Does it. Everything it calls must be `#[inline(always)]`.
 pub(crate) fn vectored(work: impl Vectored) {
     struct Op<W>(W);
     impl<W: Vectored> pulp::WithSimd for Op<W> {
@@ -240,39 +126,72 @@ pub(crate) fn numbers<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout
     }
 }
 
-/// Calls `f` for every row of `out`, in parallel when there is enough work.
-pub(crate) fn each_row<T: Real>(out: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+/// What fills the rows of a result. Its method must be `#[inline(always)]`, and what that calls too: only what is inlined is
+/// compiled for the widest vectors, a closure may not be.
+pub(crate) trait Fill<T>: Sync {
+    fn fill(&self, row: usize, out: &mut [T]);
+}
+
+/// Fills every row of `out`, in parallel when there is enough work.
+pub(crate) fn each_row<T: Real>(out: &mut [T], width: usize, with: &impl Fill<T>) {
     const PARALLEL_FROM: usize = 16 * 1024;
     if width == 0 || out.is_empty() {
         return;
     }
-    let arch = pulp::Arch::new();
-    let work = |first: usize, rows: &mut [T]| {
-        arch.dispatch(|| {
-            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                f(first + i, row);
-            }
-        });
-    };
     if out.len() < PARALLEL_FROM {
-        work(0, out);
+        vectored(Rows { with, first: 0, rows: out, width });
     } else {
         let rows_each = (4 * 1024 / width).max(1);
         out.par_chunks_mut(rows_each * width)
             .enumerate()
-            .for_each(|(chunk, rows)| work(chunk * rows_each, rows));
+            .for_each(|(chunk, rows)| vectored(Rows { with, first: chunk * rows_each, rows, width }));
     }
+}
+
+struct Rows<'a, T, F> {
+    with: &'a F,
+    first: usize,
+    rows: &'a mut [T],
+    width: usize,
+}
+
+impl<T: Real, F: Fill<T>> Vectored for Rows<'_, T, F> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for (i, row) in self.rows.chunks_exact_mut(self.width).enumerate() {
+            self.with.fill(self.first + i, row);
+        }
+    }
+}
+
+/// Row `row` of some of this width.
+#[inline(always)]
+pub(crate) fn row_of<T>(x: &[T], row: usize, width: usize) -> &[T] {
+    &x[row * width..(row + 1) * width]
 }
 
 #[derive(Clone)]
 struct One<K>(K);
+
+struct OneRow<'a, K, T> {
+    kernel: &'a K,
+    x: &'a [T],
+    width: usize,
+}
+
+impl<K: Map, T: Real> Fill<T> for OneRow<'_, K, T> {
+    #[inline(always)]
+    fn fill(&self, row: usize, out: &mut [T]) {
+        self.kernel.row(row_of(self.x, row, self.width), out, row);
+    }
+}
 
 impl<K: Map> One<K> {
     fn run<T: Real>(&self, x: &[T], width: usize) -> Vec<T> {
         let out_width = self.0.width(width);
         let rows = x.len().checked_div(width).unwrap_or(0);
         let mut out = vec![T::ZERO; rows * out_width];
-        each_row(&mut out, out_width, |row, out| self.0.row(&x[row * width..(row + 1) * width], out, row));
+        each_row(&mut out, out_width, &OneRow { kernel: &self.0, x, width });
         out
     }
 }
@@ -303,12 +222,25 @@ impl<K: Map> CustomOp1 for One<K> {
 
 struct Two<K>(K);
 
+struct TwoRows<'a, K, T> {
+    kernel: &'a K,
+    a: &'a [T],
+    b: &'a [T],
+    width: usize,
+    b_width: usize,
+}
+
+impl<K: Zip, T: Real> Fill<T> for TwoRows<'_, K, T> {
+    #[inline(always)]
+    fn fill(&self, row: usize, out: &mut [T]) {
+        self.kernel.row(row_of(self.a, row, self.width), row_of(self.b, row, self.b_width), out, row);
+    }
+}
+
 impl<K: Zip> Two<K> {
     fn run<T: Real>(&self, a: &[T], b: &[T], width: usize, b_width: usize) -> Vec<T> {
         let mut out = vec![T::ZERO; a.len()];
-        each_row(&mut out, width, |row, out| {
-            self.0.row(&a[row * width..(row + 1) * width], &b[row * b_width..(row + 1) * b_width], out, row);
-        });
+        each_row(&mut out, width, &TwoRows { kernel: &self.0, a, b, width, b_width });
         out
     }
 }
@@ -398,26 +330,5 @@ pub(crate) mod check {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::num_traits_lite::Float;
-
-    #[test]
-    fn exp_is_within_two_units_in_the_last_place() {
-        let mut worst = 0f64;
-        for i in -870..=886 {
-            for j in 0..7 {
-                let x = i as f32 * 0.1 + j as f32 * 0.0137;
-                let exact = f64::from(x).exp();
-                worst = worst.max((f64::from(x.exp_()) - exact).abs() / exact);
-            }
-        }
-        assert!(worst < 2.4e-7, "{worst}");
-        assert_eq!(f32::NEG_INFINITY.exp_(), 0.0);
-        assert_eq!(0f32.exp_(), 1.0);
-        assert!(f32::NAN.exp_().is_nan());
     }
 }

@@ -5,7 +5,8 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor, bail,
 };
 
-use super::kernel::{Real, each_row, has_kernels};
+use super::kernel::{Fill, Real, each_row, has_kernels, numbers};
+use super::memory::keep_freed;
 
 /// x `[…, d_in]`, w `[d_in, d_out]`, b `[d_out]` → `[…, d_out]` = x·w + b.
 ///
@@ -13,6 +14,7 @@ use super::kernel::{Real, each_row, has_kernels};
 /// for every weight of the model. A single row is computed as two equal ones, because the product of one row takes
 /// another kernel that rounds differently: with that, results do not depend on how many rows are batched together.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    keep_freed();
     let (d_in, d_out) = w.dims2()?;
     let mut dims = x.dims().to_vec();
     match dims.last_mut() {
@@ -122,6 +124,20 @@ impl CustomOp2 for Linear {
     }
 }
 
+/// A bias, added to every row.
+struct Bias<'a, T>(&'a [T]);
+
+impl<T: Real> Fill<T> for Bias<'_, T> {
+    #[inline(always)]
+    fn fill(&self, _: usize, out: &mut [T]) {
+        out.iter_mut().zip(self.0).for_each(|(y, &b)| *y += b);
+    }
+}
+
+fn add_bias<T: Real>(y: &mut [T], b: &[T]) {
+    each_row(y, b.len(), &Bias(b));
+}
+
 impl CustomOp3 for Linear {
     fn name(&self) -> &'static str {
         "linear"
@@ -136,13 +152,10 @@ impl CustomOp3 for Linear {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        fn add_bias<T: Real>(y: &mut [T], b: &[T]) {
-            each_row(y, b.len(), |_, row| row.iter_mut().zip(b).for_each(|(y, &b)| *y += b));
-        }
         let (mut y, shape) = Self::forward(s1, l1, s2, l2)?;
         match (&mut y, s3) {
-            (CpuStorage::F32(y), CpuStorage::F32(_)) => add_bias(y, super::kernel::numbers(s3, l3)?),
-            (CpuStorage::F64(y), CpuStorage::F64(_)) => add_bias(y, super::kernel::numbers(s3, l3)?),
+            (CpuStorage::F32(y), CpuStorage::F32(_)) => add_bias(y, numbers(s3, l3)?),
+            (CpuStorage::F64(y), CpuStorage::F64(_)) => add_bias(y, numbers(s3, l3)?),
             _ => bail!("linear: weight and bias differ in dtype"),
         }
         Ok((y, shape))

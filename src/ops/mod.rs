@@ -10,16 +10,19 @@ mod attend;
 mod clip;
 mod kernel;
 mod linear;
+mod memory;
 mod norm;
+mod real;
 mod rotate;
 mod softmax;
 mod splice;
 mod watch;
+mod whole_norm;
 
 #[cfg(test)]
 pub(crate) use kernel::without_kernels;
 
-pub use activation::{gelu, gelu_tanh, quick_gelu, relu, silu, solu};
+pub use activation::{Gate, gated, gelu, gelu_tanh, quick_gelu, relu, silu, solu};
 pub use attend::{Attend, Stretch, attend};
 pub use clip::{clamp, softcap};
 pub use linear::{back_by_head, inner, linear, matmul};
@@ -28,3 +31,4 @@ pub use rotate::{Pairs, rotate};
 pub use softmax::{Alibi, Mask, Sinks, log_softmax, masked, softmax, softmax_with_sinks};
 pub(crate) use splice::{Change, Region, splice};
 pub use watch::{Arrival, watch};
+pub use whole_norm::{layer_norm, rms_norm};

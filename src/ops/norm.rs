@@ -2,7 +2,9 @@
 
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, bail};
 
-use super::kernel::{Map, Pair, Real, Zip, each_row, has_kernels, map, numbers, pair, sum_by};
+use super::kernel::{
+    Fill, Map, Pair, Real, Zip, each_row, has_kernels, map, numbers, pair, row_of, sum_by, zip,
+};
 
 /// x `[…, d]` → x − mean(x) over the last axis.
 pub fn center(x: &Tensor) -> Result<Tensor> {
@@ -94,6 +96,25 @@ impl Pair for Add {
     }
 }
 
+/// a ⊙ b of one shape, for gradients: they are not differentiated again.
+pub(super) fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    zip(a, b, Product)
+}
+
+#[derive(Clone, Copy)]
+struct Product;
+
+impl Zip for Product {
+    const NAME: &'static str = "product";
+
+    #[inline(always)]
+    fn row<T: Real>(&self, a: &[T], b: &[T], out: &mut [T], _: usize) {
+        for ((y, &a), &b) in out.iter_mut().zip(a).zip(b) {
+            *y = a * b;
+        }
+    }
+}
+
 fn by_row(x: &Tensor, v: &Tensor, how: ByRow) -> Result<Tensor> {
     match (how, has_kernels(x)) {
         (_, true) => x.contiguous()?.apply_op2(&v.contiguous()?, how),
@@ -111,15 +132,26 @@ enum ByRow {
 
 impl ByRow {
     fn run<T: Real>(self, x: &[T], v: &[T]) -> Vec<T> {
-        let (mut out, width) = (vec![T::ZERO; x.len()], v.len());
-        each_row(&mut out, width, |row, out| {
-            let x = &x[row * width..(row + 1) * width];
-            match self {
-                ByRow::Scale => out.iter_mut().zip(x).zip(v).for_each(|((y, &x), &v)| *y = x * v),
-                ByRow::Shift => out.iter_mut().zip(x).zip(v).for_each(|((y, &x), &v)| *y = x + v),
-            }
-        });
+        let mut out = vec![T::ZERO; x.len()];
+        each_row(&mut out, v.len(), &ByRows { how: self, x, v });
         out
+    }
+}
+
+struct ByRows<'a, T> {
+    how: ByRow,
+    x: &'a [T],
+    v: &'a [T],
+}
+
+impl<T: Real> Fill<T> for ByRows<'_, T> {
+    #[inline(always)]
+    fn fill(&self, row: usize, out: &mut [T]) {
+        let x = row_of(self.x, row, self.v.len());
+        match self.how {
+            ByRow::Scale => out.iter_mut().zip(x).zip(self.v).for_each(|((y, &x), &v)| *y = x * v),
+            ByRow::Shift => out.iter_mut().zip(x).zip(self.v).for_each(|((y, &x), &v)| *y = x + v),
+        }
     }
 }
 

@@ -73,13 +73,19 @@ pub fn masked(scores: &Tensor, scale: f64, mask: Mask) -> Result<Tensor> {
     map(scores, Masked { scale, mask, heads, queries })
 }
 
+/// The largest number, in lanes that vectorise; what is no number is passed over.
 #[inline(always)]
 fn maximum<T: Real>(x: &[T]) -> T {
-    let mut top = T::NEG_INFINITY;
-    for &x in x {
-        if x > top {
-            top = x;
+    let mut lanes = [T::NEG_INFINITY; 16];
+    let (chunks, rest) = x.as_chunks::<16>();
+    for chunk in chunks {
+        for (top, &x) in lanes.iter_mut().zip(chunk) {
+            *top = if x > *top { x } else { *top };
         }
+    }
+    let mut top = T::NEG_INFINITY;
+    for &x in lanes.iter().chain(rest) {
+        top = if x > top { x } else { top };
     }
     top
 }

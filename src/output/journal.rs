@@ -173,8 +173,7 @@ impl State {
         if self.file.is_none() {
             // in one write with the first record: a head alone would be a journal of nothing
             record.splice(0..0, self.head.iter().copied());
-            self.file =
-                Some(File::options().read(true).write(true).create(true).truncate(true).open(path)?);
+            self.file = Some(File::options().read(true).write(true).create(true).truncate(true).open(path)?);
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         file.seek(SeekFrom::Start(self.end))?;
@@ -239,4 +238,110 @@ fn check(bytes: &[u8]) -> [u8; CHECK] {
 /// Whether these bytes end with the check of what comes before it.
 fn closed(bytes: &[u8]) -> bool {
     bytes.split_last_chunk::<CHECK>().is_some_and(|(all, found)| check(all) == *found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Journal as _;
+
+    const RUN: [u8; 32] = [7; 32];
+
+    fn key(batch: u64) -> Key {
+        Key { plan: [3; 32], turn: batch % 2, batch }
+    }
+
+    /// Every bit of a number counts: those of a NaN, and the sign of zero.
+    fn numbers(batch: u64) -> Vec<f64> {
+        let odd = [f64::from_bits(0x7ff8_0000_dead_beef), -0.0, f64::NEG_INFINITY, 1e-310];
+        odd.into_iter().chain((0..batch).map(|i| 0.1 * i as f64)).skip(batch as usize % 3).collect()
+    }
+
+    fn bits(numbers: Option<Vec<f64>>) -> Option<Vec<u64>> {
+        numbers.map(|numbers| numbers.into_iter().map(f64::to_bits).collect())
+    }
+
+    fn begun(path: &Path) -> Journal {
+        let journal = Journal::at(path.to_owned());
+        journal.begin_step(&RUN, 4).unwrap();
+        journal
+    }
+
+    #[test]
+    fn a_journal_cut_off_at_any_byte_holds_its_whole_records_and_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let journal = begun(&path);
+        let mut ends = vec![HEAD as u64];
+        assert!(!path.exists(), "nothing was noted yet");
+        for batch in 0..3 {
+            journal.note(&key(batch), &numbers(batch)).unwrap();
+            ends.push(fs::metadata(&path).unwrap().len());
+        }
+        let whole = fs::read(&path).unwrap();
+        for cut in 0..=whole.len() {
+            for rubbish in [&[][..], &[0; 90], &[0xff; 90]] {
+                fs::write(&path, [&whole[..cut], rubbish].concat()).unwrap();
+                let journal = begun(&path);
+                let kept = ends.iter().skip(1).filter(|&&end| end <= cut as u64).count();
+                assert_eq!((journal.noted(), journal.found()), (kept, kept), "cut at {cut}");
+                for batch in 0..3 {
+                    let read = bits(journal.read(&key(batch)).unwrap());
+                    assert_eq!(read, bits(Some(numbers(batch))).filter(|_| batch < kept as u64));
+                    if read.is_none() {
+                        journal.note(&key(batch), &numbers(batch)).unwrap();
+                        assert_eq!(bits(journal.read(&key(batch)).unwrap()), bits(Some(numbers(batch))));
+                    }
+                }
+                assert!(fs::read(&path).unwrap() == whole, "cut at {cut}, gone on");
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_that_changed_takes_its_record_and_those_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let journal = begun(&path);
+        (0..3).for_each(|batch| journal.note(&key(batch), &numbers(batch)).unwrap());
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 0x10;
+            fs::write(&path, &changed).unwrap();
+            let journal = begun(&path);
+            assert!(journal.noted() < 3);
+            for batch in 0..3 {
+                let read = bits(journal.read(&key(batch)).unwrap());
+                assert!(read.is_none() || read == bits(Some(numbers(batch))), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_journal_serves_its_own_run_and_step_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let journal = begun(&path);
+        assert_eq!([journal.begin(&[1; 32]), journal.begin(&[2; 32]), journal.begin(&[1; 32])], [0, 0, 1]);
+        journal.note(&key(0), &numbers(0)).unwrap();
+        let other = Journal::at(path.clone());
+        let refused = other.begin_step(&[8; 32], 4).unwrap_err().to_string();
+        assert!(refused.contains("--force") && path.exists(), "{refused}");
+        other.begin_step(&RUN, 5).unwrap();
+        assert_eq!((other.noted(), other.begin(&[1; 32])), (0, 0));
+        other.note(&key(1), &numbers(1)).unwrap();
+        assert_eq!((other.noted(), bits(other.read(&key(0)).unwrap())), (1, None));
+        other.end_step().unwrap();
+        assert!(!path.exists());
+        other.end_step().unwrap();
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_says_where() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing/journal");
+        let said = begun(&path).note(&key(0), &[1.0]).unwrap_err().to_string();
+        assert!(said.contains("cannot write") && said.contains("missing"), "{said}");
+    }
 }

@@ -124,7 +124,8 @@ pub(super) fn kept(error: Error, folder: &mut Folder, steps: usize, of: usize) -
     let on = "--resume goes on from there";
     let error = match error {
         Error::Interrupted { .. } => {
-            let next = if batches > 0 { format!(", and {batches} batch(es) of the next,") } else { String::new() };
+            let next =
+                if batches > 0 { format!(", and {batches} batch(es) of the next,") } else { String::new() };
             Error::Interrupted { kept: format!("; {steps} of {of} steps{next} are done and kept: {on}") }
         }
         Error::File { action: "write", path, cause, hint } => {

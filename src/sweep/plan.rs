@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cone::{Enters, cone, work};
 use super::{Cell, Reading};
 use crate::edit::{Edit, refuse_norm_beside};
 use crate::error::{Error, Result};
-use crate::lab::Lab;
-use crate::model::{Base, Entry, PositionKind, Start, Transformer};
+use crate::lab::{Lab, Planned};
+use crate::model::{Base, Config, Entry, PositionKind, Start, Transformer};
 use crate::site::{At, Axis, Site};
 
 /// Rows × positions that a wave holds at most: what is lost when a run is killed.
@@ -31,6 +32,8 @@ pub(super) struct Plan {
     pub(super) free: Vec<Job>,
     /// Those that run together, one wave after the other.
     pub(super) waves: Vec<Vec<Bundle>>,
+    /// Operations that the jobs need at least.
+    floor: u64,
 }
 
 impl Plan {
@@ -44,13 +47,16 @@ impl Plan {
         // the stream of a position before and behind a block, its changes, and its share of what is read
         let each = (4 * d_model * lab.model.dtype().size_in_bytes()) as u64;
         let most = (lab.memory / 4 / each.max(1)).clamp(1, WAVE as u64) as usize;
-        let mut plan = Plan { free: Vec::new(), waves: Vec::new() };
+        let mut plan = Plan { free: Vec::new(), waves: Vec::new(), floor: 0 };
         let (mut wave, mut held) = (BTreeMap::<Start, Vec<Job>>::new(), 0);
         for (cell, edits) in cells.iter().enumerate() {
             check(&lab.model, &edits.edits, rows, columns)?;
-            let starts: Vec<Option<Start>> = (0..rows)
-                .map(|row| start(&lab.model, base, &edits.edits, reading, row))
-                .collect::<Result<_>>()?;
+            let starts = (0..rows).map(|row| {
+                let found = start(&lab.model, base, &edits.edits, reading, row)?;
+                plan.floor += found.as_ref().map_or(0, |(_, floor)| *floor);
+                Ok(found.map(|(start, _)| start))
+            });
+            let starts: Vec<Option<Start>> = starts.collect::<Result<_>>()?;
             let size: usize = starts.iter().flatten().map(|start| start.columns).sum();
             if held > 0 && held + size > most {
                 plan.waves.push(bundles(std::mem::take(&mut wave), tile));
@@ -68,6 +74,34 @@ impl Plan {
             plan.waves.push(bundles(wave, tile));
         }
         Ok(plan)
+    }
+}
+
+impl Plan {
+    /// What the plan takes.
+    pub(super) fn cost(&self, model: &Transformer, cells: usize) -> Planned {
+        let c = &model.config;
+        let bundles = || self.waves.iter().flatten();
+        let held =
+            |wave: &Vec<Bundle>| wave.iter().map(|b| (b.jobs.len() * b.start.columns) as u64).sum::<u64>();
+        let numbers = 4 * c.d_model as u64 * self.waves.iter().map(held).max().unwrap_or(0);
+        Planned {
+            sweeps: 1,
+            cells: cells as u64,
+            runs: bundles().map(|bundle| bundle.jobs.len() as u64).sum(),
+            free: self.free.len() as u64,
+            passes: self.waves.len() as u64,
+            flops: bundles().map(|bundle| bundle.jobs.len() as u64 * bundle.start.work(c)).sum(),
+            floor: self.floor,
+            bytes: numbers * model.dtype().size_in_bytes() as u64,
+        }
+    }
+}
+
+impl Start {
+    /// Operations of one sequence.
+    fn work(&self, c: &Config) -> u64 {
+        work(c, self.entry, self.layer, self.first_pos, self.columns, self.read)
     }
 }
 
@@ -97,17 +131,17 @@ fn check(model: &Transformer, edits: &[Edit], rows: usize, columns: usize) -> Re
     Ok(())
 }
 
-/// Where the job of a row begins; none if it can change nothing.
+/// Where the job of a row begins, and how many operations it needs at least; none if it can change nothing.
 fn start(
     model: &Transformer,
     base: &Base,
     edits: &[Edit],
     reading: &Reading,
     row: usize,
-) -> Result<Option<Start>> {
+) -> Result<Option<(Start, u64)>> {
     let (rows, columns, _) = base.dims()?;
     let (read, causal) = (reading.at()[row], model.config.causal);
-    let mut found: Option<Start> = None;
+    let (mut found, mut floor): (Option<Start>, _) = (None, 0);
     for Edit { at, .. } in
         edits.iter().filter(|edit| edit.at.rows.as_ref().is_none_or(|own| own.contains(&row)))
     {
@@ -120,11 +154,16 @@ fn start(
             let seen = if stays { *pos == read } else { *pos <= read || !causal };
             seen && !reading.reach().is_some_and(|reach| reach.same(at.site, row, *pos))
         };
-        let Some(first_pos) = positions.filter(matters).min() else { continue };
-        let (layer, entry) = match at.site {
-            Site::Block(layer, at) => (layer, entry(model, base, layer, at)?),
-            _ => (0, Entry::ResidPre),
+        let positions: Vec<usize> = positions.filter(matters).collect();
+        let (Some(&first_pos), Some(&last)) = (positions.iter().min(), positions.iter().max()) else {
+            continue;
         };
+        let (layer, place) = match at.site {
+            Site::Block(layer, at) => (layer, at),
+            _ => (0, At::ResidPre),
+        };
+        let entry = entry(model, base, layer, place)?;
+        floor = floor.max(cone(&model.config, enters(place, at.head), layer, [first_pos, last], read));
         let apart: BTreeSet<Site> = is_apart(at.site).then_some(at.site).into_iter().collect();
         found = Some(match found {
             None => Start { layer, entry, first_pos, read, columns: 0, apart },
@@ -138,7 +177,20 @@ fn start(
     let Some(start) = found else { return Ok(None) };
     let first_pos = if causal { start.first_pos } else { 0 };
     let end = if causal { read + 1 } else { columns };
-    Ok(Some(Start { first_pos, columns: end - first_pos, ..start }))
+    let start = Start { first_pos, columns: end - first_pos, ..start };
+    // where all positions see each other there is no cone
+    let floor = if causal { floor } else { start.work(&model.config) };
+    Ok(Some((start, floor)))
+}
+
+fn enters(at: At, head: Option<usize>) -> Enters {
+    match (Entry::before(at), head) {
+        (Entry::ResidPre, _) => Enters::Stream,
+        (Entry::Z, Some(_)) => Enters::Head,
+        (Entry::Z, None) => Enters::Heads,
+        (Entry::AttnOut | Entry::Mid, _) => Enters::Mid,
+        (Entry::MlpOut | Entry::ResidPost, _) => Enters::Out,
+    }
 }
 
 /// Whether what is written there reaches the logits of its own position only.

@@ -50,9 +50,9 @@ impl Reach {
         Reach { first, alike: None, read: read.to_vec(), length, layers, causal }
     }
 
-    /// The first position of any row at which the two runs can differ, or the first that is read if that is before.
+    /// The first position at which any two prompts differ; their length if none do. 0 where all positions see each other.
     pub(crate) fn first(&self) -> usize {
-        self.first.iter().chain(&self.read).copied().min().unwrap_or(0) * usize::from(self.causal)
+        self.first.iter().copied().min().unwrap_or(0)
     }
 
     /// The positions that a swap at all positions has to set, or none when it can change nothing.

@@ -64,7 +64,8 @@ impl<'a> Reading<'a> {
         Reading { reach: Some(reach), ..self }
     }
 
-    pub(super) fn at(&self) -> &'a [usize] {
+    /// Where each row is read.
+    pub(crate) fn at(&self) -> &'a [usize] {
         self.at
     }
 

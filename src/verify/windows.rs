@@ -6,6 +6,7 @@ use super::ledger::distance;
 use super::{Ledger, Promise, Subject, Within};
 use crate::edit::{Edit, Edits, Op};
 use crate::error::Result;
+use crate::model::Base;
 use crate::record::Activations;
 use crate::site::{At, Axis, Positions, Site, Slice};
 use crate::sweep::{Cell, Reading, sweep};
@@ -63,7 +64,24 @@ fn run(subject: &Subject, ledger: &mut Ledger) -> Result<()> {
         let got = Tensor::new(swept, want.device())?;
         ledger.equal(format_args!("the sweep of an edit of {}", edit.at.site), &got, &want)?;
     }
-    Ok(())
+    // a run of prompts that are others from the middle on, beside the first
+    let model = subject.model();
+    let mixed =
+        |row: usize| [&subject.rows[row][..positions / 2], &subject.others[row][positions / 2..]].concat();
+    let others = model.tokens(&[&mixed(0), &mixed(1)])?;
+    let sites: Vec<Site> = model.sites().into_iter().filter(|site| !is_hidden(*site)).collect();
+    let record = |tokens| Base::record(model, tokens, |site| sites.contains(&site));
+    let (beside, whole) = (record(&tokens)?.beside(model, &others, positions / 2)?, record(&others)?);
+    for site in sites {
+        let what = format_args!("a run beside another, at {site}").to_string();
+        ledger.equal(what, beside.kept.get(site)?, whole.kept.get(site)?)?;
+    }
+    ledger.equal("the end of a run beside another", &beside.last, &whole.last)
+}
+
+/// Whether some of the values there are −∞, which have no distance.
+fn is_hidden(site: Site) -> bool {
+    matches!(site, Site::Block(_, At::Scores))
 }
 
 /// Additions of noise at these positions, at every place that has positions, with the layer they are in.

@@ -1,12 +1,9 @@
 //! The count of a light cone, which `cargo bench` measures sweeps against, held to a walk over every value of the pass.
 
-#[path = "../../benches/engine/cone.rs"]
-mod count;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use count::{Costs, Enters, cone};
 use glassbox::model::Config;
+use glassbox::sweep::{Costs, Enters, cone};
 
 /// A value of the pass: its kind, block and position.
 type Value = (&'static str, usize, usize);
@@ -31,7 +28,12 @@ fn pass(c: &Config, length: usize) -> BTreeMap<Value, (Vec<Value>, u64)> {
 /// Σ cost of all values behind the change from which the logits can be reached.
 fn walk(c: &Config, enters: Enters, layer: usize, changed: [usize; 2], read: usize, length: usize) -> u64 {
     let (values, costs) = (pass(c, length), Costs::of(c));
-    let kind = if enters == Enters::Head { "z" } else { "stream" };
+    let (kind, layer) = match enters {
+        Enters::Stream => ("stream", layer),
+        Enters::Head | Enters::Heads => ("z", layer),
+        Enters::Mid => ("mid", layer),
+        Enters::Out => ("stream", layer + 1),
+    };
     let given: BTreeSet<Value> = (changed[0]..=changed[1]).map(|p| (kind, layer, p)).collect();
     let (mut behind, mut before) = (given.clone(), BTreeSet::from([("stream", c.n_layers, read)]));
     for _ in 0..4 * c.n_layers + 4 {
@@ -59,7 +61,7 @@ fn walk(c: &Config, enters: Enters, layer: usize, changed: [usize; 2], read: usi
 fn a_cone_costs_what_a_walk_over_the_pass_counts() {
     let (length, mut seen) = (6, BTreeSet::new());
     for c in [Config { n_layers: 4, ..Config::tiny() }, Config { n_layers: 3, ..Config::tiny_rotary() }] {
-        for enters in [Enters::Stream, Enters::Head] {
+        for enters in [Enters::Stream, Enters::Head, Enters::Heads, Enters::Mid, Enters::Out] {
             for layer in 0..c.n_layers {
                 for first in 0..length {
                     for last in [first, length - 1] {

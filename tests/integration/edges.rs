@@ -11,6 +11,7 @@ use glassbox::metric::Metric;
 use glassbox::model::{Activation, Base, Config, NormKind, Transformer, Wiring};
 use glassbox::record::at_positions;
 use glassbox::site::{At, Site};
+use glassbox::sweep::Reading;
 use glassbox::task::{Side, Task};
 use glassbox::vocabulary::Vocabulary;
 
@@ -79,11 +80,8 @@ fn cut(lab: &Lab, task: &Task, graph: &Graph, lists: &[Vec<usize>], share: f64) 
         }
         let exchange = Exchange { model, graph, base: &base, own: &own, other: &other, first_pos: 0 };
         let targets = task.targets(&batch, None);
-        let score = |logits: &Tensor| {
-            let rows: Vec<usize> = (0..batch.len()).cycle().take(logits.dim(0)?).collect();
-            Metric::LogitDiff.score(logits, &targets.rows(&rows)?)
-        };
-        for (all, scores) in all.iter_mut().zip(scores(lab, &exchange, lists, &read, &score).unwrap()) {
+        let reading = Reading::metric(&read, Metric::LogitDiff, &targets);
+        for (all, scores) in all.iter_mut().zip(scores(lab, &exchange, lists, &reading).unwrap()) {
             *all += scores.iter().sum::<f64>() / n;
         }
     }

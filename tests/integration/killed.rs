@@ -1,7 +1,9 @@
 //! A process that is killed, at whatever moment, leaves a whole output folder or only `<out>.partial`, which `--resume`
-//! completes to the bytes of an uninterrupted run. One that meets a full disk says so and leaves nothing.
+//! completes to the bytes of an uninterrupted run, without a batch done twice. One that meets a full disk says so and leaves
+//! what it had finished, or nothing.
 #![cfg(unix)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -98,6 +100,129 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     assert_eq!(bench.files("run"), bench.files("whole"));
     assert_eq!(outputs(&bench, "run"), outputs(&bench, "whole"));
     assert!(!names(&bench.path("run")).iter().any(|name| name.starts_with('.')));
+}
+
+/// A step of many small batches.
+const SWEEP: [&str; 10] = [
+    "patch",
+    "--task",
+    "ioi",
+    "--n",
+    "8",
+    "by=[\"head-position\", \"position\"]",
+    "direction=both",
+    "--memory",
+    "12MiB",
+    "--quiet",
+];
+const JOURNAL: &str = "run.partial/.glassbox-journal";
+
+/// The whole records of the unfinished run's journal as they stand in the file: behind a head of 48 bytes each has a key of 48
+/// bytes, the count of its numbers, the numbers and 8 bytes to check them by.
+fn records(bench: &Bench) -> Vec<Vec<u8>> {
+    let bytes = fs::read(bench.path(JOURNAL)).unwrap_or_default();
+    let mut rest = bytes.get(48..).unwrap_or_default();
+    let mut records = Vec::new();
+    while let Some(n) = rest.get(48..56) {
+        let size = 64 + 8 * u64::from_le_bytes(n.try_into().unwrap()) as usize;
+        let Some((record, behind)) = rest.split_at_checked(size) else { break };
+        records.push(record.to_vec());
+        rest = behind;
+    }
+    records
+}
+
+fn begin(bench: &Bench, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_glassbox"))
+        .args(arguments)
+        .args(["--out", "run", "--resume"])
+        .current_dir(bench.folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_sweep_killed_again_and_again_loses_no_batch_and_does_none_twice() {
+    let bench = Bench::new();
+    bench.ok(&[&SWEEP[..], &["--out", "whole"]].concat());
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    let mut kills = 0;
+    for more in [1, 1, 2, 3, 5, 8, 13] {
+        let child = begin(&bench, &SWEEP);
+        let killed = kill(child, || records(&bench).len() >= kept.len() + more);
+        let now = records(&bench);
+        if !killed || now.is_empty() {
+            break; // it came to its end, or at least to that of the sweeps
+        }
+        kills += 1;
+        assert!(now.starts_with(&kept), "what was noted stands");
+        let keys: BTreeSet<&[u8]> = now.iter().map(|record| &record[..48]).collect();
+        assert_eq!(keys.len(), now.len(), "a batch was done twice");
+        kept = now;
+        if more == 2 {
+            // a kill in the middle of a write: the last record is torn, and its batch alone is done again
+            let file = fs::File::options().write(true).open(bench.path(JOURNAL)).unwrap();
+            file.set_len(file.metadata().unwrap().len() - 3).unwrap();
+            kept.pop();
+        }
+    }
+    assert!(kills >= 5, "{kills} runs were killed in time");
+    let aloud: Vec<&str> = SWEEP.iter().copied().filter(|word| *word != "--quiet").collect();
+    let output = begin(&bench, &aloud).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&format!("went on after {} finished batch(es)", kept.len())), "{said}");
+    assert_eq!(names(bench.folder.path()), ["run", "whole"]);
+    assert_eq!(bench.files("run"), bench.files("whole"));
+    assert_eq!(outputs(&bench, "run"), outputs(&bench, "whole"));
+    assert!(!names(&bench.path("run")).iter().any(|name| name.starts_with('.')));
+}
+
+#[test]
+fn a_sweep_that_is_interrupted_keeps_its_batches_for_the_same_settings() {
+    let bench = Bench::new();
+    let mut child = begin(&bench, &SWEEP);
+    while records(&bench).len() < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    let kept = records(&bench).len();
+    assert!(said.contains(&format!("{kept} batch(es)")) && said.contains("--resume"), "{said}");
+    let with = |more: &[&'static str]| [&SWEEP[..], &["--out", "run"], more].concat();
+    assert!(bench.refused(1, &with(&[])).contains("--resume"));
+    for other in [["--memory", "13MiB"], ["--seed", "1"], ["--n", "9"]] {
+        let said = bench.refused(2, &with(&[&other[..], &["--resume"]].concat()));
+        assert!(said.contains("--force"), "{said}");
+        assert_eq!(records(&bench).len(), kept);
+    }
+    bench.ok(&with(&["--resume"]));
+    bench.ok(&[&SWEEP[..], &["--out", "whole"]].concat());
+    assert_eq!(bench.files("run"), bench.files("whole"));
+}
+
+#[test]
+fn a_disk_that_fills_up_in_a_sweep_keeps_what_was_finished() {
+    let bench = Bench::new();
+    let words: Vec<String> = SWEEP.iter().map(|word| format!("'{word}'")).collect();
+    let line = format!(
+        "trap '' XFSZ; ulimit -f 16; exec '{}' {} --out run", // 16 blocks: 8 or 16 kB
+        env!("CARGO_BIN_EXE_glassbox"),
+        words.join(" ")
+    );
+    let output = Command::new("sh").args(["-c", &line]).current_dir(bench.folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write") && said.contains("files may not grow"), "{said}");
+    assert!(said.contains("--resume goes on from there"), "{said}");
+    assert!(!records(&bench).is_empty());
+    bench.ok(&[&SWEEP[..], &["--out", "run", "--resume"]].concat());
+    bench.ok(&[&SWEEP[..], &["--out", "whole"]].concat());
+    assert_eq!(bench.files("run"), bench.files("whole"));
 }
 
 /// The states that a kill in the wrong microsecond leaves, made by hand: before the marker is written, between the removal

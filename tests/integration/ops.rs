@@ -52,6 +52,9 @@ fn gradients_agree_with_finite_differences() {
     check("scale_rows", &[x.clone(), noise(&[5], 3.0)], |x| ops::scale_rows(&x[0], &x[1]));
     check("shift_rows", &[x.clone(), noise(&[5], 3.0)], |x| ops::shift_rows(&x[0], &x[1]));
     check("add", &[x.clone(), noise(&[2, 3, 5], 4.0)], |x| ops::add(&x[0], &x[1]));
+    let norms = [x.clone(), noise(&[5], 3.0), noise(&[5], 6.0)];
+    check("layer_norm", &norms, |x| ops::layer_norm(&x[0], &x[1], Some(&x[2]), 1e-3));
+    check("rms_norm", &norms[..2], |x| ops::rms_norm(&x[0], &x[1], None, 1e-3));
     check("gelu_tanh", std::slice::from_ref(&x), |x| ops::gelu_tanh(&x[0]));
     check("gelu", std::slice::from_ref(&x), |x| ops::gelu(&x[0]));
     check("silu", std::slice::from_ref(&x), |x| ops::silu(&x[0]));

@@ -15,6 +15,7 @@ use glassbox::model::{Base, Config, NormKind, Transformer};
 use glassbox::record::{Activations, Recorder};
 use glassbox::row::Rows;
 use glassbox::site::{At, Site, Slice};
+use glassbox::sweep::Reading;
 use glassbox::task::{Example, Task};
 use glassbox::vocabulary::Vocabulary;
 
@@ -263,11 +264,9 @@ fn with_everything_frozen_a_path_is_an_edge() {
                 }
             }
         }
-        let score = |logits: &candle_core::Tensor| {
-            let targets = task.targets(&[1], None).rows(&vec![0; logits.dim(0).unwrap()]).unwrap();
-            Metric::LogitDiff.score(logits, &targets)
-        };
-        let edges = scores(&lab, &exchange, &cuts, &[example.end()], &score).unwrap();
+        let (read, targets) = ([example.end()], task.targets(&[1], None));
+        let reading = Reading::metric(&read, Metric::LogitDiff, &targets);
+        let edges = scores(&lab, &exchange, &cuts, &reading).unwrap();
         let rows = table(&findings, "examples_path").only("example", &example.id).unwrap();
         assert_eq!(rows.len(), names.len());
         for ((sender, receivers), edge) in names.iter().zip(edges) {

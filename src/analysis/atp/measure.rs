@@ -87,7 +87,7 @@ pub(super) fn measure(
     for batch in &task.batches(passes.most()) {
         lab.check()?;
         let pair = Pair::of(&lab.model, task, batch)?;
-        let first = pair.reach.first();
+        let first = pair.read.iter().copied().chain([pair.reach.first()]).min().unwrap_or(0);
         let whole =
             Wanted { batch, read: &pair.read, clean: None, graded: false, drop: None, left: Left::default() };
         let base = if first > 0 { Some(passes.base(&pair.clean)?) } else { None };

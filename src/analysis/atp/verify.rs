@@ -5,7 +5,6 @@ use super::nodes::{Node, NodeSite, Units};
 use super::passes::Passes;
 use super::{Atp, Grain, word};
 use crate::analysis::agreement::{Agreement, Check, Claim, Ranking};
-use crate::analysis::attribution::numbers;
 use crate::analysis::patch::{Direction, Pair, Reach};
 use crate::edit::{Edit, Op};
 use crate::error::Result;
@@ -14,7 +13,7 @@ use crate::model::{Base, Transformer};
 use crate::ops;
 use crate::site::{At, Positions, Site, Slice};
 use crate::stats::Bootstrap;
-use crate::sweep::{Cell, Reading, sweep};
+use crate::sweep::{Cell, Reading, sweep, unchanged};
 use crate::task::{Place, Task};
 
 /// Every ranking (a site at a grain, in a direction) against exact patching.
@@ -96,14 +95,14 @@ impl Exact<'_> {
             lab.check()?;
             let pair = Pair::of(model, self.task, batch)?;
             let clean = Base::record(model, &pair.clean, wanted)?;
-            let corrupt = Base::record(model, &pair.corrupt, wanted)?;
+            let corrupt = clean.beside(model, &pair.corrupt, pair.reach.first())?;
             let log_probs = ops::log_softmax(&clean.logits(model, &pair.read)?)?;
             let targets = self.task.targets(batch, Some(log_probs));
             let (base, source, sign) = match self.direction {
                 Direction::Noise => (&clean, &corrupt, -1.0),
                 _ => (&corrupt, &clean, 1.0),
             };
-            let before = numbers(&metric.score(&base.logits(model, &pair.read)?, &targets)?)?;
+            let before = unchanged(lab, base, &Reading::metric(&pair.read, metric, &targets))?;
             let (mut indices, mut cells) = (Vec::new(), Vec::new());
             for (index, node) in nodes.iter().enumerate() {
                 if let Some(edit) = node.edit(model, source, &pair.reach, self.places, batch)? {

@@ -6,7 +6,6 @@ use std::sync::OnceLock;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::attribution::numbers;
 use crate::analysis::patch::{Direction, doubted};
 use crate::analysis::{PAIR, put, refuse_small_gap};
 use crate::error::{Error, Result};
@@ -14,11 +13,12 @@ use crate::graph::{self, Exchange, Graph, Written};
 use crate::lab::Lab;
 use crate::lesion::{Sample, Sums};
 use crate::metric::{Metric, Targets};
-use crate::model::{Base, Stream, Transformer};
+use crate::model::Base;
 use crate::ops;
-use crate::record::{Activations, Recorder};
+use crate::record::Activations;
 use crate::site::{At, Site};
 use crate::stats::mean;
+use crate::sweep::{Reading, unchanged};
 use crate::task::{Side, Task};
 
 /// What cut edges carry.
@@ -193,11 +193,8 @@ impl<'a> Runs<'a> {
     }
 
     fn measured(&self, batch: &Batch, metric: Metric, lists: &[Vec<usize>]) -> Result<Vec<Vec<f64>>> {
-        let score = |logits: &Tensor| {
-            let rows: Vec<usize> = (0..batch.examples.len()).cycle().take(logits.dim(0)?).collect();
-            metric.score(logits, &batch.targets.rows(&rows)?)
-        };
-        graph::scores(self.lab, &batch.exchange(self)?, lists, &batch.read, &score)
+        let reading = Reading::metric(&batch.read, metric, &batch.targets);
+        graph::scores(self.lab, &batch.exchange(self)?, lists, &reading)
     }
 
     /// Mean difference between the two runs: an effect of 1.
@@ -229,15 +226,15 @@ impl<'a> Runs<'a> {
         let read = task.ends(list);
         let tokens = task.tokens(model, list, own_side)?;
         let base = Base::record(model, &tokens, Written::needs)?;
-        let logits = base.logits(model, &read)?;
         let mut theirs = None;
         let (carried, first_pos) = match (self.terms.carry, &self.means) {
             (Carry::Corrupt, _) => {
                 let first = if model.config.causal { first_difference(task, list, &read) } else { 0 };
-                let others = task.tokens(model, list, other_side)?;
-                let (logits, kept) = beside(model, &base, &others, first, &read)?;
-                theirs = Some(logits);
-                (kept, first)
+                let run = base.beside(model, &task.tokens(model, list, other_side)?, first)?;
+                let kept = run.kept.0.iter().filter(|(site, _)| Written::needs(**site));
+                let carried = Activations(kept.map(|(&site, x)| (site, x.clone())).collect());
+                theirs = Some(run);
+                (carried, first)
             }
             (_, Some(means)) => {
                 let mean = |site, x: &Tensor| -> Result<Tensor> {
@@ -247,38 +244,15 @@ impl<'a> Runs<'a> {
             }
             _ => (like(&base.kept, |_, x| Ok(x.zeros_like()?))?, 0),
         };
-        let clean = theirs.as_ref().filter(|_| denoise).unwrap_or(&logits);
-        let targets = task.targets(list, Some(ops::log_softmax(clean)?));
-        let score = |logits: &Tensor| numbers(&self.terms.metric.score(logits, &targets)?);
-        let (scores, others) = (score(&logits)?, theirs.as_ref().map(score).transpose()?);
+        let clean = theirs.as_ref().filter(|_| denoise).unwrap_or(&base).logits(model, &read)?;
+        let targets = task.targets(list, Some(ops::log_softmax(&clean)?));
+        let reading = Reading::metric(&read, self.terms.metric, &targets);
+        let score = |base: &Base| unchanged(self.lab, base, &reading);
+        let (scores, others) = (score(&base)?, theirs.as_ref().map(score).transpose()?);
+        drop(reading);
         let (examples, written) = (list.to_vec(), OnceLock::new());
         Ok(Batch { examples, base, written, carried, first_pos, read, targets, scores, others })
     }
-}
-
-/// The other run, from the first position on at which it can differ from the base: logits `[rows, d_vocab]` where they are read, and
-/// whole activations at the places of [`Written::needs`].
-fn beside(
-    model: &Transformer,
-    base: &Base,
-    tokens: &Tensor,
-    first: usize,
-    read: &[usize],
-) -> Result<(Tensor, Activations)> {
-    let right = |x: &Tensor| x.narrow(1, first, x.dim(1)?.saturating_sub(first));
-    let stream = model.embed(tokens, &mut ())?;
-    let learned = stream.learned.as_ref().map(right).transpose()?;
-    let stream = Stream { first_pos: first, resid: right(&stream.resid)?, learned, ..stream };
-    let mut recorder = Recorder::new(Written::needs);
-    let stream = model.run(stream, Some(base), model.config.n_layers, &mut recorder)?;
-    let logits = model.unembed(&stream.at(read)?, &mut ())?.squeeze(1)?;
-    let whole = |(site, x): (Site, Tensor)| -> Result<(Site, Tensor)> {
-        let left = (first > 0).then(|| base.kept.get(site)?.narrow(1, 0, first).map_err(Error::from));
-        let parts: Vec<Tensor> = left.transpose()?.into_iter().chain([x]).collect();
-        Ok((site, Tensor::cat(&parts, 1)?))
-    };
-    let kept = recorder.kept.0.into_iter().map(whole).collect::<Result<_>>()?;
-    Ok((logits, Activations(kept)))
 }
 
 impl Clone for Batch {

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
 use super::Freeze;
 use super::plan::{End, Plan};
+use crate::edit::{Edit, Op};
 use crate::error::Result;
-use crate::graph::{Channel, Reader, Writer};
+use crate::graph::{Reader, Writer};
 use crate::hook::Hook;
 use crate::lab::Lab;
 use crate::model::{Base, Stream, Transformer};
-use crate::site::{At, Site};
+use crate::site::{At, Axis, Positions, Site, Slice};
+use crate::sweep::{Cell, Reading, scored, sweep};
 
 /// A run, the run that senders' values are taken from, and what is frozen.
 #[derive(Clone, Copy)]
@@ -33,18 +35,13 @@ pub(super) struct Paths<'a> {
 struct Recorded {
     /// By reader: `[copies · rows, pos, 1, d_head]`, or `[copies · rows, pos, d_model]` of an MLP.
     inputs: BTreeMap<usize, Tensor>,
-    /// `[copies · rows, d_vocab]`, if the logits receive.
-    logits: Option<Tensor>,
+    /// What the unembedding reads `[copies · rows, d_model]`, if the logits receive.
+    ends: Option<Tensor>,
 }
 
 impl Paths<'_> {
-    /// The score of every row, `[sender][receivers]`; none where there is no path. `score` turns logits `[copies · rows, d_vocab]`,
-    /// copy-major, into one number per row.
-    pub(super) fn sweep(
-        &self,
-        lab: &Lab,
-        score: &dyn Fn(&Tensor) -> Result<Tensor>,
-    ) -> Result<Vec<Vec<Option<Vec<f64>>>>> {
+    /// The score of every row, `[sender][receivers]`; none where there is no path.
+    pub(super) fn sweep(&self, lab: &Lab, reading: &Reading) -> Result<Vec<Vec<Option<Vec<f64>>>>> {
         let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (index, sender) in self.plan.senders.iter().enumerate() {
             groups.entry(self.plan.start(sender)).or_default().push(index);
@@ -61,23 +58,21 @@ impl Paths<'_> {
                 }
                 let recorded = self.record(layer, &copies, &sets)?;
                 for set in sets {
-                    let logits = match &recorded.logits {
-                        Some(logits) if self.is_logits(set) => logits.clone(),
-                        _ => self.receive(&recorded, set, copies.len())?,
-                    };
-                    let each: Vec<f64> = score(&logits)?
-                        .to_device(&Device::Cpu)?
-                        .to_dtype(DType::F64)?
-                        .flatten_all()?
-                        .to_vec1()?;
-                    let each = each.chunks_exact(self.read.len().max(1));
-                    for (&sender, each) in
-                        members.iter().zip(each).filter(|(s, _)| self.plan.is_path(**s, set))
-                    {
-                        if let Some(place) = scores.get_mut(sender).and_then(|sets| sets.get_mut(set)) {
-                            *place = Some(each.to_vec());
+                    let paths: Vec<usize> =
+                        (0..members.len()).filter(|&i| self.plan.is_path(members[i], set)).collect();
+                    let found = match &recorded.ends {
+                        Some(ends) if self.is_logits(set) => {
+                            let each = scored(lab, reading, ends.clone())?;
+                            let each: Vec<&[f64]> = each.chunks_exact(self.read.len().max(1)).collect();
+                            lab.progress.advance(paths.len() as u64);
+                            paths.iter().map(|&i| each[i].to_vec()).collect()
                         }
-                        lab.progress.advance(1);
+                        _ => sweep(lab, self.own, &self.receive(&recorded, set, &paths)?, reading)?,
+                    };
+                    for (&i, found) in paths.iter().zip(found) {
+                        if let Some(place) = scores.get_mut(members[i]).and_then(|sets| sets.get_mut(set)) {
+                            *place = Some(found);
+                        }
                     }
                 }
             }
@@ -120,42 +115,39 @@ impl Paths<'_> {
         let mut hook = Frozen { paths: *self, copies, wanted, inputs: BTreeMap::new() };
         let until = if to_logits { layers } else { last };
         let stream = self.model.run(from, Some(self.own), until, &mut hook)?;
-        let logits = to_logits.then(|| self.logits(&stream, copies.len())).transpose()?;
-        Ok(Recorded { inputs: hook.inputs, logits })
+        let ends = to_logits.then(|| self.ends(&stream, copies.len())).transpose()?;
+        Ok(Recorded { inputs: hook.inputs, ends })
     }
 
-    /// The third pass: logits `[copies · rows, d_vocab]` with the inputs of a set of receivers as recorded.
-    fn receive(&self, recorded: &Recorded, set: usize, copies: usize) -> Result<Tensor> {
-        let mut given: BTreeMap<Site, Vec<(usize, &Tensor)>> = BTreeMap::new();
-        for &reader in self.plan.receivers.get(set).iter().flat_map(|set| &set.places) {
-            // those before the senders hear nothing, and were not recorded
-            if let (Some((site, head)), Some(input)) = (self.place(reader), recorded.inputs.get(&reader)) {
-                given.entry(site).or_default().push((head, input));
+    /// The third pass, of some of the copies: the inputs of a set of receivers, as recorded.
+    fn receive(&self, recorded: &Recorded, set: usize, copies: &[usize]) -> Result<Vec<Cell>> {
+        let rows = self.read.len();
+        let cell = |&copy: &usize| -> Result<Cell> {
+            let mut edits = Vec::new();
+            for &reader in self.plan.receivers.get(set).iter().flat_map(|set| &set.places) {
+                // those before the senders hear nothing, and were not recorded
+                let (Some((site, head)), Some(input)) = (self.place(reader), recorded.inputs.get(&reader))
+                else {
+                    continue;
+                };
+                let slice = Slice::whole(site).pos(Positions::From(self.first_pos));
+                let at = if site.axis(Axis::DHead).is_some() { slice.head(head) } else { slice };
+                edits.push(Edit { at, op: Op::Set(input.narrow(0, copy * rows, rows)?) });
             }
-        }
-        let layer = given.keys().next().and_then(|site| site.layer()).unwrap_or(0);
-        let from = self.own.stream(layer, self.first_pos)?;
-        let from = Stream { resid: from.resid.repeat((copies, 1, 1))?, ..from };
-        let stream = self.model.run(from, Some(self.own), self.model.config.n_layers, &mut Given(given))?;
-        self.logits(&stream, copies)
+            Ok(Cell { edits })
+        };
+        copies.iter().map(cell).collect()
     }
 
-    fn logits(&self, stream: &Stream, copies: usize) -> Result<Tensor> {
+    fn ends(&self, stream: &Stream, copies: usize) -> Result<Tensor> {
         let read: Vec<usize> = self.read.iter().copied().cycle().take(self.read.len() * copies).collect();
-        Ok(self.model.unembed(&stream.at(&read)?, &mut ())?.squeeze(1)?)
+        Ok(self.model.final_norm(&stream.at(&read)?, &mut ())?.squeeze(1)?)
     }
 
     /// Where a reader's input stands, and which head it is there; the logits' is the final stream.
     fn place(&self, reader: usize) -> Option<(Site, usize)> {
         match self.plan.reader(reader) {
-            Reader::Head { layer, channel, head, .. } => {
-                let at = match channel {
-                    Channel::Q => At::Q,
-                    Channel::K => At::K,
-                    Channel::V => At::V,
-                };
-                Some((Site::Block(layer, at), head))
-            }
+            Reader::Head { layer, channel, head, .. } => Some((Site::Block(layer, channel.output()), head)),
             Reader::Mlp(layer) => Some((Site::Block(layer, At::MlpIn), 0)),
             Reader::Logits => None,
         }
@@ -247,27 +239,6 @@ impl Hook for Frozen<'_> {
             self.inputs.insert(reader, input);
         }
         Ok(x)
-    }
-}
-
-/// The hook of the third pass: heads (or the one MLP, under any number) at a place and what they receive.
-struct Given<'a>(BTreeMap<Site, Vec<(usize, &'a Tensor)>>);
-
-impl Hook for Given<'_> {
-    fn wants(&self, site: Site) -> bool {
-        self.0.contains_key(&site)
-    }
-
-    fn visit(&mut self, site: Site, _: usize, x: Tensor) -> Result<Tensor> {
-        match (site, self.0.get(&site)) {
-            (Site::Block(_, At::MlpIn), Some(given)) => {
-                Ok(given.first().map_or(x, |(_, input)| (*input).clone()))
-            }
-            (_, Some(given)) => {
-                with_heads(&x, &given.iter().map(|&(head, input)| (head, input.clone())).collect())
-            }
-            _ => Ok(x),
-        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::model::Base;
 use crate::ops;
 use crate::record::at_positions;
 use crate::site::{Positions, Slice};
-use crate::sweep::{Cell, Reading, sweep};
+use crate::sweep::{Cell, Reading, sweep, unchanged};
 use crate::task::Side;
 
 /// What came of taking one probe's subspace out: per kept example.
@@ -82,9 +82,9 @@ pub(super) fn all(lab: &Lab, question: &Question, measured: &[Measured], probe: 
         let logits = base.logits(model, &read)?;
         let clean = (probe.metric == Metric::Kl).then(|| ops::log_softmax(&logits)).transpose()?;
         let targets = task.targets(&batch, clean);
-        let (metric, lead) =
-            (probe.metric.score(&logits, &targets)?, Metric::LogitDiff.score(&logits, &targets)?);
-        let now: Vec<[f64; 2]> = pairs(&numbers(&metric)?, &numbers(&lead)?);
+        let before = |metric| unchanged(lab, &base, &Reading::metric(&read, metric, &targets));
+        let (metric, lead) = (before(probe.metric)?, before(Metric::LogitDiff)?);
+        let now: Vec<[f64; 2]> = pairs(&metric, &lead);
         for (used, one) in used.iter_mut().zip(measured) {
             let spot = &question.spots[one.spot];
             let positions: Vec<usize> = batch.iter().map(|&i| question.positions(spot)[i]).collect();

@@ -9,6 +9,7 @@ use glassbox::analysis::{Analysis, edges as analysis};
 use glassbox::graph::{Circuit, Edge, Exchange, Graph, Selection, Written, scores};
 use glassbox::metric::Metric;
 use glassbox::model::Base;
+use glassbox::sweep::Reading;
 use serde::Deserialize;
 
 use super::{Pair, Reference, hold, pairs_of, read, references};
@@ -54,9 +55,9 @@ fn cut(reference: &Reference, pair: &Pair, graph: &Graph, cuts: &[Vec<usize>], z
     }
     let exchange = Exchange { model, graph, base: &base, own: &own, other: &other, first_pos: 0 };
     let logit = |x: &Tensor, id: usize| x.narrow(1, id, 1)?.squeeze(1);
-    let score = |x: &Tensor| Ok((logit(x, pair.answer)? - logit(x, pair.wrong)?)?);
     let read = [pair.clean.len() - 1];
-    scores(&reference.lab(), &exchange, cuts, &read, &score).unwrap().concat()
+    let reading = Reading::new(&read, |x, _| Ok((logit(x, pair.answer)? - logit(x, pair.wrong)?)?));
+    scores(&reference.lab(), &exchange, cuts, &reading).unwrap().concat()
 }
 
 /// EAP-IG's code lets every edge take the passes of every place where outputs are interpolated; here an edge takes those of its own

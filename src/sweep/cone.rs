@@ -1,6 +1,6 @@
 //! How much arithmetic a change needs at least: its light cone.
 
-use glassbox::model::{Config, MlpKind};
+use crate::model::{Config, Entry, MlpKind};
 
 /// Where a change enters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,12 @@ pub enum Enters {
     Stream,
     /// What one head's attention reads out (z).
     Head,
+    /// What all heads' attention reads out.
+    Heads,
+    /// What the MLP reads.
+    Mid,
+    /// The stream behind a block.
+    Out,
 }
 
 /// What one position of one block costs, in multiplications and additions.
@@ -32,14 +38,19 @@ impl Costs {
     pub fn of(c: &Config) -> Costs {
         let product = |a: usize, b: usize| 2 * (a * b) as u64;
         let width = c.n_heads * c.d_head;
-        let matrices = if c.mlp == MlpKind::Gated { 3 } else { 2 };
+        let matrices = match c.mlp {
+            MlpKind::Absent => 0,
+            MlpKind::Plain => 2,
+            MlpKind::Gated => 3,
+        };
+        let neurons = c.experts.map_or(c.d_mlp, |routing| routing.per_token * routing.d_expert);
         Costs {
             queries: product(c.d_model, width),
             keys: 2 * product(c.d_model, c.n_kv_heads * c.d_head),
             each_key: 2 * product(1, width),
             head: product(c.d_head, c.d_model),
             heads: product(width, c.d_model),
-            mlp: matrices * product(c.d_model, c.d_mlp),
+            mlp: matrices * product(c.d_model, neurons),
         }
     }
 }
@@ -50,19 +61,24 @@ impl Costs {
 pub fn cone(c: &Config, enters: Enters, layer: usize, [first, last]: [usize; 2], read: usize) -> u64 {
     let costs = Costs::of(c);
     let is_last = |layer: usize| layer + 1 == c.n_layers;
-    let behind = |positions: u64, write: u64| positions * (write + costs.mlp);
     // positions of the change itself, and those that attention spreads it to
     let own = (last.min(read) + 1).saturating_sub(first) as u64;
     let reached = (read + 1).saturating_sub(first) as u64;
     let mut total = 0;
     let mut begin = layer;
     let mut changed = own;
-    if enters == Enters::Head {
-        total += match (is_last(layer), last >= read && first <= read) {
-            (false, _) => behind(own, costs.head),
-            (true, true) => behind(1, costs.head),
-            (true, false) => 0,
+    if enters != Enters::Stream {
+        let each = match enters {
+            Enters::Head => costs.head + costs.mlp,
+            Enters::Heads => costs.heads + costs.mlp,
+            Enters::Mid => costs.mlp,
+            Enters::Stream | Enters::Out => 0,
         };
+        let positions = match (is_last(layer), last >= read && first <= read) {
+            (false, _) => own,
+            (true, reads) => u64::from(reads),
+        };
+        total += positions * each;
         begin = layer + 1;
     }
     for layer in begin..c.n_layers {
@@ -74,8 +90,29 @@ pub fn cone(c: &Config, enters: Enters, layer: usize, [first, last]: [usize; 2],
         };
         let seen: u64 = reads.clone().map(|query| query as u64 + 1).sum(); // keys, over the queries
         total += queries * costs.queries + seen * costs.each_key;
-        total += behind(reads.count() as u64, costs.heads);
+        total += reads.count() as u64 * (costs.heads + costs.mlp);
         changed = reached;
     }
     total
+}
+
+/// Operations of a sequence of a window: whole blocks for all of its positions, from its entry on.
+pub(super) fn work(c: &Config, entry: Entry, layer: usize, first: usize, columns: usize, read: usize) -> u64 {
+    let (costs, all) = (Costs::of(c), columns as u64);
+    let keys = |query: usize| if c.causal { query as u64 + 1 } else { all };
+    let seen: u64 = (first..first + columns).map(keys).sum();
+    (layer..c.n_layers)
+        .map(|here| {
+            let last = here + 1 == c.n_layers;
+            let (left, seen) = if last { (1, keys(read)) } else { (all, seen) };
+            let mix = all * costs.keys + left * costs.queries + seen * costs.each_key;
+            let [mix, write, mlp] = [mix, left * costs.heads, left * costs.mlp];
+            match if here == layer { entry } else { Entry::ResidPre } {
+                Entry::ResidPre => mix + write + mlp,
+                Entry::Z => write + mlp,
+                Entry::AttnOut | Entry::Mid => mlp,
+                Entry::MlpOut | Entry::ResidPost => 0,
+            }
+        })
+        .sum()
 }
