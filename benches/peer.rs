@@ -1,6 +1,6 @@
 //! glassbox as a worker of `benches/peers/run.py`: one line in, one line out.
 //!
-//! `--model DIR [--threads N] [--memory BYTES]` loads a model once and answers `{"task": NAME, "pairs": FILE, …}` with how long
+//! `--model DIR [--threads N]` loads a model once and answers `{"task": NAME, "pairs": FILE, …}` with how long
 //! the task took and its numbers. Tasks are the analyses as a user runs them, intervals over prompts included. Without a
 //! model there is nobody to compare with, and nothing is done.
 

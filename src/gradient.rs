@@ -1,7 +1,8 @@
 //! Gradients of a number with respect to activations.
 //!
-//! A zero variable is added at each wanted site; its gradient is the gradient of the activation there, and one backward
-//! pass gives all of them. In a windowed pass they are exact inside the window and absent to its left.
+//! Each wanted site is watched: the first on a way becomes a variable, and what depends on one is passed on by an operation that
+//! keeps the gradient coming back. One backward pass gives all of them. In a windowed pass they are exact inside the window
+//! and absent to its left.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +10,28 @@ use candle_core::{Tensor, Var};
 
 use crate::error::{Error, Result};
 use crate::hook::Hook;
+use crate::ops::{self, Arrival};
 use crate::record::Activations;
 use crate::site::Site;
 
 /// A hook that measures gradients at the sites for which `wanted` says yes.
 pub struct Gradients<F> {
     wanted: F,
-    zeros: BTreeMap<Site, Var>,
+    watched: BTreeMap<Site, Watched>,
+}
+
+/// How the gradient of a site is come by.
+enum Watched {
+    /// Of a variable in the activation's place, or of a zero added to it.
+    Own(Var),
+    /// As the backward pass comes by; and the activation, for its shape.
+    Passing(Arrival, Tensor),
 }
 
 impl<F: Fn(Site) -> bool> Gradients<F> {
     /// Gradients at these sites.
     pub fn new(wanted: F) -> Gradients<F> {
-        Gradients { wanted, zeros: BTreeMap::new() }
+        Gradients { wanted, watched: BTreeMap::new() }
     }
 
     /// The gradients of `score` (summed over its elements, so that rows of a batch stay independent) at every wanted
@@ -34,12 +44,12 @@ impl<F: Fn(Site) -> bool> Gradients<F> {
         }
         let grads = score.sum_all()?.backward()?;
         let mut found = BTreeMap::new();
-        for (site, zero) in self.zeros {
-            let grad = match grads.get(zero.as_tensor()) {
-                Some(grad) => grad.detach(),
-                None => zero.as_tensor().zeros_like()?.detach(),
+        for (site, watched) in self.watched {
+            let (grad, x) = match &watched {
+                Watched::Own(var) => (grads.get(var.as_tensor()).cloned(), var.as_tensor()),
+                Watched::Passing(arrival, x) => (arrival.take(), x),
             };
-            found.insert(site, grad);
+            found.insert(site, grad.map_or_else(|| x.zeros_like(), Ok)?.detach());
         }
         Ok(Activations(found))
     }
@@ -51,9 +61,20 @@ impl<F: Fn(Site) -> bool> Hook for Gradients<F> {
     }
 
     fn visit(&mut self, site: Site, _: usize, x: Tensor) -> Result<Tensor> {
-        let zero = Var::zeros(x.shape(), x.dtype(), x.device())?;
-        let y = (&x + zero.as_tensor())?;
-        self.zeros.insert(site, zero);
+        let (watched, y) = match ops::watch(&x)? {
+            Some((y, arrival)) => (Watched::Passing(arrival, x.detach()), y),
+            None if x.track_op() => {
+                let zero = Var::zeros(x.shape(), x.dtype(), x.device())?;
+                let y = (&x + zero.as_tensor())?;
+                (Watched::Own(zero), y)
+            }
+            None => {
+                let own = Var::from_tensor(&x)?;
+                let y = own.as_tensor().clone();
+                (Watched::Own(own), y)
+            }
+        };
+        self.watched.insert(site, watched);
         Ok(y)
     }
 }

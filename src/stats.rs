@@ -84,18 +84,15 @@ impl Bootstrap {
 
     /// Σ top / Σ bottom, the ratio of means (bottom absent: the mean), resampled jointly.
     pub fn ratio(&self, top: &[f64], bottom: Option<&[f64]>) -> Estimate {
-        debug_assert_eq!(top.len(), self.n);
-        let over = |rows: &mut dyn Iterator<Item = usize>| {
-            let (mut above, mut below) = (0.0, 0.0);
-            for i in rows {
-                above += top[i];
-                below += bottom.map_or(1.0, |bottom| bottom[i]);
-            }
-            above / below
-        };
-        let value = over(&mut (0..self.n));
-        let resampled = self.draws.iter().map(|draw| over(&mut draw.iter().map(|&i| i as usize))).collect();
-        self.interval(value, resampled)
+        self.over(bottom).ratio(top)
+    }
+
+    /// Ratios over one denominator, whose sums are taken once for all.
+    pub fn over(&self, bottom: Option<&[f64]>) -> Over<'_> {
+        let one = vec![1.0; self.n];
+        let bottom = bottom.unwrap_or(&one);
+        let below = self.draws.iter().map(|draw| drawn(bottom, draw)).collect();
+        Over { bootstrap: self, whole: bottom.iter().fold(0.0, |sum, x| sum + x), below }
     }
 
     /// Any statistic of weighted units: of all with weight 1, and of resamples, in which a unit weighs as often as it was drawn.
@@ -111,18 +108,42 @@ impl Bootstrap {
     }
 
     fn interval(&self, value: f64, mut resampled: Vec<f64>) -> Estimate {
-        resampled.sort_by(f64::total_cmp);
-        let at = |q: f64| (!resampled.is_empty()).then(|| quantile(&resampled, q));
+        let mut at = |q: f64| (!resampled.is_empty()).then(|| quantile(&mut resampled, q));
         Estimate { value, lo: at(0.025), hi: at(0.975), n: self.n }
     }
 }
 
-/// The q-quantile of sorted values, with linear interpolation.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let place = q * (sorted.len() - 1) as f64;
+/// Ratios of sums over one denominator.
+pub struct Over<'a> {
+    bootstrap: &'a Bootstrap,
+    /// The denominator of all examples, and of each resample.
+    whole: f64,
+    below: Vec<f64>,
+}
+
+impl Over<'_> {
+    /// Σ top / Σ bottom, resampled jointly.
+    pub fn ratio(&self, top: &[f64]) -> Estimate {
+        let Over { bootstrap, whole, below } = self;
+        debug_assert_eq!(top.len(), bootstrap.n);
+        let value = top.iter().fold(0.0, |sum, x| sum + x) / whole;
+        let resampled = bootstrap.draws.iter().zip(below).map(|(draw, below)| drawn(top, draw) / below);
+        bootstrap.interval(value, resampled.collect())
+    }
+}
+
+/// The sum over a resample, in the order of its draws.
+fn drawn(values: &[f64], draw: &[u32]) -> f64 {
+    draw.iter().filter_map(|&i| values.get(i as usize)).fold(0.0, |sum, x| sum + x)
+}
+
+/// The q-quantile of values in any order, with linear interpolation: the two it lies between are found without sorting the rest.
+fn quantile(values: &mut [f64], q: f64) -> f64 {
+    let place = q * (values.len() - 1) as f64;
     let (below, part) = (place.floor() as usize, place.fract());
-    let above = (below + 1).min(sorted.len() - 1);
-    sorted[below] + (sorted[above] - sorted[below]) * part
+    let (_, &mut low, rest) = values.select_nth_unstable_by(below, f64::total_cmp);
+    let high = rest.iter().copied().min_by(f64::total_cmp).unwrap_or(low);
+    low + (high - low) * part
 }
 
 #[cfg(test)]
@@ -138,6 +159,20 @@ mod tests {
         assert!((estimate.value - 9.5).abs() < 1e-12);
         assert!((estimate.hi.unwrap() - 9.5 - half).abs() < 0.15 * half, "{estimate:?} {half}");
         assert!((9.5 - estimate.lo.unwrap() - half).abs() < 0.15 * half, "{estimate:?} {half}");
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_sorted_list() {
+        for n in [1, 2, 3, 40, 1000] {
+            let values: Vec<f64> = (0..n).map(|i| f64::from(i * 389 % 1009)).collect();
+            let mut sorted = values.clone();
+            sorted.sort_by(f64::total_cmp);
+            for q in [0.0, 0.025, 0.5, 0.975, 1.0] {
+                let place = q * f64::from(n - 1);
+                let [below, above] = [place.floor(), place.ceil()].map(|at| sorted[at as usize]);
+                assert_eq!(quantile(&mut values.clone(), q), below + (above - below) * place.fract());
+            }
+        }
     }
 
     #[test]

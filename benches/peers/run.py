@@ -85,14 +85,11 @@ class Bench:
 
     def build(self):
         """The program, and the worker that links its library."""
-        if not self.args.no_build:
-            run(["cargo", "build", "--release", "--bin", "glassbox"], cwd=ROOT)
-        made = subprocess.run(["cargo", "bench", "--bench", "peer", "--no-run", "--message-format=json"], cwd=ROOT, check=True,
-                              stdout=subprocess.PIPE, text=True).stdout
-        found = [json.loads(line) for line in made.splitlines()]
-        self.worker = next(m["executable"] for m in found if m.get("executable") and m["target"]["name"] == "peer")
-        target = Path(self.worker).parent.parent
-        self.program = target / "glassbox"
+        made = subprocess.run(["cargo", "build", "--release", "--bin", "glassbox", "--bench", "peer", "--message-format=json"],
+                              cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+        messages = [json.loads(line) for line in made.splitlines()]
+        found = {m["target"]["name"]: m["executable"] for m in messages if m.get("executable")}
+        self.program, self.worker = found["glassbox"], found["peer"]
 
     def model(self, shape):
         folder = self.args.work / shape
@@ -103,7 +100,7 @@ class Bench:
 
     def ours(self, folder, threads=None):
         threads = threads or self.args.threads
-        return Worker("glassbox", [self.worker, "--model", folder, "--threads", str(threads), "--memory", str(MEMORY)], threads)
+        return Worker("glassbox", [self.worker, "--model", folder, "--threads", str(threads)], threads)
 
     def peer(self, name, folder):
         return Worker(name, [self.python(name), HERE / "peer.py", folder], self.args.threads)
@@ -265,14 +262,11 @@ direction = "denoise"
 
 def report(out):
     """The numbers of a report that the peers print too."""
-    def column(table, name, keep=lambda row: True):
+    def column(table, name):
         with open(out / "tables" / f"{table}.csv", newline="") as file:
-            return [float(row[name]) for row in csv.DictReader(file) if keep(row)]
+            return [float(row[name]) for row in csv.DictReader(file)]
 
-    def read(row):  # a block's output is the next one's input, and stands in one row
-        return True
-
-    return dict(lens=column("lens", "logit_diff", read), direct=column("attribution_head", "direct"), heads=column("patch_head", "effect"))
+    return dict(lens=column("lens", "logit_diff"), direct=column("attribution_head", "direct"), heads=column("patch_head", "effect"))
 
 
 def whole(command, threads):
@@ -324,7 +318,6 @@ def main():
     add("--work", type=Path, default=ROOT / "target/peers", metavar="DIR", help="where models and environments are kept")
     for name in ("tl4", "tl218", "sklearn"):
         add(f"--venv-{name}", metavar="DIR", help="an environment that has these libraries already")
-    add("--no-build", action="store_true", help="the program is built already")
     add("--json", type=Path, metavar="FILE", help="also write every measured second")
     bench = Bench(parser.parse_args())
     bench.args.work = bench.args.work.resolve()

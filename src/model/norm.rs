@@ -1,6 +1,6 @@
 //! LayerNorm and RMSNorm, with their scale and normalised value as places.
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 
 use super::Tap;
 use crate::error::Result;
@@ -76,9 +76,20 @@ impl Norm {
         let (c, dc) = (self.centered(x)?, self.centered(dx)?);
         let scale = ops::rms(&c, self.eps)?;
         let n = ops::divide(&c, &scale)?;
-        let along = (&n * &dc)?.mean_keepdim(D::Minus1)?;
-        ops::scale_rows(&ops::divide(&(dc - n.broadcast_mul(&along)?)?, &scale)?, &self.gain)
-            .map_err(Into::into)
+        ops::scale_rows(&ops::divide(&ops::without(&dc, &n)?, &scale)?, &self.gain).map_err(Into::into)
+    }
+
+    /// What a gradient `g` at the norm's output is at its input x: J(x)ᵀ·g, same shape: [`Norm::differential`] backwards, gain
+    /// first.
+    pub fn pullback(&self, x: &Tensor, g: &Tensor) -> Result<Tensor> {
+        if !self.is_some() {
+            return Ok(g.clone());
+        }
+        let c = self.centered(x)?;
+        let scale = ops::rms(&c, self.eps)?;
+        let n = ops::divide(&c, &scale)?;
+        let gained = ops::scale_rows(g, &self.gain)?;
+        self.centered(&ops::divide(&ops::without(&gained, &n)?, &scale)?)
     }
 
     /// x − mean(x) for LayerNorm, x itself otherwise.
@@ -121,5 +132,33 @@ impl HeadNorm {
     pub(super) fn gained(&self, n: &Tensor) -> Result<Tensor> {
         let rows = n.reshape(((), self.norm.gain.elem_count()))?;
         Ok(self.norm.gained(&rows)?.reshape(n.shape())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+
+    use super::*;
+
+    #[test]
+    fn what_is_pulled_back_is_the_gradient_and_the_differential_turned_round() {
+        let draw = |shape: &[usize], mean| Tensor::randn(mean, 1f64, shape, &Device::Cpu).unwrap();
+        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        for kind in [NormKind::Layer, NormKind::Rms, NormKind::None] {
+            let like = Tensor::zeros(1, DType::F64, &Device::Cpu).unwrap();
+            let norm = Norm { kind, eps: 0.1, gain: draw(&[7], 1.0), bias: Some(draw(&[7], 0.0)) };
+            let norm = if kind == NormKind::None { Norm::none(&like).unwrap() } else { norm };
+            let (x, g, dx) = (draw(&[3, 7], 0.5), draw(&[3, 7], 0.0), draw(&[3, 7], 0.0));
+            let pulled = norm.pullback(&x, &g).unwrap();
+            let var = Var::from_tensor(&x).unwrap();
+            let grads = (norm.apply(&var).unwrap() * &g).unwrap().sum_all().unwrap().backward().unwrap();
+            let off = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(off(&flat(&pulled), &flat(grads.get(&var).unwrap())) < 1e-12, "{kind:?}");
+            // g·(J dx) = (Jᵀ g)·dx
+            let dot = |a: &Tensor, b: &Tensor| flat(a).iter().zip(flat(b)).map(|(a, b)| a * b).sum::<f64>();
+            let there = dot(&g, &norm.differential(&x, &dx).unwrap());
+            assert!((there - dot(&pulled, &dx)).abs() < 1e-12, "{kind:?}");
+        }
     }
 }

@@ -59,6 +59,21 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.contiguous()?.apply_op2(&b.contiguous()?, MatMul)
 }
 
+/// g `[head, rows, d_head]`, w `[d_in, head · d_head]` → `[head, rows, d_in]`: what comes back to the input of each head's own product
+/// with its columns of w.
+pub fn back_by_head(g: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let (heads, _, d_head) = g.dims3()?;
+    let by_head = w.contiguous()?.reshape((w.dim(0)?, heads, d_head))?.permute((1, 2, 0))?;
+    product(&g.contiguous()?, &by_head)
+}
+
+/// a `[batch, m, k]`, b `[batch, n, k]` → a·bᵀ `[batch, m, n]`, for values through which no gradient passes: neither side is
+/// copied, though they be parts of larger tensors.
+pub fn inner(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let whole = |x: &Tensor| if x.stride().contains(&0) { x.contiguous() } else { Ok(x.clone()) };
+    product(&whole(a)?.detach(), &whole(b)?.detach().t()?)
+}
+
 /// The one door to candle's product. Neither side may be a broadcast (stride-0) view.
 #[expect(clippy::disallowed_methods, reason = "the only caller; both sides are checked or contiguous")]
 fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -252,6 +267,32 @@ mod tests {
     use super::super::kernel::check::{alike, noise};
     use super::*;
     use candle_core::{DType, Var};
+
+    #[test]
+    fn what_comes_back_by_head_is_the_gradient_of_its_product() {
+        let (heads, rows, d_in, d_head) = (3, 4, 5, 2);
+        let (w, g) = (noise(&[d_in, heads * d_head], 1.0), noise(&[heads, rows, d_head], 2.0));
+        let found = back_by_head(&g, &w).unwrap().to_vec3::<f64>().unwrap();
+        let (w, g) = (w.to_vec2::<f64>().unwrap(), g.to_vec3::<f64>().unwrap());
+        for (head, row, i) in (0..heads * rows * d_in).map(|k| (k / d_in / rows, k / d_in % rows, k % d_in)) {
+            let naive: f64 = (0..d_head).map(|j| g[head][row][j] * w[i][head * d_head + j]).sum();
+            assert!((found[head][row][i] - naive).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn an_inner_product_takes_parts_of_tensors_as_they_lie() {
+        let (a, b) = (noise(&[2, 7, 5], 1.0).narrow(1, 2, 4).unwrap(), noise(&[2, 3, 5], 2.0));
+        let wide = Tensor::ones((2, 1, 5), candle_core::DType::F64, &candle_core::Device::Cpu).unwrap();
+        for b in [b, wide.broadcast_as((2, 3, 5)).unwrap()] {
+            let found = inner(&a, &b).unwrap().to_vec3::<f64>().unwrap();
+            let (a, b) = (a.to_vec3::<f64>().unwrap(), b.to_vec3::<f64>().unwrap());
+            for (row, i, j) in (0..24).map(|k| (k / 12, k / 3 % 4, k % 3)) {
+                let naive: f64 = a[row][i].iter().zip(&b[row][j]).map(|(a, b)| a * b).sum();
+                assert!((found[row][i][j] - naive).abs() < 1e-12);
+            }
+        }
+    }
 
     #[test]
     fn composites_equal_kernels() {

@@ -16,6 +16,7 @@ mod real;
 mod rotate;
 mod softmax;
 mod splice;
+mod watch;
 mod whole_norm;
 
 #[cfg(test)]
@@ -24,9 +25,10 @@ pub(crate) use kernel::without_kernels;
 pub use activation::{Gate, gated, gelu, gelu_tanh, quick_gelu, relu, silu, solu};
 pub use attend::{Attend, Stretch, attend};
 pub use clip::{clamp, softcap};
-pub use linear::{linear, matmul, spaced};
-pub use norm::{add, center, divide, rms, scale_rows, shift_rows};
+pub use linear::{back_by_head, inner, linear, matmul, spaced};
+pub use norm::{add, center, divide, rms, scale_rows, shift_rows, without};
 pub use rotate::{Pairs, rotate};
 pub use softmax::{Alibi, Mask, Sinks, log_softmax, masked, softmax, softmax_with_sinks};
 pub(crate) use splice::{Change, Region, splice};
+pub use watch::{Arrival, watch};
 pub use whole_norm::{layer_norm, rms_norm};

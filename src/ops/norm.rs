@@ -39,6 +39,39 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     pair(a, b, Add)
 }
 
+/// a, n `[…, d]` → a − n·mean(n·a) over the last axis: a without what of it lies along n, where mean(n²) is 1.
+pub fn without(a: &Tensor, n: &Tensor) -> Result<Tensor> {
+    pair(a, n, Without)
+}
+
+#[derive(Clone, Copy)]
+struct Without;
+
+impl Zip for Without {
+    const NAME: &'static str = "without";
+
+    #[inline(always)]
+    fn row<T: Real>(&self, a: &[T], n: &[T], out: &mut [T], _: usize) {
+        let along = sum_by(a.len(), |i| n[i] * a[i]) / T::of(a.len() as f64);
+        for ((y, &a), &n) in out.iter_mut().zip(a).zip(n) {
+            *y = a - n * along;
+        }
+    }
+
+    /// To a: the same of the gradient; to n: −(g·mean(n·a) + a·mean(n·g)), with means over the last axis of both.
+    fn backward(&self, a: &Tensor, n: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
+        let mean = |x: &Tensor| (n * x)?.mean_keepdim(D::Minus1);
+        let to_n = (grad.broadcast_mul(&mean(a)?)? + a.broadcast_mul(&mean(grad)?)?)?.neg()?;
+        Ok((without(grad, n)?, to_n))
+    }
+}
+
+impl Pair for Without {
+    fn composite(&self, a: &Tensor, n: &Tensor) -> Result<Tensor> {
+        a - n.broadcast_mul(&(n * a)?.mean_keepdim(D::Minus1)?)?
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Add;
 
@@ -263,6 +296,7 @@ mod tests {
         let (x, positive) = (noise(&[3, 7, 11], 0.0), noise(&[3, 7, 1], 1.0).sqr().unwrap());
         let positive = (positive + 0.5).unwrap();
         alike("divide", &[x.clone(), positive], |x| divide(&x[0], &x[1]));
+        alike("without", &[x.clone(), noise(&[3, 7, 11], 4.0)], |x| without(&x[0], &x[1]));
         alike("add", &[x.clone(), noise(&[3, 7, 11], 2.0)], |x| add(&x[0], &x[1]));
         alike("scale_rows", &[x.clone(), noise(&[11], 3.0)], |x| scale_rows(&x[0], &x[1]));
         alike("shift_rows", &[x, noise(&[11], 3.0)], |x| shift_rows(&x[0], &x[1]));

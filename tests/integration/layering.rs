@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("hook", &["error", "site"]),
     ("edit", &["error", "site", "ops", "hook"]),
     ("record", &["error", "site", "hook"]),
-    ("gradient", &["error", "site", "hook", "record"]),
+    ("gradient", &["error", "site", "ops", "hook", "record"]),
     ("model", &["error", "site", "ops", "hook", "record"]),
     ("component", &["error", "site", "model"]),
     ("vocabulary", &["error"]),

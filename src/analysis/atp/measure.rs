@@ -1,7 +1,7 @@
 //! Estimates of every node in every example, batch by batch.
 
 use super::nodes::Node;
-use super::passes::{Found, Passes, Swap, Wanted};
+use super::passes::{Found, Left, Passes, Swap, Wanted};
 use super::{Atp, Grain};
 use crate::analysis::patch::{Direction, Pair};
 use crate::analysis::{PAIR, put, refuse_small_gap};
@@ -87,9 +87,17 @@ pub(super) fn measure(
     for batch in &task.batches(passes.most()) {
         lab.check()?;
         let pair = Pair::of(&lab.model, task, batch)?;
-        let plain = Wanted { batch, read: &pair.read, clean: None, graded: false, drop: None };
+        let first = pair.read.iter().copied().chain([pair.reach.first()]).min().unwrap_or(0);
+        let whole =
+            Wanted { batch, read: &pair.read, clean: None, graded: false, drop: None, left: Left::default() };
+        let base = if first > 0 { Some(passes.base(&pair.clean)?) } else { None };
+        let left = Left { first, base: base.as_ref() };
+        let plain = Wanted { left, ..whole };
         let graded = |direction| directions.contains(&direction);
-        let clean = passes.run(&pair.clean, Wanted { graded: graded(Direction::Noise), ..plain })?;
+        let clean = match &base {
+            Some(base) if !graded(Direction::Noise) => passes.of_base(base, plain)?,
+            _ => passes.run(&pair.clean, Wanted { graded: graded(Direction::Noise), ..plain })?,
+        };
         let log_probs = ops::log_softmax(&clean.logits)?;
         let plain = Wanted { clean: Some(&log_probs), ..plain };
         let corrupt = passes.run(&pair.corrupt, Wanted { graded: graded(Direction::Denoise), ..plain })?;
@@ -101,7 +109,7 @@ pub(super) fn measure(
                 _ => (&corrupt, &clean, &pair.corrupt, 1.0),
             };
             let Some(gradients) = &base.gradients else { continue };
-            let swap = Swap::new(&passes, base, source)?;
+            let swap = Swap::new(&passes, base, source, left)?;
             let deal = Deal { nodes, places, batch, sign };
             let input: Vec<f64> = swap.input(gradients)?.iter().map(|change| sign * change).collect();
             put(&mut estimates.input, batch, &input);

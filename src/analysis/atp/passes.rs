@@ -1,4 +1,7 @@
 //! The passes of a batch: a run with what it recorded, and the gradient of the metric, whole or with one layer dropped.
+//!
+//! Left of the first token in which the prompts differ both runs are the same, and no swap there changes anything: passes begin at
+//! it, and read keys and values to its left from one whole run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +16,10 @@ use crate::error::Result;
 use crate::gradient::Gradients;
 use crate::hook::Hook;
 use crate::lab::Lab;
-use crate::model::Transformer;
+use crate::model::{Base, Stream, Transformer};
 use crate::ops;
 use crate::record::{Activations, Recorder};
-use crate::site::{At, Site};
+use crate::site::{At, Axis, Site};
 use crate::task::Task;
 
 /// The stream that holds the whole input.
@@ -41,9 +44,25 @@ pub(super) struct Run {
     pub(super) logits: Tensor,
     /// The metric, by row.
     pub(super) scores: Vec<f64>,
+    /// From the first position on that was computed.
     kept: Activations,
     /// Of the metric, at every wanted site; absent where nobody asked.
     pub(super) gradients: Option<Activations>,
+}
+
+/// What lies left of a pass: nothing, or the positions at which both runs are the same, recorded in one of them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Left<'a> {
+    /// The first position that the pass computes.
+    pub(super) first: usize,
+    pub(super) base: Option<&'a Base>,
+}
+
+impl Left<'_> {
+    /// The positions of an activation that are not to its left, `axis` being that of positions.
+    fn right(self, x: &Tensor, axis: usize) -> Result<Tensor> {
+        Ok(x.narrow(axis, self.first, x.dim(axis)?.saturating_sub(self.first))?)
+    }
 }
 
 /// What lets a pass run: where its logits are read, what the clean run says there, and what of it is wanted.
@@ -56,6 +75,7 @@ pub(super) struct Wanted<'a> {
     pub(super) graded: bool,
     /// The layer through whose writing no gradient passes.
     pub(super) drop: Option<usize>,
+    pub(super) left: Left<'a>,
 }
 
 impl Passes<'_> {
@@ -104,35 +124,53 @@ impl Passes<'_> {
         matches!(site, Site::Block(_, at) if self.sites.iter().any(|site| site.at().0 == at))
     }
 
-    /// Runs tokens `[batch, pos]`. Without a gradient to take, no graph is kept.
-    pub(super) fn run(&self, tokens: &Tensor, wanted: Wanted) -> Result<Run> {
-        let model = &self.lab.model;
-        let score = |logits: &Tensor| {
-            let clean = match wanted.clean {
-                Some(clean) => clean.clone(),
-                None => ops::log_softmax(&logits.detach())?,
-            };
-            self.atp.metric.score(logits, &self.task.targets(wanted.batch, Some(clean)))
+    fn score(&self, logits: &Tensor, wanted: Wanted) -> Result<Tensor> {
+        let clean = match wanted.clean {
+            Some(clean) => clean.clone(),
+            None => ops::log_softmax(&logits.detach())?,
         };
-        if !wanted.graded {
-            let (logits, kept) = model.read(tokens, wanted.read, |site| self.is_kept(site))?;
-            return Ok(Run { scores: numbers(&score(&logits)?)?, logits, kept, gradients: None });
+        self.atp.metric.score(logits, &self.task.targets(wanted.batch, Some(clean)))
+    }
+
+    /// Runs tokens `[batch, pos]` whole, for what is to the left of other passes.
+    pub(super) fn base(&self, tokens: &Tensor) -> Result<Base> {
+        Base::record(self.model(), tokens, |site| self.is_kept(site))
+    }
+
+    /// What a pass without a gradient over the prompts of a base would be, which needs no further pass.
+    pub(super) fn of_base(&self, base: &Base, wanted: Wanted) -> Result<Run> {
+        let logits = base.logits(self.model(), wanted.read)?;
+        let mut kept = Activations::default();
+        for (&site, x) in base.kept.0.iter().filter(|(site, _)| self.is_kept(**site)) {
+            let axis = site.axes().iter().position(|axis| matches!(axis, Axis::Pos | Axis::Query));
+            kept.0.insert(site, wanted.left.right(x, axis.unwrap_or(1))?);
         }
+        Ok(Run { scores: numbers(&self.score(&logits, wanted)?)?, logits, kept, gradients: None })
+    }
+
+    /// Runs tokens `[batch, pos]`, but for what is to the left. Without a gradient to take, no graph is kept.
+    pub(super) fn run(&self, tokens: &Tensor, wanted: Wanted) -> Result<Run> {
+        let (model, left) = (self.model(), wanted.left);
+        let stream = model.embed(tokens, &mut ())?;
+        let learned = stream.learned.as_ref().map(|learned| left.right(learned, 1)).transpose()?;
+        let resid = left.right(&stream.resid, 1)?;
+        let stream = Stream { first_pos: left.first, resid, learned, ..stream };
         let kept = |site| wanted.drop.is_none() && self.is_kept(site);
-        let watch = (Gradients::new(|site| self.is_graded(site)), Recorder::new(kept));
-        let mut hook = (watch, Dropped(wanted.drop));
-        let stream = model.embed(tokens, &mut hook)?;
-        let stream = model.run(stream, None, model.config.n_layers, &mut hook)?;
+        let graded = |site| wanted.graded && self.is_graded(site);
+        let mut hook = ((Gradients::new(graded), Recorder::new(kept)), Dropped(wanted.drop));
+        if let Some(learned) = stream.learned.as_ref().filter(|_| kept(Site::PosEmbed)) {
+            hook.0.1.kept.0.insert(Site::PosEmbed, learned.clone());
+        }
+        let stream = model.run(stream, left.base, model.config.n_layers, &mut hook)?;
         let logits = model.unembed(&stream.at(wanted.read)?, &mut hook)?.squeeze(1)?;
-        let scores = score(&logits)?;
+        let score = self.score(&logits, wanted)?;
         let ((gradients, recorder), _) = hook;
-        let gradients = Some(gradients.of(&scores)?);
         let kept = recorder.kept.0.into_iter().map(|(site, x)| (site, x.detach())).collect();
         Ok(Run {
-            scores: numbers(&scores.detach())?,
+            scores: numbers(&score.detach())?,
             logits: logits.detach(),
             kept: Activations(kept),
-            gradients,
+            gradients: wanted.graded.then(|| gradients.of(&score)).transpose()?,
         })
     }
 }
@@ -155,22 +193,24 @@ pub(super) struct Swap<'a> {
     passes: &'a Passes<'a>,
     base: &'a Run,
     source: &'a Run,
+    first: usize,
     /// By layer, queries and keys.
     moved: BTreeMap<(usize, At), Vec<Moved>>,
 }
 
 impl<'a> Swap<'a> {
     /// The swap of everything in `base` for what it is in `source`.
-    pub(super) fn new(passes: &'a Passes, base: &'a Run, source: &'a Run) -> Result<Swap<'a>> {
+    pub(super) fn new(passes: &'a Passes, base: &'a Run, source: &'a Run, left: Left) -> Result<Swap<'a>> {
         let mut all = BTreeMap::new();
         let asked = passes.sites.iter().filter(|site| passes.fix && site.is_asked());
         for (at, layer) in
             asked.flat_map(|site| (0..passes.model().config.n_layers).map(|l| (site.at().0, l)))
         {
             passes.lab.check()?;
-            all.insert((layer, at), moved(passes.model(), &base.kept, &source.kept, layer, at)?);
+            let kept = (&base.kept, &source.kept);
+            all.insert((layer, at), moved(passes.model(), kept, left, layer, at)?);
         }
-        Ok(Swap { passes, base, source, moved: all })
+        Ok(Swap { passes, base, source, first: left.first, moved: all })
     }
 
     /// The effect of every node from these gradients, with the softmax computed anew where that is to be.
@@ -179,7 +219,7 @@ impl<'a> Swap<'a> {
         for (&(layer, at), moved) in &self.moved {
             let node = if at == At::Q { NodeSite::Q } else { NodeSite::K };
             let (model, scores) = (self.passes.model(), self.base.kept.block(layer, At::Scores)?);
-            let asked = Asked { model, layer, at, scores, moved };
+            let asked = Asked { model, layer, at, first: self.first, scores, moved };
             found.insert((node, layer), asked.values(gradients.block(layer, At::Pattern)?)?);
         }
         Ok(found)
@@ -192,7 +232,7 @@ impl<'a> Swap<'a> {
 
     /// The effect of the whole input, by row.
     pub(super) fn input(&self, gradients: &Activations) -> Result<Vec<f64>> {
-        Ok(Values::linear(NodeSite::ResidPre, &self.change(INPUT)?, gradients.get(INPUT)?)?.whole)
+        Ok(Values::linear(NodeSite::ResidPre, &self.change(INPUT)?, gradients.get(INPUT)?, self.first)?.whole)
     }
 
     fn change(&self, site: Site) -> Result<Tensor> {
@@ -206,7 +246,8 @@ impl<'a> Swap<'a> {
             let blocks = self.passes.model().blocks.iter().enumerate();
             for (layer, _) in blocks.filter(|(_, block)| block.has(at)) {
                 let site = Site::Block(layer, at);
-                found.insert((node, layer), Values::linear(node, &self.change(site)?, gradients.get(site)?)?);
+                let (change, gradient) = (self.change(site)?, gradients.get(site)?);
+                found.insert((node, layer), Values::linear(node, &change, gradient, self.first)?);
             }
         }
         Ok(found)

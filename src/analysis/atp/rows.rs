@@ -145,11 +145,12 @@ impl Told<'_> {
             let listed = self.listed(grain, estimates);
             let sizes = |index: usize| estimates.dropped.get(index).filter(|sizes| !sizes.is_empty());
             // each cell's interval is its own computation on shared draws: parallel and still the same numbers
+            let over = bootstrap.over(Some(&gap));
             let found: Vec<(Estimate, Option<f64>)> = listed
                 .par_iter()
                 .map(|&index| {
                     let change = &estimates.change[index];
-                    (bootstrap.ratio(change, Some(&gap)), sign_flip(change, &units, self.lab.seed))
+                    (over.ratio(change), sign_flip(change, &units, self.lab.seed))
                 })
                 .collect();
             let p: Vec<Option<f64>> = found.iter().map(|(_, p)| *p).collect();

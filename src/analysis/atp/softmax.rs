@@ -1,7 +1,8 @@
 //! Queries and keys with the softmax behind them computed anew instead of linearised (the QK fix of AtP*, Kramár et al. 2024,
 //! arXiv 2403.00745): the effect of a query or key is Δpattern · ∂M/∂pattern.
 //!
-//! New scores come from the block itself, run on the base's own stream with queries or keys of the other run in place, so that
+//! New scores come from the block itself, run on the base's own stream (from the first position on at which the runs differ, what
+//! is left of it read from the other) with queries or keys of the other run in place, so that
 //! masks, rotations, biases of distance, caps, norms of queries and keys, and groups are the engine's. One pass with
 //! all keys replaced serves every position: the score of a query and a key depends on no other key. With key p alone
 //! changed, from score s to s′, and W what the others of its row weigh (a sink among them), G the gradient of the row:
@@ -14,6 +15,7 @@
 use candle_core::{D, Tensor};
 use rayon::prelude::*;
 
+use super::passes::Left;
 use super::values::{Values, double, flat};
 use crate::edit::{Edit, Edits, Op};
 use crate::error::Result;
@@ -40,8 +42,8 @@ pub(super) fn needs(site: Site) -> bool {
 /// head's query or key change the others': there each is replaced by itself.
 pub(super) fn moved(
     model: &Transformer,
-    base: &Activations,
-    source: &Activations,
+    (base, source): (&Activations, &Activations),
+    left: Left,
     layer: usize,
     at: At,
 ) -> Result<Vec<Moved>> {
@@ -66,9 +68,9 @@ pub(super) fn moved(
         let seen = |site: Site| matches!(site, Site::Block(_, At::Scores | At::Pattern));
         let mut hook = (Edits::new([edit]), Recorder::new(seen));
         let resid = base.block(layer, At::ResidPre)?.clone();
-        let from =
-            Stream { layer, first_pos: 0, padding: Padding::default(), resid, learned: learned.clone() };
-        model.run(from, None, layer + 1, &mut hook)?;
+        let (first_pos, padding) = (left.first, Padding::default());
+        let from = Stream { layer, first_pos, padding, resid, learned: learned.clone() };
+        model.run(from, left.base, layer + 1, &mut hook)?;
         let (edits, recorder) = hook;
         edits.finish()?;
         let pattern = recorder.kept.block(layer, At::Pattern)?;
@@ -84,6 +86,8 @@ pub(super) struct Asked<'a> {
     pub(super) layer: usize,
     /// [`At::Q`] or [`At::K`].
     pub(super) at: At,
+    /// The first query.
+    pub(super) first: usize,
     /// Of the base run `[row, head, query, key]`.
     pub(super) scores: &'a Tensor,
     pub(super) moved: &'a [Moved],
@@ -92,17 +96,20 @@ pub(super) struct Asked<'a> {
 impl Asked<'_> {
     /// From the gradient at the base's pattern `[row, head, query, key]`.
     pub(super) fn values(&self, gradient: &Tensor) -> Result<Values> {
-        let (rows, heads, pos, _) = gradient.dims4()?;
+        let (rows, heads, pos, keys) = gradient.dims4()?;
         let attention = &self.model.block(self.layer)?.attention;
         let units = if self.at == At::Q { attention.n_heads } else { attention.n_kv_heads };
         let group = heads / units.max(1);
         let mut all = Values {
+            first: self.first,
             pos,
             units,
             by_pos: vec![0.0; rows * pos * units],
             whole: vec![0.0; rows * units],
             by_key: Vec::new(),
         };
+        // each query, or each key from the first query on: those before it are the same in both runs
+        let (seen, skipped) = if self.at == At::Q { (pos, 0) } else { (keys, self.first) };
         for moved in self.moved {
             let product = (double(&moved.change)? * double(gradient)?)?.sum(D::Minus1)?; // [row, head, query]
             let whole = flat(&product.sum(D::Minus1)?)?;
@@ -115,7 +122,7 @@ impl Asked<'_> {
                 let read = row * heads + head;
                 all.whole[row * units + unit] += whole[read];
                 for p in 0..pos {
-                    all.by_pos[(row * pos + p) * units + unit] += each[read * pos + p];
+                    all.by_pos[(row * pos + p) * units + unit] += each[read * seen + skipped + p];
                 }
             }
         }
@@ -124,16 +131,16 @@ impl Asked<'_> {
 
     /// The effect of each key by itself `[row, head, key]`.
     fn keys(&self, moved: &Moved, gradient: &Tensor) -> Result<Vec<f64>> {
-        let (_, heads, pos, _) = gradient.dims4()?;
+        let (_, heads, queries, keys) = gradient.dims4()?;
         let sinks = self.model.block(self.layer)?.attention.sinks.clone();
         let (old, new) = (flat(&double(self.scores)?)?, flat(&double(&moved.scores)?)?);
         let gradient = flat(&double(gradient)?)?;
-        let square = (pos * pos).max(1);
+        let square = (queries * keys).max(1);
         let rows = old.par_chunks(square).zip(new.par_chunks(square)).zip(gradient.par_chunks(square));
         let each = rows.enumerate().map(|(i, ((old, new), gradient))| {
             let sink = sinks.as_ref().and_then(|sinks| sinks.get(i % heads)).copied();
-            let mut effects = vec![0.0; pos];
-            let queries = old.chunks(pos).zip(new.chunks(pos)).zip(gradient.chunks(pos));
+            let mut effects = vec![0.0; keys];
+            let queries = old.chunks(keys).zip(new.chunks(keys)).zip(gradient.chunks(keys));
             queries.for_each(|((old, new), gradient)| add_keys(&mut effects, old, new, gradient, sink));
             effects
         });

@@ -73,8 +73,8 @@ pub(crate) fn ranked(effects: &[f64]) -> Vec<usize> {
 
 /// Effects of every edge: Σ lost / Σ gap.
 pub(crate) fn effects(runs: &Runs, bootstrap: &Bootstrap, lost: &[Vec<f64>]) -> Vec<Estimate> {
-    let gaps = runs.gaps();
-    lost.par_iter().map(|lost| bootstrap.ratio(lost, Some(&gaps))).collect()
+    let over = bootstrap.over(Some(&runs.gaps()));
+    lost.par_iter().map(|lost| over.ratio(lost)).collect()
 }
 
 crate::row! {

@@ -1,6 +1,7 @@
 //! The runs that edges are cut in: what was written in them, and what cut edges carry instead.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -68,8 +69,8 @@ pub(crate) struct Runs<'a> {
 pub(crate) struct Batch {
     pub(crate) examples: Vec<usize>,
     pub(crate) base: Base,
-    pub(crate) own: Written,
-    pub(crate) other: Written,
+    /// What was written in it, and what cut edges carry: only cuts need them by head.
+    written: OnceLock<(Written, Written)>,
     /// The other run's values at the places of [`Written::needs`], of the rows of the batch.
     pub(crate) carried: Activations,
     pub(crate) first_pos: usize,
@@ -77,13 +78,27 @@ pub(crate) struct Batch {
     pub(crate) targets: Targets,
     /// The metric of each row in the unchanged run.
     scores: Vec<f64>,
+    /// The same in the other run, if that is a run of its own: what every edge cut leaves.
+    others: Option<Vec<f64>>,
 }
 
 impl Batch {
     /// What edges of this batch are cut with.
-    pub(crate) fn exchange<'a>(&'a self, runs: &'a Runs) -> Exchange<'a> {
-        let Batch { base, own, other, first_pos, .. } = self;
-        Exchange { model: &runs.lab.model, graph: &runs.graph, base, own, other, first_pos: *first_pos }
+    pub(crate) fn exchange<'a>(&'a self, runs: &'a Runs) -> Result<Exchange<'a>> {
+        let (model, graph, base) = (&runs.lab.model, &runs.graph, &self.base);
+        if self.written.get().is_none() {
+            let of = |kept| Written::of(model, graph, kept);
+            self.written.set((of(&base.kept)?, of(&self.carried)?)).ok();
+        }
+        match self.written.get() {
+            Some((own, other)) => Ok(Exchange { model, graph, base, own, other, first_pos: self.first_pos }),
+            None => Err(Error::Tensor("what was written in a run was not kept".into())),
+        }
+    }
+
+    /// The positions from the first on at which the two runs can differ, of an activation `[rows, pos, …]`.
+    pub(crate) fn window(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.narrow(1, self.first_pos, x.dim(1)?.saturating_sub(self.first_pos))?)
     }
 }
 
@@ -125,11 +140,11 @@ impl<'a> Runs<'a> {
         let all: Vec<usize> = (0..runs.graph.len()).collect();
         runs.each(&mut |batch| {
             put(&mut own, &batch.examples, &batch.scores);
-            put(
-                &mut other,
-                &batch.examples,
-                &runs.measured(batch, terms.metric, std::slice::from_ref(&all))?.concat(),
-            );
+            let others = match &batch.others {
+                Some(others) => others.clone(),
+                None => runs.measured(batch, terms.metric, std::slice::from_ref(&all))?.concat(),
+            };
+            put(&mut other, &batch.examples, &others);
             Ok(())
         })?;
         (runs.own, runs.other) = (own, other);
@@ -178,12 +193,8 @@ impl<'a> Runs<'a> {
     }
 
     fn measured(&self, batch: &Batch, metric: Metric, lists: &[Vec<usize>]) -> Result<Vec<Vec<f64>>> {
-        graph::scores(
-            self.lab,
-            &batch.exchange(self),
-            lists,
-            &Reading::metric(&batch.read, metric, &batch.targets),
-        )
+        let reading = Reading::metric(&batch.read, metric, &batch.targets);
+        graph::scores(self.lab, &batch.exchange(self)?, lists, &reading)
     }
 
     /// Mean difference between the two runs: an effect of 1.
@@ -215,26 +226,32 @@ impl<'a> Runs<'a> {
         let read = task.ends(list);
         let tokens = task.tokens(model, list, own_side)?;
         let base = Base::record(model, &tokens, Written::needs)?;
-        let own = Written::of(model, &self.graph, &base.kept)?;
-        let logits = base.logits(model, &read)?;
-        let (carried, clean, first_pos) = match (self.terms.carry, &self.means) {
+        let mut theirs = None;
+        let (carried, first_pos) = match (self.terms.carry, &self.means) {
             (Carry::Corrupt, _) => {
-                let others = task.tokens(model, list, other_side)?;
-                let (theirs, kept) = model.read(&others, &read, Written::needs)?;
-                let clean = if denoise { theirs } else { logits.clone() };
-                (kept, clean, if model.config.causal { first_difference(task, list, &read) } else { 0 })
+                let first = if model.config.causal { first_difference(task, list, &read) } else { 0 };
+                let run = base.beside(model, &task.tokens(model, list, other_side)?, first)?;
+                let kept = run.kept.0.iter().filter(|(site, _)| Written::needs(**site));
+                let carried = Activations(kept.map(|(&site, x)| (site, x.clone())).collect());
+                theirs = Some(run);
+                (carried, first)
             }
-            (_, Some(means)) => (
-                like(&base.kept, |site, x| Ok(means.get(site)?.broadcast_as(x.shape())?.contiguous()?))?,
-                logits.clone(),
-                0,
-            ),
-            _ => (like(&base.kept, |_, x| Ok(x.zeros_like()?))?, logits.clone(), 0),
+            (_, Some(means)) => {
+                let mean = |site, x: &Tensor| -> Result<Tensor> {
+                    Ok(means.get(site)?.broadcast_as(x.shape())?.contiguous()?)
+                };
+                (like(&base.kept, mean)?, 0)
+            }
+            _ => (like(&base.kept, |_, x| Ok(x.zeros_like()?))?, 0),
         };
-        let other = Written::of(model, &self.graph, &carried)?;
+        let clean = theirs.as_ref().filter(|_| denoise).unwrap_or(&base).logits(model, &read)?;
         let targets = task.targets(list, Some(ops::log_softmax(&clean)?));
-        let scores = unchanged(self.lab, &base, &Reading::metric(&read, self.terms.metric, &targets))?;
-        Ok(Batch { examples: list.to_vec(), base, own, other, carried, first_pos, read, targets, scores })
+        let reading = Reading::metric(&read, self.terms.metric, &targets);
+        let score = |base: &Base| unchanged(self.lab, base, &reading);
+        let (scores, others) = (score(&base)?, theirs.as_ref().map(score).transpose()?);
+        drop(reading);
+        let (examples, written) = (list.to_vec(), OnceLock::new());
+        Ok(Batch { examples, base, written, carried, first_pos, read, targets, scores, others })
     }
 }
 
@@ -244,13 +261,13 @@ impl Clone for Batch {
         Batch {
             examples: self.examples.clone(),
             base: self.base.clone(),
-            own: self.own.clone(),
-            other: self.other.clone(),
+            written: self.written.clone(),
             carried: self.carried.clone(),
             first_pos: self.first_pos,
             read: self.read.clone(),
             targets: self.targets.clone(),
             scores: self.scores.clone(),
+            others: self.others.clone(),
         }
     }
 }
@@ -289,10 +306,11 @@ fn bytes(lab: &Lab, task: &Task, graph: &Graph, gradients: bool) -> u64 {
     let kept = |site| Written::needs(site) || Base::needs(model, site) || site == Site::Logits;
     let written = graph.writers().len() * c.d_model;
     let neurons = c.d_mlp.max(c.experts.map_or(0, |routing| routing.experts * routing.d_expert));
-    // the steps of a pass that its gradient goes back over: each reader's own copy of the stream and its norm, neurons, scores
-    let readers = 8 * (c.n_heads + 2 * c.n_kv_heads + 2) * c.d_model;
-    let layer = readers + 6 * neurons + 6 * c.n_heads * longest;
-    let steps = if gradients { c.n_layers * layer + 2 * written } else { 0 };
+    // the steps of a pass that its gradient goes back over: the stream and its norms, neurons, scores; beside them the inputs
+    // of the heads of one layer, with the steps of their norm
+    let layer = 24 * c.d_model + 6 * neurons + 6 * c.n_heads * longest;
+    let readers = 8 * c.n_heads * c.d_model;
+    let steps = if gradients { c.n_layers * layer + readers + 2 * written } else { 0 };
     let per_position = (2 * written + steps) * model.dtype().size_in_bytes();
     2 * model.recorded_bytes(longest, kept) + (longest * per_position) as u64
 }
