@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::{Base, Config, HeadNorm, Layer, Left, Linear, Norm, Rotary, Slopes, Tap};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops;
 use crate::site::At;
 
@@ -164,10 +164,12 @@ impl Attention {
     ) -> Result<Tensor> {
         let left = match (base, tap.left_out(k.dim(1)?)) {
             (_, 0) => None,
-            (None, first_pos) => return Err(Error::NotRecorded {
-                site: format!("the keys and values left of position {first_pos}"),
-                kept: "no base".into(),
-            }),
+            (None, first_pos) => {
+                return Err(Error::NotRecorded {
+                    site: format!("the keys and values left of position {first_pos}"),
+                    kept: "no base".into(),
+                });
+            }
             (Some(base), _) => {
                 let k = self.keys(base.kept.block(tap.layer, self.key_site())?)?;
                 Some((k, base.kept.block(tap.layer, At::V)?.clone()))

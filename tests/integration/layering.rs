@@ -95,7 +95,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("table", &["error", "row", "show"]),
     ("output", &["error", "lab", "row", "table"]),
     ("figure", &["error", "row"]),
-    ("study", &["error", "model", "vocabulary", "checkpoint", "lab", "metric", "task", "sweep", "row", "analysis"]),
+    (
+        "study",
+        &["error", "model", "vocabulary", "checkpoint", "lab", "metric", "task", "sweep", "row", "analysis"],
+    ),
     (
         "report",
         &[
