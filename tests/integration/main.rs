@@ -52,6 +52,7 @@ mod speaking;
 mod stand_in;
 mod steering;
 mod styles;
+mod sweeps;
 mod textbook;
 mod tiny;
 mod tracing;
