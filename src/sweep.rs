@@ -111,7 +111,7 @@ fn run(
 ) -> Result<Ends> {
     let model = &lab.model;
     let hooks = wave.iter().map(|bundle| {
-        let changes = Changes::new(model, base, cells, reading.reach(), &bundle.jobs)?;
+        let changes = Changes::new(model, base, cells, reading, &bundle.jobs)?;
         Ok((changes, Watcher::new(reading, bundle.start.read)))
     });
     let mut hooks: Vec<(Changes, Watcher)> = hooks.collect::<Result<_>>()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use super::plan::Job;
+use super::plan::{Job, positions};
 use super::{Cell, Reach, Reading};
 use crate::edit::{Edit, Values};
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ impl<'a> Changes<'a> {
         model: &Transformer,
         base: &Base,
         cells: &'a [Cell],
-        reach: Option<&'a Reach>,
+        reading: &Reading<'a>,
         jobs: &[Job],
     ) -> Result<Changes<'a>> {
         let (rows, columns, _) = base.dims()?;
@@ -51,10 +51,14 @@ impl<'a> Changes<'a> {
         }
         for (cell, jobs) in own {
             for edit in &cells[cell].edits {
-                let covered = |&&(_, row): &&(usize, usize)| {
-                    edit.at.rows.as_ref().is_none_or(|rows| rows.contains(&row))
-                };
-                let jobs: Vec<_> = jobs.iter().filter(covered).copied().collect();
+                // an edit that reaches nothing may lie before the place where the job begins
+                let mut reaching = Vec::new();
+                for &(n, row) in jobs {
+                    if !positions(model, [rows, columns], &edit.at, reading, row)?.is_empty() {
+                        reaching.push((n, row));
+                    }
+                }
+                let jobs = reaching;
                 if !jobs.is_empty() {
                     let shape = model.shape(edit.at.site, rows, columns);
                     by_site.entry(edit.at.site).or_default().push(Change { edit, shape, jobs });
@@ -62,7 +66,7 @@ impl<'a> Changes<'a> {
             }
         }
         let visited = by_site.keys().map(|&site| (site, false)).collect();
-        Ok(Changes { by_site, reach, visited })
+        Ok(Changes { by_site, reach: reading.reach(), visited })
     }
 
     /// Checks that every edit had its turn: a site that this pass never reached is an error.

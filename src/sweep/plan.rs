@@ -8,7 +8,7 @@ use crate::edit::{Edit, refuse_norm_beside};
 use crate::error::{Error, Result};
 use crate::lab::{Lab, Planned};
 use crate::model::{Base, Config, Entry, PositionKind, Start, Transformer};
-use crate::site::{At, Axis, Site};
+use crate::site::{At, Axis, Site, Slice};
 
 /// Rows × positions that a wave holds at most: what is lost when a run is killed.
 const WAVE: usize = 1 << 16;
@@ -131,6 +131,28 @@ fn check(model: &Transformer, edits: &[Edit], rows: usize, columns: usize) -> Re
     Ok(())
 }
 
+/// The positions of a row at which a change can reach what is read.
+pub(super) fn positions(
+    model: &Transformer,
+    [rows, columns]: [usize; 2],
+    at: &Slice,
+    reading: &Reading,
+    row: usize,
+) -> Result<Vec<usize>> {
+    if at.rows.as_ref().is_some_and(|own| !own.contains(&row)) {
+        return Ok(Vec::new());
+    }
+    let part = at.resolve_row(&model.shape(at.site, rows, columns), 0, row)?;
+    let axis = at.site.axes().iter().position(|axis| matches!(axis, Axis::Pos | Axis::Query));
+    let all = axis.and_then(|axis| part.get(axis)).into_iter().flatten().copied();
+    let (read, stays) = (reading.at()[row], stays_in_place(model, at.site));
+    let matters = |pos: &usize| {
+        let seen = if stays { *pos == read } else { *pos <= read || !model.config.causal };
+        seen && !reading.reach().is_some_and(|reach| reach.same(at.site, row, *pos))
+    };
+    Ok(all.filter(matters).collect())
+}
+
 /// Where the job of a row begins, and how many operations it needs at least; none if it can change nothing.
 fn start(
     model: &Transformer,
@@ -142,19 +164,8 @@ fn start(
     let (rows, columns, _) = base.dims()?;
     let (read, causal) = (reading.at()[row], model.config.causal);
     let (mut found, mut floor): (Option<Start>, _) = (None, 0);
-    for Edit { at, .. } in
-        edits.iter().filter(|edit| edit.at.rows.as_ref().is_none_or(|own| own.contains(&row)))
-    {
-        let shape = model.shape(at.site, rows, columns);
-        let part = at.resolve_row(&shape, 0, row)?;
-        let axis = at.site.axes().iter().position(|axis| matches!(axis, Axis::Pos | Axis::Query));
-        let positions = axis.and_then(|axis| part.get(axis)).into_iter().flatten().copied();
-        let stays = stays_in_place(model, at.site);
-        let matters = |pos: &usize| {
-            let seen = if stays { *pos == read } else { *pos <= read || !causal };
-            seen && !reading.reach().is_some_and(|reach| reach.same(at.site, row, *pos))
-        };
-        let positions: Vec<usize> = positions.filter(matters).collect();
+    for Edit { at, .. } in edits {
+        let positions = positions(model, [rows, columns], at, reading, row)?;
         let (Some(&first_pos), Some(&last)) = (positions.iter().min(), positions.iter().max()) else {
             continue;
         };

@@ -125,7 +125,7 @@ fn random_cells_of_every_style_equal_whole_passes() {
 }
 
 #[test]
-fn neither_memory_nor_threads_change_a_bit() {
+fn threads_change_no_bit_and_memory_no_more_than_rounding_does() {
     let mut rng = ChaCha8Rng::seed_from_u64(12);
     let mut lab = lab(Config { n_layers: 4, ..Config::tiny_rotary() }, DType::F32);
     let model = lab.model.clone();
@@ -144,8 +144,14 @@ fn neither_memory_nor_threads_change_a_bit() {
         })
     };
     let first = run(2 << 30, 1);
-    for (memory, threads) in [(2 << 30, 2), (2 << 30, 3), (1, 2), (1 << 14, 1)] {
-        assert!(run(memory, threads) == first, "{memory} bytes, {threads} threads");
+    for threads in [2, 3] {
+        assert!(run(2 << 30, threads) == first, "{threads} threads");
+    }
+    // another amount of memory is another plan
+    for memory in [1, 1 << 14] {
+        for (got, want) in run(memory, 2).concat().iter().zip(first.concat()) {
+            assert!((got - want).abs() < 1e-5 * want.abs().max(1.0), "{memory} bytes: {got} {want}");
+        }
     }
 }
 
