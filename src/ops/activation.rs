@@ -247,14 +247,13 @@ mod tests {
             let flat = |x: Tensor| -> Vec<f64> {
                 x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
             };
-            let two: [(Gate, fn(&Tensor) -> Result<Tensor>); 4] = [
-                (Gate::GeluTanh, gelu_tanh),
-                (Gate::Gelu, gelu),
-                (Gate::Silu, silu),
-                (Gate::QuickGelu, quick_gelu),
-            ];
-            for (act, alone) in two {
-                let two = (alone(&gate).unwrap() * &x).unwrap();
+            for (act, alone) in [
+                (Gate::GeluTanh, gelu_tanh(&gate)),
+                (Gate::Gelu, gelu(&gate)),
+                (Gate::Silu, silu(&gate)),
+                (Gate::QuickGelu, quick_gelu(&gate)),
+            ] {
+                let two = (alone.unwrap() * &x).unwrap();
                 assert_eq!(flat(gated(&gate, &x, act).unwrap()), flat(two), "{act:?}");
             }
         }

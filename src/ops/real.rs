@@ -113,10 +113,10 @@ impl Real for f32 {
         // Cephes: a polynomial near 0, where the quotient of exponentials loses digits
         let square = self * self;
         let p = -5.704_988_7e-3;
-        let p = p * square + 2.063_908_9e-2;
+        let p = p * square + 2.063_909e-2;
         let p = p * square - 5.373_971_6e-2;
         let p = p * square + 1.333_144_2e-1;
-        let p = p * square - 3.333_328_2e-1;
+        let p = p * square - 3.333_328e-1;
         let near = p * square * self + self;
         let far = (1.0 - 2.0 / ((2.0 * self.abs()).exp_() + 1.0)).copysign(self);
         if self.abs() < 0.625 { near } else { far }

@@ -108,7 +108,7 @@ impl<T: Real> Fill<T> for Rows<'_, T> {
         match self.bias {
             None => scaled.for_each(|((y, &x), &gain)| *y = centered(x) / scale * gain),
             Some(bias) => {
-                scaled.zip(bias).for_each(|(((y, &x), &gain), &bias)| *y = centered(x) / scale * gain + bias)
+                scaled.zip(bias).for_each(|(((y, &x), &gain), &bias)| *y = centered(x) / scale * gain + bias);
             }
         }
     }

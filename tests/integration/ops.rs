@@ -58,6 +58,9 @@ fn gradients_agree_with_finite_differences() {
     check("gelu_tanh", std::slice::from_ref(&x), |x| ops::gelu_tanh(&x[0]));
     check("gelu", std::slice::from_ref(&x), |x| ops::gelu(&x[0]));
     check("silu", std::slice::from_ref(&x), |x| ops::silu(&x[0]));
+    for act in [ops::Gate::GeluTanh, ops::Gate::Gelu, ops::Gate::Silu, ops::Gate::QuickGelu] {
+        check("gated", &[x.clone(), noise(&[2, 3, 5], 4.0)], |x| ops::gated(&x[0], &x[1], act));
+    }
     check("relu", std::slice::from_ref(&x), |x| ops::relu(&x[0]));
     check("softmax", std::slice::from_ref(&x), |x| ops::softmax(&x[0]));
     check("log_softmax", std::slice::from_ref(&x), |x| ops::log_softmax(&x[0]));

@@ -76,9 +76,9 @@ impl<T: Real> Call<'_, T> {
         let work = |task: Task<T>| vectored(Run::<T, W, FEW> { call: self, task });
         let tasks = self.tasks(&mut z, width);
         if tasks.len() == 1 {
-            tasks.into_iter().for_each(work)
+            tasks.into_iter().for_each(work);
         } else {
-            tasks.into_par_iter().for_each(work)
+            tasks.into_par_iter().for_each(work);
         }
         z
     }

@@ -126,7 +126,7 @@ impl<T: Real, const W: usize> Panel<T, W> {
         let scale = T::of(call.how.scale);
         for scores in scores.iter_mut() {
             for score in scores {
-                *score = *score * scale;
+                *score *= scale;
             }
         }
         if let Some(cap) = call.how.cap.map(T::of) {

@@ -30,13 +30,12 @@ impl Case {
     fn naive(&self) -> Vec<f64> {
         let (queries, heads, d) = self.q.dims3().unwrap();
         let group = heads / self.k.dim(1).unwrap();
-        let (q, k, v): (Vec<Vec<Vec<f64>>>, Vec<Vec<Vec<f64>>>, Vec<Vec<Vec<f64>>>) =
-            (self.q.to_vec3().unwrap(), self.k.to_vec3().unwrap(), self.v.to_vec3().unwrap());
+        let rows = |x: &Tensor| -> Vec<Vec<Vec<f64>>> { x.to_vec3().unwrap() };
+        let (q, k, v) = (rows(&self.q), rows(&self.k), rows(&self.v));
         let left = self.left.as_ref().map(|(k, v)| {
-            let rows = |x: &Tensor| -> Vec<Vec<Vec<Vec<f64>>>> {
-                (0..x.dim(0).unwrap()).map(|row| x.get(row).unwrap().to_vec3().unwrap()).collect()
-            };
-            (rows(k), rows(v))
+            let all =
+                |x: &Tensor| (0..x.dim(0).unwrap()).map(|row| rows(&x.get(row).unwrap())).collect::<Vec<_>>();
+            (all(k), all(v))
         });
         let mut z = vec![0f64; queries * heads * d];
         let how = &self.how;
