@@ -196,7 +196,8 @@ fn a_sweep_that_is_interrupted_keeps_its_batches_for_the_same_settings() {
     let with = |more: &[&'static str]| [&SWEEP[..], &["--out", "run"], more].concat();
     assert!(bench.refused(1, &with(&[])).contains("--resume"));
     for (own, other) in [("12MiB", "13MiB"), ("8", "9"), ("direction=both", "direction=noise")] {
-        let mut other: Vec<&str> = with(&["--resume"]).iter().map(|&w| if w == own { other } else { w }).collect();
+        let mut other: Vec<&str> =
+            with(&["--resume"]).iter().map(|&w| if w == own { other } else { w }).collect();
         let said = bench.refused(2, &other);
         other.retain(|word| *word != "--resume");
         assert!(bench.refused(1, &other).contains("--resume"));
