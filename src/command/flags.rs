@@ -263,7 +263,9 @@ impl ModelFlags {
             // A second call in one process keeps the first pool, which is what a test wants.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }
-        Ok(rayon::current_num_threads())
+        let threads = rayon::current_num_threads();
+        second_pool(threads);
+        Ok(threads)
     }
 
     /// Gives the lab a progress bar and a stop flag that Ctrl-C raises.
@@ -291,6 +293,16 @@ impl ModelFlags {
         if !self.quiet {
             eprintln!("{}", show::inert(remark));
         }
+    }
+}
+
+/// candle's elementwise functions have a pool of threads of their own, which is made on first use and as large as the
+/// environment says, or the machine: so `--threads 1` would be two, and in a container each core of the host one more. It is
+/// made here, where nothing else runs yet, with the size of ours.
+fn second_pool(threads: usize) {
+    const SIZE: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(SIZE).is_none() {
+        temp_env::with_var(SIZE, Some(threads.to_string()), candle_core::utils::barrier_pool);
     }
 }
 

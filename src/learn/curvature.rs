@@ -6,10 +6,11 @@ use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
 
 use super::matrix::Matrix;
 
-/// The Cholesky factor of Σ wᵢ (xᵢ, 1)(xᵢ, 1)ᵀ, with a ridge on every feature and none on the intercept.
+/// The Cholesky factor of Σ wᵢ (xᵢ, 1)(xᵢ, 1)ᵀ, with a ridge on every feature and none on the intercept. It is in f32, which is twice as
+/// fast: a step need not be exact, the gradient that it is made from is.
 #[derive(Debug)]
 pub struct Curvature {
-    factor: Llt<f64>,
+    factor: Llt<f32>,
     size: usize,
 }
 
@@ -19,20 +20,20 @@ impl Curvature {
         /// Examples whose products are added at a time.
         const TOGETHER: usize = 256;
         let size = x.cols + 1;
-        let mut sum = Mat::<f64>::zeros(size, size);
+        let mut sum = Mat::<f32>::zeros(size, size);
         let mut some = Vec::with_capacity(TOGETHER * size);
         for (part, weights) in weights.chunks(TOGETHER).enumerate() {
             some.clear();
             for (i, weight) in weights.iter().enumerate() {
                 let root = weight.sqrt();
-                some.extend(x.row(part * TOGETHER + i).iter().map(|value| root * value));
-                some.push(root);
+                some.extend(x.row(part * TOGETHER + i).iter().map(|value| (root * value) as f32));
+                some.push(root as f32);
             }
             let a = MatRef::from_row_major_slice(&some, weights.len(), size);
             let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
             matmul(sum.as_mut(), lower, Accum::Add, a.transpose(), whole, a, whole, 1.0, Par::Seq);
         }
-        (0..x.cols).for_each(|j| sum[(j, j)] += ridge);
+        (0..x.cols).for_each(|j| sum[(j, j)] += ridge as f32);
         let factor = sum.llt(Side::Lower).ok()?;
         Some(Curvature { factor, size })
     }
@@ -42,9 +43,9 @@ impl Curvature {
         let rows = parameters.len() / self.size;
         let (w, b) = parameters.split_at_mut(rows * (self.size - 1));
         for (w, b) in w.chunks_exact_mut((self.size - 1).max(1)).zip(b) {
-            let mut own: Vec<f64> = w.iter().chain(std::iter::once(&*b)).copied().collect();
+            let mut own: Vec<f32> = w.iter().chain(std::iter::once(&*b)).map(|&value| value as f32).collect();
             self.factor.solve_in_place(MatMut::from_column_major_slice_mut(&mut own, self.size, 1));
-            w.iter_mut().chain(std::iter::once(b)).zip(own).for_each(|(to, value)| *to = value);
+            w.iter_mut().chain(std::iter::once(b)).zip(own).for_each(|(to, value)| *to = f64::from(value));
         }
     }
 }

@@ -9,7 +9,7 @@ use super::matrix::{add, dot};
 /// Pairs of step and change of gradient that are remembered.
 const MEMORY: usize = 10;
 /// Steps after which the curvature is asked for anew: about as long as one step of Newton's takes.
-const FRESH: usize = 5;
+const FRESH: usize = 6;
 
 /// Where a minimisation ended.
 #[derive(Debug, Clone, PartialEq)]

@@ -521,3 +521,28 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
     bench.ok(&[&arguments[..], &["whole"]].concat());
     assert_eq!(bench.files("stopped"), bench.files("whole"));
 }
+
+/// `--threads N` is N threads that compute: rayon's, and as many in candle's own pool, of which the caller is one.
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_are_as_many_as_asked_for() {
+    let bench = Bench::new();
+    for (threads, helpers) in [("1", 0), ("3", 2)] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_glassbox"))
+            .args(["atp", "--task", "ioi", "--n", "8", "--quiet", "--threads", threads])
+            .current_dir(bench.folder.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let tasks = Path::new("/proc").join(child.id().to_string()).join("task");
+        let mut most = 0;
+        while child.try_wait().unwrap().is_none() {
+            let names = fs::read_dir(&tasks).into_iter().flatten().flatten();
+            let names = names.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+            most = most.max(names.filter(|name| name.starts_with("candle-bp")).count());
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(child.wait().unwrap().success());
+        assert_eq!(most, helpers, "--threads {threads}");
+    }
+}
