@@ -182,7 +182,8 @@ def attribution(model, pairs, _):
                 found.append(effect.sum((0, 1)))
             else:
                 found.append(effect.sum((0, 2)))
-    return torch.cat(found) / gap
+    # the neurons are the last, one tensor for each layer; glassbox lists the largest alone, so that they are not compared
+    return torch.cat(found[: -model.cfg.n_layers]) / gap
 
 
 def edges(model, pairs, _):
