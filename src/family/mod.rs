@@ -37,7 +37,7 @@ use serde_json::Value;
 
 use crate::checkpoint::{Directory, Keys, Need, Tensors, available};
 use crate::error::{Error, Result};
-use crate::model::{Activation, Config, Routing, Transformer};
+use crate::model::{Activation, Config, Dense, Routing, Transformer};
 use candle_core::{DType, Device};
 
 /// How checkpoints of one family are read.
@@ -105,7 +105,8 @@ pub fn load(
 ) -> Result<(Transformer, &'static Family, usize)> {
     let (mut keys, family, config, mut tensors) = open(directory, dtype, device)?;
     tensors.need([config.d_vocab, config.d_model]).check(directory.name(), available())?;
-    let model = (family.build)(config, &mut keys, &mut tensors)?;
+    let mut model = (family.build)(config, &mut keys, &mut tensors)?;
+    model.blocks.iter_mut().filter_map(|block| block.mlp.dense_mut()).try_for_each(Dense::lay_out)?;
     keys.finish()?;
     tensors.finish()?;
     Ok((model, family, tensors.parameters()))

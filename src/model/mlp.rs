@@ -148,6 +148,14 @@ impl Dense {
         Ok(self.pre.w.dim(1)?)
     }
 
+    /// Lays the weights that read the stream out for products of few rows ([`ops::spaced`]).
+    pub(crate) fn lay_out(&mut self) -> Result<()> {
+        for linear in self.readers() {
+            linear.w = ops::spaced(&linear.w)?;
+        }
+        Ok(())
+    }
+
     fn readers(&mut self) -> impl Iterator<Item = &mut Linear> {
         std::iter::once(&mut self.pre).chain(&mut self.linear)
     }
