@@ -222,6 +222,11 @@ def edges(model, pairs, _):
         score.backward()
     use(model, False)
     gap = score.detach() - bottom
+    if not CLASSIC:
+        # the gradient that 4.x hands to hook_mlp_in is that of the whole stream, what passes the MLP by included: not the edge's
+        for name in scores:
+            if name.endswith("hook_mlp_in"):
+                scores[name].fill_(float("nan"))
     return torch.cat([scores[name].flatten() for name, _ in read_by]) / gap
 
 

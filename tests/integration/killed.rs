@@ -112,7 +112,7 @@ const SWEEP: [&str; 10] = [
     "by=[\"head-position\", \"position\"]",
     "direction=both",
     "--memory",
-    "12MiB",
+    "2MiB",
     "--quiet",
 ];
 const JOURNAL: &str = "run.partial/.glassbox-journal";
@@ -195,7 +195,7 @@ fn a_sweep_that_is_interrupted_keeps_its_batches_for_the_same_settings() {
     assert!(said.contains(&format!("{kept} batch(es)")) && said.contains("--resume"), "{said}");
     let with = |more: &[&'static str]| [&SWEEP[..], &["--out", "run"], more].concat();
     assert!(bench.refused(1, &with(&[])).contains("--resume"));
-    for (own, other) in [("12MiB", "13MiB"), ("8", "9"), ("direction=both", "direction=noise")] {
+    for (own, other) in [("2MiB", "3MiB"), ("8", "9"), ("direction=both", "direction=noise")] {
         let mut other: Vec<&str> =
             with(&["--resume"]).iter().map(|&w| if w == own { other } else { w }).collect();
         let said = bench.refused(2, &other);
