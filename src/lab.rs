@@ -87,10 +87,6 @@ pub trait Journal: Send + Sync {
 /// What sweeps would take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Planned {
-    /// Sweeps.
-    pub sweeps: u64,
-    /// Interventions, of which each is made on every prompt.
-    pub cells: u64,
     /// Runs: interventions on one prompt.
     pub runs: u64,
     /// Those that can change nothing, and are not made.
@@ -114,8 +110,6 @@ impl Plans {
     pub fn add(&self, plan: Planned) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *all = Planned {
-            sweeps: all.sweeps + plan.sweeps,
-            cells: all.cells + plan.cells,
             runs: all.runs + plan.runs,
             free: all.free + plan.free,
             passes: all.passes + plan.passes,

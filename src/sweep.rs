@@ -41,7 +41,7 @@ pub struct Cell {
 pub fn sweep(lab: &Lab, base: &Base, cells: &[Cell], reading: &Reading) -> Result<Vec<Vec<f64>>> {
     let plan = Plan::new(lab, base, cells, reading)?;
     if let Some(planned) = &lab.planned {
-        planned.add(plan.cost(&lab.model, cells.len()));
+        planned.add(plan.cost(&lab.model));
         return Ok(vec![unchanged(lab, base, reading)?; cells.len()]);
     }
     let mut scores = vec![vec![Vec::new(); reading.rows()]; cells.len()];
@@ -90,7 +90,7 @@ pub(crate) fn planned(
     let read = first_pos + columns.saturating_sub(1);
     let flops = runs * cone::work(&model.config, Entry::ResidPre, layer, first_pos, columns, read);
     let bytes = runs * (4 * columns * model.config.d_model * model.dtype().size_in_bytes()) as u64;
-    Ok(Planned { sweeps: 1, cells: copies as u64, runs, free: 0, passes: 1, flops, floor: flops, bytes })
+    Ok(Planned { runs, free: 0, passes: 1, flops, floor: flops, bytes })
 }
 
 /// What a base should hold, so that changes of this site are computed from there on and no sooner.

@@ -2,7 +2,7 @@
 
 Needs cargo and Python 3 with venv; makes what is missing under target/peers/: a virtual environment for each library from
 requirements-*.txt, the models, their prompts, and glassbox itself. Every task is run on each side in turn, base runs included;
-tasks are compared after each run, and numbers that differ by more than 1e-4 end it with an error. Printed are medians, the
+tasks are compared after each run, and numbers that differ by more than 1e-4 (of the largest, where that is above 1) end it with an error. Printed are medians, the
 ratio of each peer's time to glassbox's (above 1: glassbox is faster), and the peak memory of processes that do one thing.
 
 "no free cells": prompts of which every token differs, so that no cell of a sweep is known beforehand.
@@ -143,9 +143,12 @@ class Bench:
             if not self.wants(task):
                 continue
             repeats = max(1, round(repeats * self.args.repeats))
+            if task in SLOW:  # warmed up by a pass, and then every turn counts, on every side
+                for side in [ours, *peers]:
+                    side.ask(task="forward", pairs=str(folder / f"{pairs}.jsonl"), memory=MEMORY)
             asked = dict(task=task, pairs=str(folder / f"{pairs}.jsonl"), stride=STRIDE, memory=MEMORY)
             times = [[] for _ in range(1 + len(peers))]
-            for turn in range(repeats + 1):  # the first is not counted
+            for turn in range(repeats if task in SLOW else repeats + 1):  # of quick tasks the first is not counted
                 answers = []
                 for i, side in enumerate([ours, *peers]):
                     slow = task in SLOW and i > 0
@@ -153,7 +156,7 @@ class Bench:
                         continue
                     answer = side.ask(**asked)
                     answers.append(answer["values"])
-                    if turn > 0 or slow:
+                    if turn > 0 or task in SLOW:
                         times[i].append(answer["seconds"])
                 for name, values in zip(names, answers[1:]):
                     mine = answers[0][::STRIDE] if task == "head_positions" else answers[0]
@@ -204,11 +207,9 @@ class Bench:
         commands = [[self.program, "run", study, "--out", out, "--force", "--quiet", "--threads", str(self.args.threads)]]
         commands += [[self.python(name), HERE / "peer.py", folder, pairs] for name in names]
         times, peaks = [[] for _ in commands], [0] * len(commands)
-        for turn in range(self.args.slow_repeats + 1):
+        for turn in range(self.args.slow_repeats):
             answers = []
             for i, command in enumerate(commands):
-                if i and turn >= self.args.slow_repeats:
-                    continue
                 seconds, peaks[i], printed = whole(command, self.args.threads)
                 times[i].append(seconds)
                 answers.append(printed)
@@ -315,7 +316,7 @@ def main():
     add("--peers", nargs="*", default=["tl4", "tl218"], choices=["tl4", "tl218"], help="TransformerLens 4.3 and 2.18")
     add("--threads", type=int, default=2, help="threads of every side")
     add("--repeats", type=float, default=1.0, help="times the usual number of repetitions")
-    add("--slow-repeats", type=int, default=1, metavar="N", help="repetitions of what takes a peer a minute or more")
+    add("--slow-repeats", type=int, default=2, metavar="N", help="repetitions of what takes a peer a minute or more")
     add("--work", type=Path, default=ROOT / "target/peers", metavar="DIR", help="where models and environments are kept")
     for name in ("tl4", "tl218", "sklearn"):
         add(f"--venv-{name}", metavar="DIR", help="an environment that has these libraries already")

@@ -324,17 +324,15 @@ impl Patch {
                 let mut cells = Vec::new();
                 for (index, swap) in plan.swaps.iter().enumerate() {
                     let edits = swap.edits(model, base, values, reach, (places, batch))?;
-                    if !edits.is_empty() {
-                        all.run[w][index] = true;
-                        cells.push((index, Cell { edits }));
+                    match edits.is_empty() {
+                        true => all.exact += 1,
+                        false => all.run[w][index] = true,
                     }
+                    cells.push(Cell { edits });
                 }
-                all.exact += plan.swaps.len() - cells.len();
-                lab.progress.advance((plan.swaps.len() - cells.len()) as u64);
-                let (indices, cells): (Vec<usize>, Vec<Cell>) = cells.into_iter().unzip();
                 let reading = Reading::metric(read, self.metric, &targets).swapping(reach);
-                for (index, scores) in indices.iter().zip(sweep(lab, base, &cells, &reading)?) {
-                    put(&mut all.patched[w][*index], batch, &scores);
+                for (index, scores) in sweep(lab, base, &cells, &reading)?.into_iter().enumerate() {
+                    put(&mut all.patched[w][index], batch, &scores);
                 }
             }
         }

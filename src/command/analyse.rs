@@ -271,7 +271,9 @@ impl Common {
         let task = if none { Task::default() } else { study.task(&lab)? };
         task.notes.iter().for_each(|note| self.model.say(note));
         if self.plan.dry_run {
-            print(&table::write(&study.plan(lab, &task)?, self.format.format)?)?;
+            let (rows, notes) = study.plan(lab, &task)?;
+            print(&table::write(&rows, self.format.format)?)?;
+            notes.iter().for_each(|note| self.model.say(note));
             return Ok(Vec::new());
         }
         let outcomes = match folder {

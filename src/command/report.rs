@@ -74,7 +74,10 @@ pub(super) fn work(
     if plan.dry_run {
         let lab = model.open(study)?;
         let task = study.task(&lab)?;
-        return print(&table::write(&study.plan(lab, &task)?, Format::Table)?);
+        let (rows, notes) = study.plan(lab, &task)?;
+        print(&table::write(&rows, Format::Table)?)?;
+        notes.iter().for_each(|note| model.say(note));
+        return Ok(());
     }
     let mut out = Folder::create(&place)?;
     let mut lab = model.open(study)?;

@@ -15,8 +15,6 @@ row! {
     pub struct Cost {
         /// The step.
         pub analysis: String,
-        /// Interventions, each made on every prompt, and on both runs of a pair where both are changed.
-        pub cells: usize,
         /// Runs that are needed: one intervention on one prompt.
         pub runs: usize,
         /// Runs that are not, because they can change nothing.
@@ -26,39 +24,57 @@ row! {
         /// Products, in 10⁹ floating-point operations.
         pub gflop: f64,
         /// Those of what changes alone (the light cones): no plan can do with fewer.
-        pub floor: f64,
+        pub floor_gflop: f64,
         /// The share of the operations that is above the floor.
         pub waste: Option<f64>,
-        /// Memory of the streams that are held at once, in MiB.
-        pub mib: f64,
+        /// Memory of the streams that are held at once, in MiB, besides the model and the runs that are recorded.
+        pub stream_mib: f64,
         /// Seconds at the rate of products on this machine, measured now, of which sweeps reach about three quarters.
         pub seconds: f64,
-        /// Why the step would not come to its end, or why what follows from the results of sweeps is not known.
-        pub note: Option<String>,
     }
 }
 
 impl Study {
-    /// Plans every step: what its sweeps would take. Base runs and gradients are made, sweeps are not: what a step chooses by their results
-    /// may come out differently.
-    pub fn plan(&self, lab: Lab, task: &Task) -> Result<Rows> {
+    /// Plans every step: what its sweeps would take, and what is to be said beside it. Base runs and gradients are made, sweeps are not:
+    /// what a step chooses by their results may come out differently.
+    pub fn plan(&self, lab: Lab, task: &Task) -> Result<(Rows, Vec<String>)> {
         let (plans, rate) = (Arc::new(Plans::default()), sweep::product_rate()?);
         let lab = Lab { planned: Some(Arc::clone(&plans)), journal: None, ..lab };
-        let mut costs = Vec::new();
+        let (mut costs, mut notes, mut without) = (Vec::new(), Vec::new(), Vec::new());
         for step in &self.steps {
-            let note = match self.step(step, &lab, task) {
+            let done = self.step(step, &lab, task);
+            let planned = plans.take();
+            let note = match done {
                 Ok(outcome) => outcome.skipped,
-                Err(Error::Interrupted { kept }) => return Err(Error::Interrupted { kept }),
-                Err(error) => Some(error.to_string()),
+                // what follows from results that there are not is no error of the plan
+                Err(error)
+                    if planned != Planned::default() && !matches!(error, Error::Interrupted { .. }) =>
+                {
+                    Some(error.to_string())
+                }
+                Err(error) => return Err(error),
             };
-            let Planned { cells, runs, free, passes, flops, floor, bytes, .. } = plans.take();
+            notes.extend(note.map(|note| format!("{}: {note}", step.name)));
+            if planned == Planned::default() {
+                without.push(step.name.as_str());
+                continue;
+            }
+            let Planned { runs, free, passes, flops, floor, bytes } = planned;
             let waste = (flops > 0).then(|| 1.0 - floor as f64 / flops as f64);
-            let (gflop, floor) = (flops as f64 / 1e9, floor as f64 / 1e9);
-            let (mib, seconds) = (bytes as f64 / f64::from(1 << 20), 1e9 * gflop / rate / 0.75);
+            let (gflop, floor_gflop) = (flops as f64 / 1e9, floor as f64 / 1e9);
+            let (stream_mib, seconds) = (bytes as f64 / f64::from(1 << 20), flops as f64 / rate / 0.75);
+            let [runs, free, passes] = [runs, free, passes].map(|n| n as usize);
             let analysis = step.name.clone();
-            let [cells, runs, free, passes] = [cells, runs, free, passes].map(|n| n as usize);
-            costs.push(Cost { analysis, cells, runs, free, passes, gflop, floor, waste, mib, seconds, note });
+            costs.push(Cost { analysis, runs, free, passes, gflop, floor_gflop, waste, stream_mib, seconds });
         }
-        Ok(Rows::of("plan", &costs))
+        if !without.is_empty() {
+            notes.push(format!("without sweeps: {}", without.join(", ")));
+        }
+        notes.push(
+            "runs: one intervention on one prompt; free: runs that can change nothing and are not made; floor: the light cones alone; \
+             seconds: of the sweeps, at the rate of products measured now"
+                .to_owned(),
+        );
+        Ok((Rows::of("plan", &costs), notes))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cone::{Enters, cone, work};
+use super::reach::stays_in_place;
 use super::{Cell, Reading};
 use crate::edit::{Edit, refuse_norm_beside};
 use crate::error::{Error, Result};
@@ -75,19 +76,15 @@ impl Plan {
         }
         Ok(plan)
     }
-}
 
-impl Plan {
     /// What the plan takes.
-    pub(super) fn cost(&self, model: &Transformer, cells: usize) -> Planned {
+    pub(super) fn cost(&self, model: &Transformer) -> Planned {
         let c = &model.config;
         let bundles = || self.waves.iter().flatten();
         let held =
             |wave: &Vec<Bundle>| wave.iter().map(|b| (b.jobs.len() * b.start.columns) as u64).sum::<u64>();
         let numbers = 4 * c.d_model as u64 * self.waves.iter().map(held).max().unwrap_or(0);
         Planned {
-            sweeps: 1,
-            cells: cells as u64,
             runs: bundles().map(|bundle| bundle.jobs.len() as u64).sum(),
             free: self.free.len() as u64,
             passes: self.waves.len() as u64,
@@ -145,7 +142,7 @@ pub(super) fn positions(
     let part = at.resolve_row(&model.shape(at.site, rows, columns), 0, row)?;
     let axis = at.site.axes().iter().position(|axis| matches!(axis, Axis::Pos | Axis::Query));
     let all = axis.and_then(|axis| part.get(axis)).into_iter().flatten().copied();
-    let (read, stays) = (reading.at()[row], stays_in_place(model, at.site));
+    let (read, stays) = (reading.at()[row], stays_in_place(model.config.n_layers, at.site));
     let matters = |pos: &usize| {
         let seen = if stays { *pos == read } else { *pos <= read || !model.config.causal };
         seen && !reading.reach().is_some_and(|reach| reach.same(at.site, row, *pos))
@@ -201,17 +198,6 @@ fn enters(at: At, head: Option<usize>) -> Enters {
         (Entry::Z, None) => Enters::Heads,
         (Entry::AttnOut | Entry::Mid, _) => Enters::Mid,
         (Entry::MlpOut | Entry::ResidPost, _) => Enters::Out,
-    }
-}
-
-/// Whether what is written there reaches the logits of its own position only.
-fn stays_in_place(model: &Transformer, site: Site) -> bool {
-    match site {
-        Site::Block(layer, at) if layer + 1 == model.config.n_layers => {
-            let to_keys = [At::KInput, At::VInput, At::K, At::V, At::KNormed, At::RotK];
-            !(to_keys.contains(&at) || matches!(at, At::ResidPre | At::Ln1Scale | At::Ln1))
-        }
-        _ => false,
     }
 }
 

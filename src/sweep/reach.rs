@@ -57,7 +57,7 @@ impl Reach {
 
     /// The positions that a swap at all positions has to set, or none when it can change nothing.
     pub(crate) fn all(&self, layer: usize, at: At) -> Option<Positions> {
-        if self.stays_in_place(layer, at) {
+        if stays_in_place(self.layers, Site::Block(layer, at)) {
             let matters = self.first.iter().zip(&self.read).any(|(first, read)| first <= read);
             return matters.then(|| per_row(&self.read));
         }
@@ -69,9 +69,9 @@ impl Reach {
 
     /// The same for a swap at one position of each row.
     pub(crate) fn place(&self, layer: usize, at: At, place: &[usize]) -> Option<Positions> {
-        let stays = self.stays_in_place(layer, at);
         let rows = self.first.iter().zip(&self.read).zip(place);
         let site = Site::Block(layer, at);
+        let stays = stays_in_place(self.layers, site);
         let matters = rows.enumerate().any(|(row, ((_, read), &pos))| {
             !self.same(site, row, pos) && (if stays { pos == *read } else { pos <= *read || !self.causal })
         });
@@ -86,11 +86,13 @@ impl Reach {
             || self.alike.as_ref().and_then(|rows| rows.get(row)?.get(pos)).is_some_and(|&alike| alike);
         self.first.get(row).is_some_and(|&first| pos < first) || (embedding && alike())
     }
+}
 
-    /// Whether what is written there reaches the logits of its own position only.
-    fn stays_in_place(&self, layer: usize, at: At) -> bool {
-        layer + 1 == self.layers && !matches!(at, At::ResidPre | At::K | At::V)
-    }
+/// Whether what is written there reaches the logits of its own position only.
+pub(super) fn stays_in_place(layers: usize, site: Site) -> bool {
+    const READ_BY_OTHERS: [At; 9] =
+        [At::ResidPre, At::KInput, At::VInput, At::Ln1Scale, At::Ln1, At::K, At::V, At::KNormed, At::RotK];
+    matches!(site, Site::Block(layer, at) if layer + 1 == layers && !READ_BY_OTHERS.contains(&at))
 }
 
 /// The same position in every row where it is one, so that a sweep's window is as small as can be.

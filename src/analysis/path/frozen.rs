@@ -13,7 +13,7 @@ use crate::hook::Hook;
 use crate::lab::Lab;
 use crate::model::{Base, Stream, Transformer};
 use crate::site::{At, Axis, Positions, Site, Slice};
-use crate::sweep::{Cell, Reading, scored, sweep};
+use crate::sweep::{Cell, Reading, planned, scored, sweep, unchanged};
 
 /// A run, the run that senders' values are taken from, and what is frozen.
 #[derive(Clone, Copy)]
@@ -54,6 +54,23 @@ impl Paths<'_> {
                 let sets: Vec<usize> = (0..self.plan.receivers.len()).filter(heard).collect();
                 let copies: Vec<&End> = members.iter().filter_map(|&i| self.plan.senders.get(i)).collect();
                 if sets.is_empty() {
+                    continue;
+                }
+                if let Some(plans) = &lab.planned {
+                    plans.add(planned(self.model, self.own, layer, self.first_pos, copies.len())?);
+                    let same = unchanged(lab, self.own, reading)?;
+                    for set in sets {
+                        let places = self.plan.receivers.get(set).into_iter().flat_map(|set| &set.places);
+                        let first = places.filter_map(|&place| self.place(place)?.0.layer()).min();
+                        if let Some(first) = first {
+                            plans.add(planned(self.model, self.own, first, self.first_pos, copies.len())?);
+                        }
+                        for &sender in members.iter().filter(|&&sender| self.plan.is_path(sender, set)) {
+                            if let Some(place) = scores.get_mut(sender).and_then(|sets| sets.get_mut(set)) {
+                                *place = Some(same.clone());
+                            }
+                        }
+                    }
                     continue;
                 }
                 let recorded = self.record(layer, &copies, &sets)?;
