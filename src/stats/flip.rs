@@ -11,17 +11,20 @@ pub const FEWEST: usize = 13;
 const EXACT: usize = 16;
 /// Random choices of signs above that.
 const FLIPS: usize = 9999;
+/// Changes of a logit or a nat that are no more than what rounding in f32 makes of one: a part without effect would be found significant
+/// because its rounding has a sign.
+const ROUNDING: f64 = 1e-5;
 
 /// The two-sided p-value of the mean of `values` being 0, if they could as well have had the other sign: the share of choices of
 /// signs whose sum is at least as far from 0 as the one seen. `units` numbers what each value belongs to (`Task::units`);
 /// a unit keeps together, since copies of a prompt are no further evidence.
 ///
-/// All choices for up to 16 units, above that 9999 random ones with the one seen among them, (1 + k) / (1 + 9999). Values
-/// that are all 0 have p = 1. None below 13 units, and where a value is not a finite number.
+/// All choices for up to 16 units, above that 9999 random ones with the one seen among them, (1 + k) / (1 + 9999). Values no
+/// larger than the rounding of a logit (1e-5) count as 0, and values that are all 0 have p = 1. None below 13 units, and where a value is not a finite number.
 pub fn sign_flip(values: &[f64], units: &[usize], seed: u64) -> Option<f64> {
     let mut sums: BTreeMap<usize, f64> = BTreeMap::new();
     for (&value, &unit) in values.iter().zip(units) {
-        *sums.entry(unit).or_default() += value;
+        *sums.entry(unit).or_default() += if value.abs() <= ROUNDING { 0.0 } else { value };
     }
     let sums: Vec<f64> = sums.into_values().collect();
     if sums.len() < FEWEST || sums.iter().any(|sum| !sum.is_finite()) {
@@ -150,6 +153,8 @@ mod tests {
     fn what_cannot_be_tested() {
         let units: Vec<usize> = (0..20).collect();
         assert_eq!(sign_flip(&[0.0; 20], &units, 1), Some(1.0));
+        assert_eq!(sign_flip(&[3e-6; 20], &units, 1), Some(1.0), "all of one sign, but rounding");
+        assert!(sign_flip(&[3e-4; 20], &units, 1).unwrap() < 1e-3);
         assert_eq!(sign_flip(&[1.0; 12], &units[..12], 1), None);
         assert_eq!(sign_flip(&[f64::NAN; 20], &units, 1), None);
     }
