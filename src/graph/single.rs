@@ -12,6 +12,9 @@ use crate::ops;
 use crate::site::{At, Positions, Site, Slice};
 use crate::sweep::Cell;
 
+/// Cut edges of one writer that are read at one place: their numbers among the cells, and the reader's head.
+type Cuts = Vec<(usize, usize)>;
+
 impl Exchange<'_> {
     /// Bytes of the values of a cell, at most.
     pub(super) fn cell_bytes(&self) -> Result<u64> {
@@ -25,7 +28,7 @@ impl Exchange<'_> {
     pub(super) fn cells(&self, edges: &[usize], bytes: u64) -> Result<Vec<Cell>> {
         let mut cells: Vec<Option<Cell>> = vec![None; edges.len()];
         // what is read at one place is the same for all its readers but for the heads' own weights
-        let mut places: BTreeMap<(Site, At), BTreeMap<usize, Vec<(usize, usize)>>> = BTreeMap::new();
+        let mut places: BTreeMap<(Site, At), BTreeMap<usize, Cuts>> = BTreeMap::new();
         for (index, &edge) in edges.iter().enumerate() {
             let (writer, reader) = self.graph.ends(edge);
             let (stream, at, head) = self.reads(self.graph.readers()[reader]);
@@ -35,7 +38,7 @@ impl Exchange<'_> {
         let together = (bytes / (8 * self.cell_bytes()?)).clamp(1, 1 << 16) as usize;
         for ((stream, at), by_writer) in places {
             let x = self.window(self.stream(stream)?)?;
-            let by_writer: Vec<(usize, Vec<(usize, usize)>)> = by_writer.into_iter().collect();
+            let by_writer: Vec<(usize, Cuts)> = by_writer.into_iter().collect();
             for some in by_writer.chunks(together) {
                 let changed = some.iter().map(|(writer, _)| self.with(&x, *writer));
                 let changed = Tensor::cat(&changed.collect::<Result<Vec<_>>>()?, 0)?; // [writer · row, pos, d_model]

@@ -38,42 +38,40 @@ fn tokens(model: &Transformer, rng: &mut ChaCha8Rng) -> (Tensor, Vec<usize>) {
 /// A random change of a random place inside of the blocks.
 fn change(model: &Transformer, kept: &dyn Fn(Site) -> Tensor, read: &[usize], rng: &mut ChaCha8Rng) -> Edit {
     let sites: Vec<Site> = model.sites().into_iter().filter(|site| site.layer().is_some()).collect();
-    loop {
-        let site = *sites.choose(rng).unwrap();
-        let x = kept(site);
-        let mut at = Slice::whole(site);
-        let last = *read.iter().min().unwrap();
-        at.pos = match rng.random_range(0..4) {
-            0 => Positions::All,
-            1 => Positions::From(rng.random_range(0..=last)),
-            2 => Positions::At(vec![rng.random_range(0..=last)]),
-            _ => Positions::PerRow(read.iter().map(|&read| rng.random_range(0..=read)).collect()),
-        };
-        let heads = site.axes().iter().position(|axis| matches!(axis, Axis::Head | Axis::KvHead));
-        if let (Some(axis), true) = (heads, rng.random_bool(0.7)) {
-            at.head = Some(rng.random_range(0..x.dims()[axis]));
-        }
-        if rng.random_bool(0.3) {
-            let first = rng.random_range(0..x.dim(0).unwrap());
-            at.rows = Some(first..rng.random_range(first..x.dim(0).unwrap()) + 1);
-            if let Positions::PerRow(all) = &at.pos {
-                at.pos = Positions::PerRow(all[at.rows.clone().unwrap()].to_vec());
-            }
-        }
-        let hidden = matches!(site, Site::Block(_, At::Scores | At::Pattern));
-        let op = match rng.random_range(0..3) {
-            _ if hidden || matches!(site, Site::Block(_, At::Router | At::ExpertWeights)) => Op::Scale(0.5),
-            0 => Op::Scale(rng.random_range(-1.0..2.0)),
-            kind => {
-                let part = at.take(&x).unwrap();
-                let size = part.elem_count();
-                let values: Vec<f64> = (0..size).map(|_| rng.random_range(-1.0..1.0)).collect();
-                let values = Tensor::from_vec(values, part.shape(), &Device::Cpu).unwrap();
-                if kind == 1 { Op::Set(values) } else { Op::Add(values) }
-            }
-        };
-        return Edit { at, op };
+    let site = *sites.choose(rng).unwrap();
+    let x = kept(site);
+    let mut at = Slice::whole(site);
+    let last = *read.iter().min().unwrap();
+    at.pos = match rng.random_range(0..4) {
+        0 => Positions::All,
+        1 => Positions::From(rng.random_range(0..=last)),
+        2 => Positions::At(vec![rng.random_range(0..=last)]),
+        _ => Positions::PerRow(read.iter().map(|&read| rng.random_range(0..=read)).collect()),
+    };
+    let heads = site.axes().iter().position(|axis| matches!(axis, Axis::Head | Axis::KvHead));
+    if let (Some(axis), true) = (heads, rng.random_bool(0.7)) {
+        at.head = Some(rng.random_range(0..x.dims()[axis]));
     }
+    if rng.random_bool(0.3) {
+        let first = rng.random_range(0..x.dim(0).unwrap());
+        at.rows = Some(first..rng.random_range(first..x.dim(0).unwrap()) + 1);
+        if let Positions::PerRow(all) = &at.pos {
+            at.pos = Positions::PerRow(all[at.rows.clone().unwrap()].to_vec());
+        }
+    }
+    let hidden = matches!(site, Site::Block(_, At::Scores | At::Pattern));
+    let op = match rng.random_range(0..3) {
+        _ if hidden || matches!(site, Site::Block(_, At::Router | At::ExpertWeights)) => Op::Scale(0.5),
+        0 => Op::Scale(rng.random_range(-1.0..2.0)),
+        kind => {
+            let part = at.take(&x).unwrap();
+            let size = part.elem_count();
+            let values: Vec<f64> = (0..size).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let values = Tensor::from_vec(values, part.shape(), &Device::Cpu).unwrap();
+            if kind == 1 { Op::Set(values) } else { Op::Add(values) }
+        }
+    };
+    Edit { at, op }
 }
 
 /// Logits where rows are read, of a whole pass under a cell's edits.
@@ -113,12 +111,14 @@ fn random_cells_of_every_style_equal_whole_passes() {
                 found.push(sweep(&lab, &base, &cells, &reading).unwrap());
             }
         }
-        for (got, cell) in
-            found.iter().flat_map(|found| found.iter().zip(&want).zip(&cells).map(|((g, w), c)| ((g, w), c)))
-        {
-            let (got, want) = got;
-            for (got, want) in got.iter().zip(want) {
-                assert!((got - want).abs() < 1e-9 * want.abs().max(1.0), "{style}: {got} {want} {cell:?}");
+        for found in &found {
+            for ((got, want), cell) in found.iter().zip(&want).zip(&cells) {
+                for (got, want) in got.iter().zip(want) {
+                    assert!(
+                        (got - want).abs() < 1e-9 * want.abs().max(1.0),
+                        "{style}: {got} {want} {cell:?}"
+                    );
+                }
             }
         }
     }
