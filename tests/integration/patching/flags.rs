@@ -29,6 +29,10 @@ fn tables_say_what_is_no_accident_and_what_is_large() {
     for name in ["patch_head", "resid_by_pos"] {
         let (rows, each) = (table(&found, name), table(&found, &format!("examples_{name}")));
         let own = numbers(each, "effect");
+        // tests are of changes of the metric, effects are shares of the gap
+        let mut sizes = numbers(rows, "effect").into_iter().zip(numbers(rows, "raw")).collect::<Vec<_>>();
+        sizes.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()));
+        let gap = sizes[0].1 / sizes[0].0;
         let p = rows.numbers("p").unwrap();
         let expected = false_discovery(&p);
         for (row, (q, expected)) in rows.numbers("q").unwrap().iter().zip(expected).enumerate() {
@@ -37,7 +41,10 @@ fn tables_say_what_is_no_accident_and_what_is_large() {
             close(own.iter().sum::<f64>() / 18.0, numbers(rows, "effect")[row]);
             match p[row] {
                 // the units are whole prompts, and the seed is the lab's
-                Some(p) => close(p, sign_flip(own, &task.units(), 0).unwrap()),
+                Some(p) => {
+                    let changes: Vec<f64> = own.iter().map(|effect| effect * gap).collect();
+                    close(p, sign_flip(&changes, &task.units(), 0).unwrap());
+                }
                 None => assert!(own.iter().all(|x| *x == 0.0)),
             }
             let (lo, hi, effect) =
