@@ -22,6 +22,11 @@ fn many() -> Task {
     Task { name: "many".into(), examples: (0..18).map(example).collect(), ..Task::default() }
 }
 
+/// p-values of numbers that are the same but for rounding: a choice of signs or two may count on one side only.
+fn alike(p: f64, other: f64) {
+    assert!((p - other).abs() < 5e-4, "{p} is not {other}");
+}
+
 #[test]
 fn tables_say_what_is_no_accident_and_what_is_large() {
     let (task, [lab, _]) = (many(), plain());
@@ -43,7 +48,7 @@ fn tables_say_what_is_no_accident_and_what_is_large() {
                 // the units are whole prompts, and the seed is the lab's
                 Some(p) => {
                     let changes: Vec<f64> = own.iter().map(|effect| effect * gap).collect();
-                    close(p, sign_flip(&changes, &task.units(), 0).unwrap());
+                    alike(p, sign_flip(&changes, &task.units(), 0).unwrap());
                 }
                 None => assert!(own.iter().all(|x| *x == 0.0)),
             }
@@ -69,7 +74,7 @@ fn tables_say_what_is_no_accident_and_what_is_large() {
     assert_eq!(rows.numbers("q").unwrap(), false_discovery(&p));
     for (part, p) in rows.texts("part").unwrap().iter().zip(&p) {
         let own = numbers(&only(each, &[("part", part)]), "logit_diff");
-        close(p.unwrap(), sign_flip(&own, &task.units(), 0).unwrap());
+        alike(p.unwrap(), sign_flip(&own, &task.units(), 0).unwrap());
     }
     assert!(
         only(table(&found, "ablate_effect"), &[("metric", "kl")])
