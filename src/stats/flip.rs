@@ -34,9 +34,8 @@ pub fn sign_flip(values: &[f64], units: &[usize], seed: u64) -> Option<f64> {
     let total = |bytes: &[u8]| -> f64 {
         signed.iter().zip(bytes).filter_map(|(sums, &byte)| sums.get(usize::from(byte))).sum()
     };
-    // what ties but for rounding is as far, also the rounding of the numbers of which changes are differences
-    let rounded = 1e-12 * sums.iter().map(|sum| sum.abs()).sum::<f64>() + 1e-6 * ROUNDING;
-    let far = total(&vec![0; signed.len()]).abs() - rounded;
+    // what ties but for rounding is as far
+    let far = total(&vec![0; signed.len()]).abs() - 1e-12 * sums.iter().map(|sum| sum.abs()).sum::<f64>();
     if sums.len() <= EXACT {
         // a choice and its opposite are equally far: the last unit keeps its sign
         let choices = 1u16 << (sums.len() - 1);
