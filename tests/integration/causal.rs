@@ -70,6 +70,7 @@ pub fn numbers(rows: &Rows, column: &str) -> Vec<f64> {
     rows.numbers(column).unwrap().into_iter().map(|x| x.unwrap_or(f64::NAN)).collect()
 }
 
+#[track_caller]
 pub fn close(a: f64, b: f64) {
     assert!((a - b).abs() <= 1e-9 * b.abs().max(1.0), "{a} is not {b}");
 }
