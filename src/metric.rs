@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::ops;
+use crate::record::of_rows;
 
 /// A number per prompt, from the logits at the position where the answer is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -121,6 +122,14 @@ impl Metric {
         }
     }
 
+    /// Several metrics in columns: `[batch, metrics]` in f64, in main memory.
+    pub fn columns(metrics: &[Metric], logits: &Tensor, targets: &Targets) -> Result<Tensor> {
+        let column = |metric: &Metric| -> Result<Tensor> {
+            Ok(metric.score(logits, targets)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?)
+        };
+        Ok(Tensor::stack(&metrics.iter().map(column).collect::<Result<Vec<_>>>()?, 1)?)
+    }
+
     /// Whether the metric compares with wrong answers.
     pub fn needs_wrong(self) -> bool {
         matches!(self, Metric::LogitDiff | Metric::ProbDiff | Metric::ExpectedGain)
@@ -172,10 +181,7 @@ impl Targets {
         let again = |sets: &[Vec<u32>]| rows.iter().filter_map(|&row| sets.get(row)).cloned().collect();
         let clean_log_probs = match &self.clean_log_probs {
             None => None,
-            Some(all) => {
-                let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-                Some(all.index_select(&Tensor::new(rows, all.device())?, 0)?)
-            }
+            Some(all) => Some(of_rows(all, rows)?),
         };
         let (answers, wrong) = (again(&self.answers), again(&self.wrong));
         Ok(Targets { answers, wrong, clean_log_probs, gains: self.gains.clone() })

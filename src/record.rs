@@ -33,6 +33,15 @@ impl Activations {
     }
 }
 
+/// Rows of x `[row, …]`, in this order and as often as they are named.
+pub(crate) fn of_rows(x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+    if rows.iter().copied().eq(0..x.dim(0)?) {
+        return Ok(x.contiguous()?);
+    }
+    let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+    Ok(x.contiguous()?.index_select(&Tensor::new(rows, x.device())?, 0)?)
+}
+
 /// One position of each row: x `[batch, pos, …]` → `[batch, …]`.
 pub fn at_positions(x: &Tensor, positions: &[usize]) -> Result<Tensor> {
     let dims = x.dims();

@@ -12,11 +12,9 @@ mod plan;
 mod reach;
 mod reading;
 
-use std::time::Instant;
-
 use candle_core::{DType, Device, Tensor};
 
-pub use cone::{Costs, Enters, cone};
+pub use cone::{Costs, Enters, cone, product_rate};
 pub(crate) use reach::Reach;
 pub use reading::Reading;
 
@@ -24,8 +22,7 @@ use crate::edit::Edit;
 use crate::error::Result;
 use crate::lab::{Lab, Planned};
 use crate::model::{Base, Entry, Transformer, Window};
-use crate::ops;
-use crate::record::{Activations, at_positions};
+use crate::record::{Activations, at_positions, of_rows};
 use crate::site::Site;
 use changes::{Changes, Watcher};
 use plan::{Bundle, Job, Plan};
@@ -93,13 +90,6 @@ pub(crate) fn planned(
     Ok(Planned { runs, free: 0, passes: 1, flops, floor: flops, bytes })
 }
 
-/// What a base should hold, so that changes of this site are computed from there on and no sooner.
-pub fn beginning_at(model: &Transformer, site: Site) -> Vec<Site> {
-    let Site::Block(layer, at) = site else { return Vec::new() };
-    let needs = model.blocks.get(layer).map_or(&[][..], |block| Entry::before(at).needs(block));
-    needs.iter().map(|&at| Site::Block(layer, at)).collect()
-}
-
 /// Runs the jobs of a wave: how each ends, in the order of its bundles.
 fn run(
     lab: &Lab,
@@ -162,15 +152,13 @@ impl Ends {
         for &site in self.seen.0.keys() {
             seen.0.insert(site, self.at(site, jobs)?);
         }
-        Ok(Ends {
-            normed: rows_of(&self.normed, jobs)?,
-            seen,
-            rows: jobs.iter().map(|job| job.row).collect(),
-        })
+        let rows: Vec<usize> = jobs.iter().map(|job| job.row).collect();
+        Ok(Ends { normed: of_rows(&self.normed, &rows)?, seen, rows })
     }
 
     fn at(&self, site: Site, jobs: &[Job]) -> Result<Tensor> {
-        rows_of(self.seen.get(site)?, jobs)
+        let rows: Vec<usize> = jobs.iter().map(|job| job.row).collect();
+        of_rows(self.seen.get(site)?, &rows)
     }
 
     /// The scores of all, a few of whose logits are in memory at once.
@@ -193,26 +181,4 @@ impl Ends {
         }
         Ok(all)
     }
-}
-
-/// The row of x that each job is a copy of.
-fn rows_of(x: &Tensor, jobs: &[Job]) -> Result<Tensor> {
-    let rows: Vec<u32> = jobs.iter().map(|job| job.row as u32).collect();
-    Ok(x.contiguous()?.index_select(&Tensor::new(rows, x.device())?, 0)?)
-}
-
-/// Floating-point operations per second of the product [480×768]·[768×3072], the median of a few.
-pub fn product_rate() -> Result<f64> {
-    let (a, b) = (
-        Tensor::ones((480, 768), DType::F32, &Device::Cpu)?,
-        Tensor::ones((768, 3072), DType::F32, &Device::Cpu)?,
-    );
-    let mut seconds = Vec::new();
-    for _ in 0..9 {
-        let begin = Instant::now();
-        std::hint::black_box(ops::linear(&a, &b, None)?);
-        seconds.push(begin.elapsed().as_secs_f64());
-    }
-    seconds.sort_by(f64::total_cmp);
-    Ok(2.0 * 480.0 * 768.0 * 3072.0 / seconds[seconds.len() / 2])
 }

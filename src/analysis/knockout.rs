@@ -9,7 +9,7 @@ mod sources;
 
 use std::ops::Range;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
 use crate::analysis::attribution::ReadAt;
@@ -18,7 +18,7 @@ use crate::component::Component;
 use crate::edit::{Edit, Op};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
-use crate::metric::{Metric, Targets};
+use crate::metric::Metric;
 use crate::model::{Base, Transformer};
 use crate::ops;
 use crate::site::{At, Positions, Site, Slice};
@@ -117,15 +117,6 @@ pub(crate) fn around(layer: usize, width: usize, layers: usize) -> Range<usize> 
     layer.saturating_sub(width / 2)..layers.min(layer + width.div_ceil(2))
 }
 
-/// Several metrics of `copies` copies of the rows that the targets belong to: `[rows, metrics]` in f64.
-pub(crate) fn scores(metrics: &[Metric], logits: &Tensor, targets: &Targets) -> Result<Tensor> {
-    let score = |metric: &Metric| -> Result<Tensor> {
-        Ok(metric.score(logits, targets)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?)
-    };
-    let columns = metrics.iter().map(score).collect::<Result<Vec<_>>>()?;
-    Ok(Tensor::stack(&columns, 1)?)
-}
-
 impl Knockout {
     /// The heads asked for, which the model must have; none means all.
     fn heads(&self, model: &Transformer) -> Result<Option<Vec<(usize, usize)>>> {
@@ -163,8 +154,9 @@ impl Knockout {
             let base = Base::record(model, &task.tokens(model, batch, Side::Clean)?, |_| false)?;
             let logits = base.logits(model, &read)?;
             let targets = task.targets(batch, Some(ops::log_softmax(&logits)?));
-            let whole: Vec<f64> = scores(&metrics, &logits, &targets)?.flatten_all()?.to_vec1()?;
-            let ranks: Vec<f64> = scores(&[Metric::Rank], &logits, &targets)?.flatten_all()?.to_vec1()?;
+            let whole: Vec<f64> = Metric::columns(&metrics, &logits, &targets)?.flatten_all()?.to_vec1()?;
+            let ranks: Vec<f64> =
+                Metric::columns(&[Metric::Rank], &logits, &targets)?.flatten_all()?.to_vec1()?;
             batch.iter().zip(ranks).for_each(|(&i, rank)| all.right[i] = rank <= 1.0);
             put(&mut all.whole, batch, &whole);
             let (mut indices, mut cells) = (Vec::new(), Vec::new());

@@ -34,7 +34,7 @@ use crate::metric::{Metric, Targets};
 use crate::model::{Base, Transformer};
 use crate::ops;
 use crate::site::{At, Site};
-use crate::sweep::{Cell, Reading, beginning_at, sweep, unchanged};
+use crate::sweep::{Cell, Reading, sweep, unchanged};
 use crate::task::{Place, Side, Task};
 use plan::Plan;
 use source::Source;
@@ -280,11 +280,11 @@ impl Patch {
             right: opposed.then_some(0),
         };
         // both runs of a single batch are kept; those of many are made again when their turn comes
-        let (needed, none) = (needed(model, plan), BTreeSet::new());
+        let none = BTreeSet::new();
         let mut kept = None;
         for batch in &batches {
             lab.check()?;
-            let runs = Runs::of(lab, task, batch, if batches.len() == 1 { &needed } else { &none })?;
+            let runs = Runs::of(lab, task, batch, if batches.len() == 1 { &plan.sites } else { &none })?;
             let targets = runs.targets(model, task, batch, self.metric)?;
             let measure = |run, metric| unchanged(lab, run, &Reading::metric(&runs.read, metric, &targets));
             put(&mut all.clean, batch, &measure(&runs.clean, self.metric)?);
@@ -306,7 +306,7 @@ impl Patch {
         let steps = batches.len() * ways.len() * plan.swaps.len();
         lab.progress.begin("patching", steps as u64);
         for batch in &batches {
-            let runs = kept.take().map_or_else(|| Runs::of(lab, task, batch, &needed), Ok)?;
+            let runs = kept.take().map_or_else(|| Runs::of(lab, task, batch, &plan.sites), Ok)?;
             let targets = runs.targets(model, task, batch, self.metric)?;
             let Runs { clean, corrupt, read, reach } = &runs;
             let (_, length, _) = clean.dims()?;
@@ -372,17 +372,11 @@ impl Runs {
     }
 }
 
-/// The activations that a plan needs: those that are swapped, and those from which its cells begin.
-fn needed(model: &Transformer, plan: &Plan) -> BTreeSet<Site> {
-    plan.sites.iter().flat_map(|&site| beginning_at(model, site)).chain(plan.sites.iter().copied()).collect()
-}
-
 /// How many examples share a batch: both runs' activations and the values to insert are held at once.
 fn most(lab: &Lab, task: &Task, plan: &Plan) -> usize {
     let model = &lab.model;
     let longest = task.examples.iter().map(|example| example.clean.len()).max().unwrap_or(0);
-    let needed = needed(model, plan);
-    let kept = |site| needed.contains(&site) || Base::needs(model, site);
+    let kept = |site| plan.sites.contains(&site) || Base::needs(model, site);
     let each = 4 * model.recorded_bytes(longest, kept);
     (lab.memory / 2 / each.max(1)).clamp(1, 1 << 16) as usize
 }

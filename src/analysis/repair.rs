@@ -28,7 +28,7 @@ use crate::lab::Lab;
 use crate::lesion::{Instead, Part, Sample};
 use crate::metric::{Metric, Targets};
 use crate::model::{Base, Transformer};
-use crate::record::{Activations, at_positions};
+use crate::record::{Activations, at_positions, of_rows};
 use crate::site::{At, Site};
 use crate::sweep::{Cell, Reading, sweep};
 use crate::task::{Side, Task};
@@ -314,11 +314,10 @@ impl Whole {
         rows: &[usize],
     ) -> Result<Tensor> {
         let (targets, here) = (self.targets.rows(rows)?, vec![0; rows.len()]);
-        let own = Tensor::new(rows.iter().map(|&row| row as u32).collect::<Vec<_>>(), logits.device())?;
         let mut frozen = seen.clone(); // shares the tensors
         for (site, x) in frozen.0.iter_mut().filter(|(site, _)| is_divisor(**site)) {
             let all = at_positions(self.base.kept.get(*site)?, &self.read)?.unsqueeze(1)?;
-            *x = all.index_select(&own, 0)?;
+            *x = of_rows(&all, rows)?;
         }
         let mut columns = vec![numbers(&Metric::LogitDiff.score(logits, &targets)?)?];
         for divisors in [&frozen, seen] {

@@ -14,7 +14,6 @@ mod states;
 use candle_core::Tensor;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::analysis::knockout::scores;
 use crate::analysis::patch::Reach;
 use crate::analysis::{Analysis, Findings};
 use crate::edit::Edits;
@@ -208,7 +207,7 @@ impl Trace {
             let runs = Runs::of(model, task, setting, batch, &kept)?;
             let targets = task.targets(&examples, Some(ops::log_softmax(&runs.clean_logits)?));
             let numbers = |logits: &Tensor| -> Result<Vec<f64>> {
-                Ok(scores(setting.metrics, logits, &targets)?.flatten_all()?.to_vec1()?)
+                Ok(Metric::columns(setting.metrics, logits, &targets)?.flatten_all()?.to_vec1()?)
             };
             add(&mut all.clean, &examples, &numbers(&runs.clean_logits)?, share);
             let corrupt = numbers(&runs.corrupt_logits)?;

@@ -171,15 +171,9 @@ impl<'a> Cuts<'a> {
         Ok(Cuts { exchange, layer, copies: cuts.len(), at, used, differences, sums })
     }
 
-    /// Positions first_pos.. of a value `[rows, pos, d_model]` of the base run.
-    fn window(&self, x: &Tensor) -> Result<Tensor> {
-        let first = self.exchange.first_pos;
-        Ok(x.narrow(1, first, x.dim(1)?.saturating_sub(first))?)
-    }
-
     /// Notes what a writer writes in this pass `[copies · rows, pos, d_model]`.
     fn note(&mut self, writer: usize, current: &Tensor) -> Result<()> {
-        let other = self.window(&self.exchange.other.each[writer])?.repeat((self.copies, 1, 1))?;
+        let other = self.exchange.window(&self.exchange.other.each[writer])?.repeat((self.copies, 1, 1))?;
         self.differences.insert(writer, (other - current)?);
         Ok(())
     }
@@ -201,18 +195,18 @@ impl<'a> Cuts<'a> {
         // of layers before the pass the differences are those of the base run, the same in every copy
         let live = self.differences.contains_key(&first);
         let copies = if live { self.copies } else { 1 };
-        let each: Vec<Tensor> =
-            writers
-                .iter()
-                .map(|writer| match self.differences.get(writer) {
-                    Some(difference) => Ok(difference.reshape((copies, 1, ()))?),
-                    None => {
-                        let Exchange { own, other, .. } = &self.exchange;
-                        Ok((self.window(&other.each[*writer])? - self.window(&own.each[*writer])?)?
-                            .reshape((1, 1, ()))?)
-                    }
-                })
-                .collect::<Result<_>>()?;
+        let each: Vec<Tensor> = writers
+            .iter()
+            .map(|writer| match self.differences.get(writer) {
+                Some(difference) => Ok(difference.reshape((copies, 1, ()))?),
+                None => {
+                    let Exchange { own, other, .. } = &self.exchange;
+                    Ok((self.exchange.window(&other.each[*writer])?
+                        - self.exchange.window(&own.each[*writer])?)?
+                    .reshape((1, 1, ()))?)
+                }
+            })
+            .collect::<Result<_>>()?;
         let each = Tensor::cat(&each, 1)?; // [copies or 1, writers, rows · pos · d_model]
         let sum = if live {
             ops::matmul(&weights, &each)?
@@ -247,7 +241,7 @@ impl<'a> Cuts<'a> {
                 Some((layer, norm)) => {
                     let wrote = match (live, self.sums.get(&layer), self.exchange.own.sum(layer)) {
                         (true, Some(sum), _) => sum.reshape((self.copies, 1, ()))?,
-                        (_, _, Some(sum)) => self.window(sum)?.reshape((1, 1, ()))?,
+                        (_, _, Some(sum)) => self.exchange.window(sum)?.reshape((1, 1, ()))?,
                         _ => {
                             let site = Site::Block(layer, At::Z).to_string();
                             return Err(Error::NotRecorded { site, kept: "none of its attention".into() });

@@ -83,7 +83,8 @@ impl Exchange<'_> {
         }
     }
 
-    fn window(&self, x: &Tensor) -> Result<Tensor> {
+    /// Positions first_pos.. of a value `[rows, pos, d_model]` of the base run.
+    pub(super) fn window(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.narrow(1, self.first_pos, x.dim(1)?.saturating_sub(self.first_pos))?)
     }
 

@@ -176,6 +176,10 @@ impl Attention {
             }
         };
         let rows = left.as_ref().map_or(Ok(1), |(k, _)| k.dim(0))?;
+        if !tap.copies(rows) {
+            let (what, got) = ("the base run's batch".to_owned(), vec![rows]);
+            return Err(Error::Shape { what, got, expected: format!("a divisor of {}", q.dim(0)?) });
+        }
         let how = ops::Attend {
             scale: self.scale,
             causal: self.causal,
@@ -258,16 +262,20 @@ impl Attention {
         self.clipped(read)
     }
 
+    /// The weights that make queries, keys or values ([`At::Q`], [`At::K`], [`At::V`]).
+    pub(crate) fn reader(&self, at: At) -> &Linear {
+        match at {
+            At::Q => &self.q,
+            At::K => &self.k,
+            _ => &self.v,
+        }
+    }
+
     /// Queries, keys or values ([`At::Q`], [`At::K`], [`At::V`]) `[batch, pos, head, d_head]` from what they are read from `[batch, pos,
     /// d_model]`, behind the norm.
     pub(crate) fn project(&self, at: At, x: &Tensor) -> Result<Tensor> {
         let (batch, pos, _) = x.dims3()?;
-        let weights = match at {
-            At::Q => &self.q,
-            At::K => &self.k,
-            _ => &self.v,
-        };
-        self.clipped(weights.forward(x)?.reshape((batch, pos, (), self.d_head))?)
+        self.clipped(self.reader(at).forward(x)?.reshape((batch, pos, (), self.d_head))?)
     }
 
     fn clipped(&self, x: Tensor) -> Result<Tensor> {

@@ -38,6 +38,7 @@ pub use position::{PositionKind, Rotary, RotaryScaling, Slopes};
 pub(crate) use tap::Tap;
 pub(crate) use window::Left;
 pub use window::{Base, Entry, Stream};
+pub(crate) use windows::TILE;
 pub use windows::{Start, Window};
 
 use crate::error::{Error, Result};

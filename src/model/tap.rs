@@ -7,6 +7,7 @@ use super::{Base, Padding, Rotary};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
 use crate::ops::Stretch;
+use crate::record::of_rows;
 use crate::site::{At, Site};
 
 /// Sequences that share their first position and their hook.
@@ -220,6 +221,11 @@ impl<'a> Tap<'a> {
         self.begun().filter(|part| !whole(part)).map(|part| part.first_pos).max().unwrap_or(0)
     }
 
+    /// Whether copies of so many rows of a base are what each part is, or says that it is.
+    pub(super) fn copies(&self, base_rows: usize) -> bool {
+        self.begun().all(|part| part.rows.is_some() || base_rows > 0 && part.batch.is_multiple_of(base_rows))
+    }
+
     /// The position behind the last that is computed.
     pub(super) fn end(&self) -> usize {
         self.begun().map(|part| part.first_pos + part.pos).max().unwrap_or(0)
@@ -273,13 +279,4 @@ impl<'a> Tap<'a> {
 /// `[batch, pos, …]` → `[1, batch · pos, …]`.
 fn flat(x: &Tensor) -> Result<Tensor> {
     Ok(x.reshape([&[1, x.dim(0)? * x.dim(1)?], &x.dims()[2..]].concat())?)
-}
-
-/// Rows of x `[row, …]`, in this order and as often as they are named.
-pub(super) fn of_rows(x: &Tensor, rows: &[usize]) -> Result<Tensor> {
-    if rows.iter().copied().eq(0..x.dim(0)?) {
-        return Ok(x.contiguous()?);
-    }
-    let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
-    Ok(x.contiguous()?.index_select(&Tensor::new(rows, x.device())?, 0)?)
 }

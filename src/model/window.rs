@@ -1,13 +1,14 @@
 //! The window of a pass and the base run it reads from.
 
+use std::collections::BTreeSet;
+
 use candle_core::Tensor;
 
 use super::cache::KeysValues;
-use super::tap::of_rows;
 use super::{Attention, Block, Cache, Padding, PositionKind, Tap, Transformer};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
-use crate::record::{Activations, Recorder, at_positions};
+use crate::record::{Activations, Recorder, at_positions, of_rows};
 use crate::site::{At, Axis, Site};
 
 /// The residual stream entering a layer, from a position on: the state of a pass.
@@ -118,6 +119,13 @@ pub struct Base {
     pub shortformer: bool,
 }
 
+/// What a base must hold for windows to begin where a site is.
+fn beginning(model: &Transformer, site: Site) -> Vec<Site> {
+    let Site::Block(layer, at) = site else { return Vec::new() };
+    let needs = model.blocks.get(layer).map_or(&[][..], |block| Entry::before(at).needs(block));
+    needs.iter().map(|&at| Site::Block(layer, at)).collect()
+}
+
 /// The sites behind the last block.
 const FINAL: [Site; 3] = [Site::FinalScale, Site::FinalNorm, Site::Logits];
 
@@ -134,7 +142,8 @@ impl Base {
         }
     }
 
-    /// Runs tokens `[batch, pos]` and keeps what windows need, and the sites `also` says yes to.
+    /// Runs tokens `[batch, pos]` and keeps what windows need, the sites `also` says yes to, and what windows need that begin at
+    /// these: a change of such a site is computed from there on, and no sooner.
     pub fn record(model: &Transformer, tokens: &Tensor, also: impl Fn(Site) -> bool) -> Result<Base> {
         Base::changed(model, tokens, &mut (), also)
     }
@@ -147,7 +156,10 @@ impl Base {
         hook: &mut dyn Hook,
         also: impl Fn(Site) -> bool,
     ) -> Result<Base> {
-        let mut hook = (hook, Recorder::new(|site| Base::needs(model, site) || also(site)));
+        let wanted: BTreeSet<Site> = model.every_site().filter(|&site| also(site)).collect();
+        let beginnings = wanted.iter().flat_map(|site| beginning(model, *site));
+        let kept: BTreeSet<Site> = wanted.iter().copied().chain(beginnings).collect();
+        let mut hook = (hook, Recorder::new(|site| Base::needs(model, site) || kept.contains(&site)));
         let stream = model.embed(tokens, &mut hook)?;
         let stream = model.run(stream, None, model.config.n_layers, &mut hook)?;
         // logits cost more than a block, and are read at few positions

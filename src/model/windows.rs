@@ -7,15 +7,16 @@ use std::collections::BTreeSet;
 
 use candle_core::Tensor;
 
-use super::tap::{Part, of_rows};
+use super::tap::Part;
 use super::window::{Entry, Left};
 use super::{Base, Padding, Stream, Tap, Transformer};
 use crate::error::{Error, Result};
 use crate::hook::Hook;
+use crate::record::of_rows;
 use crate::site::Site;
 
-/// Rows of a product that make good use of the processor's caches and units.
-const TILE: usize = 512;
+/// Rows of a product that make good use of the processor's caches and units; a window should have no more.
+pub(crate) const TILE: usize = 512;
 
 /// Where sequences begin, and where they are read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,11 +158,6 @@ impl Transformer {
             Ok(self.final_norm(&stream, &mut *window.hook)?.squeeze(1)?)
         });
         Ok(Tensor::cat(&normed.collect::<Result<Vec<_>>>()?, 0)?)
-    }
-
-    /// How many rows of a product make the best use of the processor; a window should have no more.
-    pub fn tile(&self) -> usize {
-        TILE
     }
 
     fn run_tile(&self, layer: usize, windows: &mut [&mut Window], base: &Base) -> Result<()> {

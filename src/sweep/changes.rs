@@ -112,7 +112,8 @@ impl Change<'_> {
         let mut values = None;
         for &(sequence, row) in &self.jobs {
             let mut part = at.resolve_row(&self.shape, 0, row)?;
-            let each: usize = part.iter().skip(1).map(Vec::len).product();
+            let sizes: Vec<usize> = part.iter().map(Vec::len).collect();
+            let each: usize = sizes.iter().skip(1).product();
             if values.is_none() {
                 values = Some(Values::of(self.edit, each, rows, part.last().map_or(0, Vec::len))?);
             }
@@ -137,7 +138,6 @@ impl Change<'_> {
             if part.iter().any(Vec::is_empty) {
                 continue;
             }
-            let sizes: Vec<usize> = at.resolve_row(&self.shape, 0, row)?.iter().map(Vec::len).collect();
             let whole = kept.iter().zip(&sizes).all(|(kept, &size)| kept.len() == size);
             let from = (row - first_row) * each;
             let change = if whole {

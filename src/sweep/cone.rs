@@ -1,6 +1,12 @@
 //! How much arithmetic a change needs at least: its light cone.
 
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::Result;
 use crate::model::{Config, Entry, MlpKind};
+use crate::ops;
 
 /// Where a change enters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,4 +121,20 @@ pub(super) fn work(c: &Config, entry: Entry, layer: usize, first: usize, columns
             }
         })
         .sum()
+}
+
+/// Floating-point operations per second of the product [480×768]·[768×3072], the median of a few.
+pub fn product_rate() -> Result<f64> {
+    let (a, b) = (
+        Tensor::ones((480, 768), DType::F32, &Device::Cpu)?,
+        Tensor::ones((768, 3072), DType::F32, &Device::Cpu)?,
+    );
+    let mut seconds = Vec::new();
+    for _ in 0..9 {
+        let begin = Instant::now();
+        std::hint::black_box(ops::linear(&a, &b, None)?);
+        seconds.push(begin.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(2.0 * 480.0 * 768.0 * 3072.0 / seconds[seconds.len() / 2])
 }

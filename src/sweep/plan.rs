@@ -8,7 +8,7 @@ use super::{Cell, Reading};
 use crate::edit::{Edit, refuse_norm_beside};
 use crate::error::{Error, Result};
 use crate::lab::{Lab, Planned};
-use crate::model::{Base, Config, Entry, PositionKind, Start, Transformer};
+use crate::model::{Base, Config, Entry, PositionKind, Start, TILE, Transformer};
 use crate::site::{At, Axis, Site, Slice};
 
 /// Rows × positions that a wave holds at most: what is lost when a run is killed.
@@ -44,7 +44,6 @@ impl Plan {
             let (what, got) = ("the positions that are read".to_owned(), vec![reading.rows()]);
             return Err(Error::Shape { what, got, expected: format!("[{rows}]") });
         }
-        let tile = lab.model.tile();
         // the stream of a position before and behind a block, its changes, and its share of what is read
         let each = (4 * d_model * lab.model.dtype().size_in_bytes()) as u64;
         let most = (lab.memory / 4 / each.max(1)).clamp(1, WAVE as u64) as usize;
@@ -60,7 +59,7 @@ impl Plan {
             let starts: Vec<Option<Start>> = starts.collect::<Result<_>>()?;
             let size: usize = starts.iter().flatten().map(|start| start.columns).sum();
             if held > 0 && held + size > most {
-                plan.waves.push(bundles(std::mem::take(&mut wave), tile));
+                plan.waves.push(bundles(std::mem::take(&mut wave)));
                 held = 0;
             }
             held += size;
@@ -72,7 +71,7 @@ impl Plan {
             }
         }
         if !wave.is_empty() {
-            plan.waves.push(bundles(wave, tile));
+            plan.waves.push(bundles(wave));
         }
         Ok(plan)
     }
@@ -103,10 +102,10 @@ impl Start {
 }
 
 /// Bundles of no more rows than a tile is meant to have.
-fn bundles(wave: BTreeMap<Start, Vec<Job>>, tile: usize) -> Vec<Bundle> {
+fn bundles(wave: BTreeMap<Start, Vec<Job>>) -> Vec<Bundle> {
     let mut all = Vec::new();
     for (start, jobs) in wave {
-        for jobs in jobs.chunks((tile / start.columns.max(1)).max(1)) {
+        for jobs in jobs.chunks((TILE / start.columns.max(1)).max(1)) {
             all.push(Bundle { start: start.clone(), jobs: jobs.to_vec() });
         }
     }

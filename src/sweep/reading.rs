@@ -1,6 +1,6 @@
 //! What is read at the end of a run, and what is made of it.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
 use super::Reach;
 use crate::error::Result;
@@ -38,13 +38,7 @@ impl<'a> Reading<'a> {
     /// Reads several metrics, in columns.
     pub fn metrics(at: &'a [usize], metrics: &[Metric], targets: &Targets) -> Reading<'a> {
         let (metrics, targets) = (metrics.to_vec(), targets.clone());
-        Reading::new(at, move |logits, rows| {
-            let targets = targets.rows(rows)?;
-            let column = |metric: &Metric| -> Result<Tensor> {
-                Ok(metric.score(logits, &targets)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?)
-            };
-            Ok(Tensor::stack(&metrics.iter().map(column).collect::<Result<Vec<_>>>()?, 1)?)
-        })
+        Reading::new(at, move |logits, rows| Metric::columns(&metrics, logits, &targets.rows(rows)?))
     }
 
     /// Reads what stands at the sites that `watch` says yes to besides: `score` is handed `[n, 1, …]` of each. What a cell does

@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("checkpoint", &["error", "progress", "vocabulary"]),
     ("family", &["error", "model", "checkpoint"]),
     ("lab", &["error", "progress", "model", "vocabulary", "checkpoint", "family"]),
-    ("metric", &["error", "ops"]),
+    ("metric", &["error", "ops", "record"]),
     ("decide", &["error", "metric"]),
     ("distribution", &["error", "ops"]),
     ("task", &["error", "ops", "model", "vocabulary", "lab", "metric", "decide"]),

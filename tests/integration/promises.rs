@@ -202,7 +202,13 @@ fn misuse_is_refused_with_a_sentence() {
         learned: None,
     };
     assert!(model.run(stream.clone(), None, 2, &mut ()).unwrap_err().to_string().contains("position 2"));
-    assert!(model.run(stream, None, 9, &mut ()).unwrap_err().to_string().contains("layer 9"));
+    assert!(model.run(stream.clone(), None, 9, &mut ()).unwrap_err().to_string().contains("layer 9"));
+    // three sequences are no copies of two rows
+    let base =
+        Base::record(model, &model.tokens(&[&[1, 2, 3, 4], &[4, 3, 2, 1]]).unwrap(), |_| false).unwrap();
+    let three = Stream { resid: stream.resid.repeat((3, 1, 1)).unwrap(), ..stream };
+    let error = model.run(three, Some(&base), 2, &mut ()).unwrap_err().to_string();
+    assert!(error.contains("a divisor of 3"), "{error}");
     let mut shrink = Each(|_, x: Tensor| Ok(x.narrow(0, 0, 1)?));
     refused(model.forward(&tokens(model), &mut shrink), "what the hook returned");
 }

@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use super::runs::{Batch, INPUT, Runs};
 use crate::error::Result;
 use crate::gradient::Gradients;
-use crate::graph::{Channel, Reader, Writer};
+use crate::graph::{Reader, Writer};
 use crate::hook::Hook;
 use crate::model::Stream;
 use crate::ops;
@@ -206,11 +206,6 @@ fn arriving(
 /// d_model]`.
 fn at_inputs(runs: &Runs, layer: usize, at: At, gradients: &Tensor, kept: &Activations) -> Result<Tensor> {
     let block = runs.lab.model.block(layer)?;
-    let weights = match at {
-        At::Q => &block.attention.q,
-        At::K => &block.attention.k,
-        _ => &block.attention.v,
-    };
     let gradients = match block.attention.clip {
         None => gradients.clone(),
         // nothing comes back from beyond a bound
@@ -223,7 +218,8 @@ fn at_inputs(runs: &Runs, layer: usize, at: At, gradients: &Tensor, kept: &Activ
     let (rows, window, d_model) = x.dims3()?;
     let heads = gradients.dim(2)?;
     let by_head = gradients.permute((2, 0, 1, 3))?.contiguous()?.flatten(1, 2)?; // [head, rows · window, d_head]
-    let behind = ops::back_by_head(&by_head, &weights.w)?.reshape((heads, rows, window, d_model))?;
+    let behind = ops::back_by_head(&by_head, &block.attention.reader(at).w)?
+        .reshape((heads, rows, window, d_model))?;
     let x = x.unsqueeze(0)?.broadcast_as(behind.shape())?.contiguous()?;
     Ok(block.ln1.pullback(&x, &behind)?.transpose(0, 1)?.contiguous()?.flatten_from(2)?)
 }
@@ -251,12 +247,7 @@ fn add(
     while let Some(&read) = graph.readers().get(reader) {
         let (site, together) = match read {
             Reader::Head { layer, channel, .. } => {
-                let at = match channel {
-                    Channel::Q => At::Q,
-                    Channel::K => At::K,
-                    Channel::V => At::V,
-                };
-                (Site::Block(layer, at), graph.readers_of(channel))
+                (Site::Block(layer, channel.output()), graph.readers_of(channel))
             }
             Reader::Mlp(layer) => (Site::Block(layer, At::MlpIn), 1),
             Reader::Logits => (Site::Block(last, At::ResidPost), 1),
