@@ -271,9 +271,7 @@ impl Common {
         let task = if none { Task::default() } else { study.task(&lab)? };
         task.notes.iter().for_each(|note| self.model.say(note));
         if self.plan.dry_run {
-            let (rows, notes) = study.plan(lab, &task)?;
-            print(&table::write(&rows, self.format.format)?)?;
-            notes.iter().for_each(|note| self.model.say(note));
+            self.model.plan(&study, lab, &task, self.format.format)?;
             return Ok(Vec::new());
         }
         let outcomes = match folder {

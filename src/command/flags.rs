@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 
+use super::print;
 use super::progress::Bars;
 use crate::checkpoint::{Env, Hub};
 use crate::error::{Error, Result};
@@ -15,7 +16,8 @@ use crate::model::Folding;
 use crate::output::{Activations, Folder};
 use crate::show;
 use crate::study::{Checkpoints, Prompts, Study};
-use crate::table::Format;
+use crate::table::{self, Format};
+use crate::task::Task;
 
 /// What batches may take where nobody says otherwise.
 const MEMORY: u64 = 2 << 30;
@@ -278,6 +280,14 @@ impl ModelFlags {
     /// What the lab's store has to say once the work is done.
     pub(super) fn remark(&self, lab: &Lab) {
         lab.store.iter().flat_map(|store| store.remarks()).for_each(|remark| self.say(&remark));
+    }
+
+    /// Prints what a study's sweeps would take, instead of running it.
+    pub(super) fn plan(&self, study: &Study, lab: Lab, task: &Task, format: Format) -> Result<()> {
+        let (rows, notes) = study.plan(lab, task)?;
+        print(&table::write(&rows, format)?)?;
+        notes.iter().for_each(|note| self.say(note));
+        Ok(())
     }
 
     /// How much a run that was continued did not do again.

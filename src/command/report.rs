@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::output::{Folder, Place};
 use crate::report;
 use crate::study::Study;
-use crate::table::{self, Format};
+use crate::table::Format;
 
 /// Answer "which components drive this prediction?" with a page to open
 ///
@@ -74,10 +74,7 @@ pub(super) fn work(
     if plan.dry_run {
         let lab = model.open(study)?;
         let task = study.task(&lab)?;
-        let (rows, notes) = study.plan(lab, &task)?;
-        print(&table::write(&rows, Format::Table)?)?;
-        notes.iter().for_each(|note| model.say(note));
-        return Ok(());
+        return model.plan(study, lab, &task, Format::Table);
     }
     let mut out = Folder::create(&place)?;
     let mut lab = model.open(study)?;
