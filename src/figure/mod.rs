@@ -13,6 +13,7 @@
 pub mod color;
 pub mod font;
 pub mod scene;
+pub mod style;
 pub mod view;
 
 mod axes;
@@ -29,6 +30,7 @@ mod ticks;
 
 pub use png::{PRINT, SCREEN_2X};
 pub use scene::Scene;
+pub use style::{Span, Style, Venue};
 pub use view::View;
 
 use crate::error::{Error, Result};
@@ -82,6 +84,12 @@ fn check(view: &View) -> Result<()> {
         return refuse(
             format!("`outline` is {outline}"),
             "write the size from which on cells are outlined: 0.05",
+        );
+    }
+    if let Some(width) = view.width.filter(|w| !(120.0..=2000.0).contains(w)) {
+        return refuse(
+            format!("`width` is {width} points"),
+            "choose 120 to 2000 points; 72 points are an inch",
         );
     }
     if let Some(height) = view.height.filter(|h| !(20.0..=4000.0).contains(h)) {

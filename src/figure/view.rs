@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::figure::color::Map;
+use crate::figure::style::{Span, Style, Venue};
 use crate::row::{Column, Rows};
 
 /// One picture of one table. Columns are named; what is left out takes the kind's default.
@@ -70,8 +71,12 @@ pub struct View {
     pub y_label: String,
     /// Words along the colour bar or value axis.
     pub value_label: String,
-    /// How wide the picture is.
-    pub width: Width,
+    /// Where it is printed: decides the width of a span and the sizes of type and lines.
+    pub venue: Venue,
+    /// How much of the page's width it takes; by default what suits the kind.
+    pub span: Option<Span>,
+    /// Width in points (1/72 inch), instead of a span's.
+    pub width: Option<f64>,
     /// Height in points where the kind lets it be chosen.
     pub height: Option<f64>,
     /// Where layer 0 (the first row of a grid) stands.
@@ -117,32 +122,6 @@ pub struct Reference {
     pub name: String,
 }
 
-/// Width of a picture: a column of a venue, or points.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Default)]
-#[serde(untagged)]
-pub enum Width {
-    /// A named width.
-    #[serde(skip)]
-    #[default]
-    Default,
-    /// `col`, `full` or `page`.
-    Named(Preset),
-    /// In points (1/72 inch).
-    Points(f64),
-}
-
-/// Widths that venues print.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Preset {
-    /// One column of two: 3.25 inches.
-    Col,
-    /// Both columns: 6.75 inches.
-    Full,
-    /// The text of a one-column page (NeurIPS, ICLR): 5.5 inches.
-    Page,
-}
-
 /// Where the first row of a grid stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -168,23 +147,17 @@ pub enum Sort {
     Table,
 }
 
-impl Width {
-    /// In points, within what can be laid out.
-    pub fn points(self, default: Preset) -> f64 {
-        let preset = match self {
-            Width::Points(points) if points.is_finite() => return points.clamp(120.0, 2000.0),
-            Width::Named(preset) => preset,
-            Width::Points(_) | Width::Default => default,
-        };
-        match preset {
-            Preset::Col => 234.0,
-            Preset::Full => 486.0,
-            Preset::Page => 396.0,
-        }
-    }
-}
-
 impl View {
+    /// The width in points; `span` is the kind's own choice where the view makes none.
+    pub fn points(&self, span: Span) -> f64 {
+        self.width.unwrap_or_else(|| self.venue.width(self.span.unwrap_or(span)))
+    }
+
+    /// The sizes of type and lines.
+    pub fn style(&self) -> Style {
+        self.venue.style()
+    }
+
     /// The column chosen for a part, or a sentence that says which part is missing.
     pub fn need<'a>(&self, part: &str, column: &'a Option<String>) -> Result<&'a str> {
         column.as_deref().ok_or_else(|| {
@@ -267,10 +240,10 @@ mod tests {
     fn a_typing_mistake_is_refused() {
         let wrong = toml::from_str::<View>("kind = \"bars\"\nvalues = \"effect\"");
         assert!(wrong.unwrap_err().to_string().contains("values"));
-        let view: View = toml::from_str("width = 300\nlayer_axis = \"up\"\nmap = \"viridis\"").unwrap();
-        assert_eq!(view.width.points(Preset::Col), 300.0);
-        let view: View = toml::from_str("width = \"full\"").unwrap();
-        assert_eq!(view.width.points(Preset::Col), 486.0);
+        let view: View = toml::from_str("width = 300.0\nlayer_axis = \"up\"\nmap = \"viridis\"").unwrap();
+        assert_eq!(view.points(Span::Col), 300.0);
+        let view: View = toml::from_str("venue = \"icml\"\nspan = \"full\"").unwrap();
+        assert_eq!(view.points(Span::Col), 486.0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 mod samples;
 
-use glassbox::figure::{self, FIGURES, View};
+use glassbox::figure::{self, FIGURES, Span, Venue};
 use glassbox::row::Rows;
 
 use self::samples::{components, heads, samples};
@@ -76,7 +76,7 @@ fn mistakes_are_told_with_a_way_out() {
 fn captions_describe_and_pictures_have_their_size() {
     let (_, rows, mut view) = samples().remove(0);
     view.caption = "Effect of <each> head & its interval.".into();
-    view.width = toml::from_str::<View>("width='full'").unwrap().width;
+    (view.venue, view.span) = (Venue::Icml, Some(Span::Full));
     let scene = figure::draw(&rows, &view).unwrap();
     let svg = scene.to_svg();
     assert!(svg.contains("<desc>Effect of &lt;each&gt; head &amp; its interval.</desc>"));

@@ -219,6 +219,8 @@ fn doors_stay_where_they_are() {
         ("polars", &["table"]),
         ("plotters", &["figure"]),
         ("resvg", &["figure"]),
+        ("krilla", &["figure"]),
+        ("krilla_svg", &["figure"]),
         ("faer", &["factored", "learn"]),
         ("std::fs", &["checkpoint", "output"]),
         ("println!", &["command", "main"]),

@@ -7,8 +7,9 @@ use crate::figure::color::{Map, Scale};
 use crate::figure::grid::{Grid, Shape};
 use crate::figure::kind::heatmap::{axis, facets, label, repeated};
 use crate::figure::scene::Scene;
+use crate::figure::style::Span;
 use crate::figure::ticks;
-use crate::figure::view::{Preset, View, categories, optional_marks};
+use crate::figure::view::{View, categories, optional_marks};
 use crate::row::Rows;
 
 /// This picture.
@@ -68,7 +69,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         scale: Scale::over(values.iter().flatten().copied(), map, limits),
         bar: words.to_owned(),
         names: [named(&view.x_label, "key (attended to)"), named(&view.y_label, "query (attends)")],
-        width: view.width.points(Preset::Full),
+        width: view.points(Span::Full),
         shape: Shape::Square(if w > 32 { 3.0 } else { 6.0 }, 16.0),
         note: String::new(),
     };

@@ -7,8 +7,9 @@ use crate::figure::color::{CATEGORICAL, Color, FAINT, INK, NEGATIVE, POSITIVE, W
 use crate::figure::font;
 use crate::figure::legend::{self, Entry, Sign};
 use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Stroke, Text};
+use crate::figure::style::Span;
 use crate::figure::ticks;
-use crate::figure::view::{Preset, Series, Sort, View, optional_numbers, optional_texts};
+use crate::figure::view::{Series, Sort, View, optional_numbers, optional_texts};
 use crate::row::Rows;
 
 /// This picture.
@@ -37,7 +38,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let all: Vec<Numbers> = series.iter().map(|s| numbers(rows, s)).collect::<Result<_>>()?;
     let (order, left_out) = order(&all, view);
 
-    let width = view.width.points(Preset::Page);
+    let width = view.points(Span::Full);
     let n = all.len().max(1);
     let thick = if n == 1 { 7.0 } else { 4.6 };
     let pitch = n as f64 * thick + if n == 1 { 4.0 } else { 5.0 };

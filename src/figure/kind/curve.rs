@@ -8,8 +8,9 @@ use crate::figure::font;
 use crate::figure::labels::{self, Tick};
 use crate::figure::legend::{self, Entry, Sign};
 use crate::figure::scene::{Frame, Scene, Text};
+use crate::figure::style::Span;
 use crate::figure::ticks;
-use crate::figure::view::{Preset, Reference, View, categories, optional_numbers, optional_texts};
+use crate::figure::view::{Reference, View, categories, optional_numbers, optional_texts};
 use crate::row::{Column, Rows};
 
 /// This picture.
@@ -46,7 +47,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let at: Vec<f64> = view.references.iter().map(|r| r.at).collect();
     let y_range = view.limits.unwrap_or_else(|| axes::spread(drawn, &at, 0.06));
 
-    let width = view.width.points(Preset::Col);
+    let width = view.points(Span::Half);
     let height = view.height.unwrap_or(width / 1.618).clamp(60.0, 1000.0);
     let entries: Vec<Entry> = lines.iter().enumerate().map(entry).collect();
     let legend = legend::height(&entries, width);

@@ -10,10 +10,9 @@ use crate::figure::font;
 use crate::figure::grid::{Grid, Shape};
 use crate::figure::labels::Tick;
 use crate::figure::scene::Scene;
+use crate::figure::style::Span;
 use crate::figure::ticks;
-use crate::figure::view::{
-    LayerAxis, Preset, View, categories, optional_marks, optional_numbers, optional_texts,
-};
+use crate::figure::view::{LayerAxis, View, categories, optional_marks, optional_numbers, optional_texts};
 use crate::row::Rows;
 
 /// This picture.
@@ -94,7 +93,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         scale,
         bar: bar_label(view, map, value),
         names: [label(x_label, x, x_text.is_some()), label(y_label, y, y_text.is_some())],
-        width: view.width.points(Preset::Col),
+        width: view.points(Span::Half),
         shape: Shape::Square(if x_text.is_some() { 7.0 } else { 5.0 }, 28.0),
         note: String::new(),
     };

@@ -9,8 +9,9 @@ use crate::figure::grid::{Grid, Shape};
 use crate::figure::kind::heatmap::{axis, bar_label, label, repeated};
 use crate::figure::labels::Tick;
 use crate::figure::scene::Scene;
+use crate::figure::style::Span;
 use crate::figure::ticks;
-use crate::figure::view::{LayerAxis, Preset, View, categories, optional_marks};
+use crate::figure::view::{LayerAxis, View, categories, optional_marks};
 use crate::row::Rows;
 
 /// This picture.
@@ -35,7 +36,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (x_names, xs) = categories(rows, x)?;
     let (y_names, ys) = categories(rows, y)?;
     let marks = optional_marks(rows, &view.mark)?;
-    let width = view.width.points(Preset::Full);
+    let width = view.points(Span::Full);
 
     let columns = axis(rows, &x_names, &xs, &view.x_text, &vec![false; rows.len()])?;
     let fit = ((width - 95.0) / NARROWEST).max(1.0) as usize;

@@ -7,8 +7,9 @@ use crate::figure::color::{CATEGORICAL, FAINT};
 use crate::figure::font;
 use crate::figure::legend::{self, Entry, Sign};
 use crate::figure::scene::{Frame, Scene, Stroke, Text};
+use crate::figure::style::Span;
 use crate::figure::ticks;
-use crate::figure::view::{Preset, View, categories, optional_texts};
+use crate::figure::view::{View, categories, optional_texts};
 use crate::row::Rows;
 
 /// This picture.
@@ -37,7 +38,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
 
     // One scale for both axes, so that distance from y = x can be seen.
     let range = view.limits.unwrap_or_else(|| axes::spread(points.iter().flat_map(|(_, p)| *p), &[], 0.07));
-    let width = view.width.points(Preset::Col);
+    let width = view.points(Span::Half);
     let entry = |(k, name): (usize, &String)| Entry {
         name: name.clone(),
         color: CATEGORICAL[k % 7],

@@ -8,8 +8,9 @@ use crate::figure::colorbar::Bar;
 use crate::figure::font;
 use crate::figure::kind::heatmap::{bar_label, repeated};
 use crate::figure::scene::{Anchor, Fill, Frame, Group, Item, Scene, Stroke, Text};
+use crate::figure::style::Span;
 use crate::figure::ticks;
-use crate::figure::view::{Preset, View, categories};
+use crate::figure::view::{View, categories};
 use crate::row::Rows;
 
 /// This picture.
@@ -46,7 +47,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
 
     let map = view.map.unwrap_or(Map::RdBu);
     let scale = Scale::over(values.iter().flatten().copied(), map, view.limits);
-    let width = view.width.points(Preset::Page);
+    let width = view.points(Span::Full);
     let names: Vec<String> = strips.iter().map(|s| font::fit(&font::visible(s), TICK, true, 80.0)).collect();
     let widest = font::widest(names.iter().map(String::as_str), TICK, true);
     let left = if widest > 0.0 { widest + 8.0 } else { 4.0 };

@@ -224,7 +224,7 @@ pub fn samples() -> Vec<(&'static str, Rows, View)> {
     let long: Vec<String> = (0..60).map(|i| format!(" word{i}")).collect();
     let long: Vec<&str> = long.iter().map(String::as_str).collect();
     let head_view = "kind='heatmap'\nx='head'\ny='layer'\nvalue='effect'\nvalue_label='share of the logit difference restored'\n";
-    let pos_view = "kind='heatmap'\nx='pos'\ny='layer'\nvalue='effect'\nx_text='token'\nmark='changed'\nfacet='site'\nwidth='full'\nvalue_label='share restored'\n";
+    let pos_view = "kind='heatmap'\nx='pos'\ny='layer'\nvalue='effect'\nx_text='token'\nmark='changed'\nfacet='site'\nspan='full'\nvalue_label='share restored'\n";
     let lens_view = "kind='lens'\nx='pos'\ny='layer'\ntext='top'\nvalue='prob'\nx_text='token'\nmark='right'\nvalue_label='probability of the top token'\n";
     let att_view =
         "kind='attention'\nx='key'\ny='query'\nvalue='attention'\nx_text='key_token'\nfacet='head'\n";
@@ -233,7 +233,7 @@ pub fn samples() -> Vec<(&'static str, Rows, View)> {
     let mut list = vec![
         ("heatmap-3x4", heads(3, 4), format!("{head_view}lo='ci_lo'\nhi='ci_hi'")),
         ("heatmap-12x12", heads(12, 12), format!("{head_view}lo='ci_lo'\nhi='ci_hi'")),
-        ("heatmap-12x12-top", heads(12, 12), format!("{head_view}top=5\nwidth='page'\nlayer_axis='up'")),
+        ("heatmap-12x12-top", heads(12, 12), format!("{head_view}top=5\nspan='full'\nlayer_axis='up'")),
         ("heatmap-32x32", heads(32, 32), head_view.to_owned()),
         ("heatmap-1x12", heads(1, 12), head_view.to_owned()),
         ("heatmap-1x1", heads(1, 1), head_view.to_owned()),
@@ -242,8 +242,8 @@ pub fn samples() -> Vec<(&'static str, Rows, View)> {
         ("heatmap-pos-12", positions(&IOI, 12), pos_view.to_owned()),
         ("heatmap-pos-60", positions(&long, 12), pos_view.to_owned()),
         ("heatmap-hostile", positions(&HOSTILE, 3), pos_view.to_owned()),
-("heatmap-sources", sources(&IOI), "kind='heatmap'\nx='pos'\ny='head'\nvalue='direct'\nx_text='token'\nx_label='attended token'\nwidth='page'".to_owned()),
-        ("heatmap-facets", positions(&["0", "1", "2", "3"], 3), "kind='heatmap'\nx='pos'\ny='layer'\nvalue='effect'\nfacet='site'\ntop=4\nmap='blues'\nlimits=[0.0, 1.0]\nwidth='page'\nx_label='head'".to_owned()),
+("heatmap-sources", sources(&IOI), "kind='heatmap'\nx='pos'\ny='head'\nvalue='direct'\nx_text='token'\nx_label='attended token'\nspan='full'".to_owned()),
+        ("heatmap-facets", positions(&["0", "1", "2", "3"], 3), "kind='heatmap'\nx='pos'\ny='layer'\nvalue='effect'\nfacet='site'\ntop=4\nmap='blues'\nlimits=[0.0, 1.0]\nspan='full'\nx_label='head'".to_owned()),
         ("bars", components(), "kind='bars'\nlabel='component'\nrole='role'\nvalue='total'\nlo='total_ci_lo'\nhi='total_ci_hi'\nvalue_label='total effect (share of the logit difference)'\ntop=8".to_owned()),
         ("bars-two", components(), "kind='bars'\nlabel='component'\nrole='role'\nvalue_label='effect on the logit difference'\n[[series]]\nvalue='total'\nlo='total_ci_lo'\nhi='total_ci_hi'\n[[series]]\nvalue='direct'\nlo='direct_ci_lo'\nhi='direct_ci_hi'".to_owned()),
         ("extreme-zero", extreme(|_| Some(0.0)), head_view.to_owned()),
@@ -256,15 +256,15 @@ pub fn samples() -> Vec<(&'static str, Rows, View)> {
         ("extreme-curve-none", extreme(|_| None), "kind='curve'\nx='head'\nvalue='effect'".to_owned()),
         ("extreme-scatter", extreme(|i| [Some(f64::NAN), Some(f64::INFINITY), None, Some(0.3), Some(-0.2)][i % 5]), "kind='scatter'\nx='ci_lo'\ny='effect'\nlabel='head'".to_owned()),
         ("lens", lens(&IOI, 3), lens_view.to_owned()),
-        ("lens-26", lens(&IOI, 26), format!("{lens_view}width='page'")),
+        ("lens-26", lens(&IOI, 26), format!("{lens_view}span='full'")),
         ("lens-60", lens(&long, 80), lens_view.to_owned()),
         ("lens-hostile", lens(&HOSTILE, 4), lens_view.to_owned()),
-        ("attention-1", attention(&IOI, 1), format!("{att_view}width='col'")),
+        ("attention-1", attention(&IOI, 1), format!("{att_view}span='half'")),
         ("attention-4", attention(&IOI, 4), att_view.to_owned()),
         ("attention-60", attention(&long, 3), att_view.to_owned()),
         ("attention-hostile", attention(&HOSTILE, 2), att_view.to_owned()),
         ("curve", accumulated(3), format!("{curve_view}references=[{{at=4.2, name='final'}}, {{at=0.0, name='chance'}}]")),
-        ("curve-26", accumulated(26), format!("{curve_view}width='full'\nheight=180")),
+        ("curve-26", accumulated(26), format!("{curve_view}span='full'\nheight=180")),
         ("curve-loss", training(), "kind='curve'\nx='step'\nvalue='loss'\nlog_x=true\nx_label='training step'\nvalue_label='loss (nats)'".to_owned()),
         ("scatter", components(), scatter_view.to_owned()),
         ("tokens", sources(&IOI), "kind='tokens'\nx='pos'\nx_text='token'\nvalue='direct'\ngroup='head'\nvalue_label='direct effect on the logit difference'".to_owned()),
