@@ -93,10 +93,13 @@ impl Store {
             if fs::metadata(&path).is_ok_and(|about| about.len() == file.size) {
                 continue;
             }
-            if fs::symlink_metadata(&path).is_ok() {
-                remove(&path)?;
+            let own = own(&path);
+            if fs::symlink_metadata(&own).is_ok() {
+                remove(&own)?; // of a process that was killed
             }
-            point(&Path::new("../../blobs").join(&file.etag), &self.blob(file), &path)
+            // never through `path` itself: another process may have put its link there, and writing would go through it
+            point(&Path::new("../../blobs").join(&file.etag), &self.blob(file), &own)
+                .and_then(|()| fs::rename(&own, &path))
                 .map_err(|e| unwritable(&path, &e))?;
         }
         Ok(())
@@ -110,13 +113,17 @@ impl Store {
         }
         let path = self.folder.join("refs").join(revision);
         path.parent().map_or(Ok(()), folders)?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        // of this process and thread alone: others may be writing the same
-        name.push(format!(".{}-{:?}.incomplete", std::process::id(), std::thread::current().id()));
-        let partial = path.with_file_name(name);
+        let partial = own(&path);
         let written = fs::write(&partial, commit).and_then(|()| fs::rename(&partial, &path));
         written.map_err(|e| unwritable(&path, &e))
     }
+}
+
+/// A name beside `path` that is of this process and thread alone: others may be writing the same.
+fn own(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}-{:?}.incomplete", std::process::id(), std::thread::current().id()));
+    path.with_file_name(name)
 }
 
 /// Appends to a file until it has its length; `told` is how many of its bytes the bar counts.
@@ -245,4 +252,32 @@ fn unwritable(path: &Path, error: &io::Error) -> Error {
         _ => "set HF_HUB_CACHE to a folder that can be written to",
     };
     Error::file("write", path, error, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_that_link_at_once_leave_the_content_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store { cache: folder.path().to_owned(), folder: folder.path().join("model") };
+        let file = Remote { name: "weights".into(), etag: "e".into(), size: 7 };
+        folders(&store.folder.join("blobs")).unwrap();
+        fs::write(store.blob(&file), b"content").unwrap();
+        let path = store.folder.join("snapshots/c/weights");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let _ = fs::remove_file(&path); // another may have removed it
+                        store.link("c", std::slice::from_ref(&file)).unwrap();
+                    }
+                });
+            }
+        });
+        store.link("c", std::slice::from_ref(&file)).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"content");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
 }
