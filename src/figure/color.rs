@@ -30,6 +30,8 @@ pub const RULE: Color = hex(0xdddddd);
 pub const MASKED: Color = hex(0xececec);
 /// Ground under the hatching of missing values.
 pub const MISSING: Color = hex(0xe0e0e0);
+/// Lines of the hatching of missing values.
+pub const HATCH: Color = hex(0x8c8c8c);
 /// Paper.
 pub const WHITE: Color = hex(0xffffff);
 /// Black.
