@@ -24,10 +24,12 @@ mod grid;
 pub mod kind;
 mod labels;
 mod legend;
+mod marker;
 mod pdf;
 mod png;
 mod svg;
 mod ticks;
+mod words;
 
 pub use pdf::TextAs;
 pub use png::{PRINT, SCREEN_2X};

@@ -62,6 +62,8 @@ pub struct View {
     pub x_text: Option<String>,
     /// Column with the token that stands at each `y`.
     pub y_text: Option<String>,
+    /// Column with the token that should follow at each `x`.
+    pub target: Option<String>,
     /// Yes-or-no column: tokens to set in bold, cells to mark.
     pub mark: Option<String>,
 
@@ -95,6 +97,11 @@ pub struct View {
     pub log_x: bool,
     /// Dashed lines at values that matter.
     pub references: Vec<Reference>,
+
+    /// Pictures of the same table that stand together as (a), (b), …: the `panels` kind.
+    pub panels: Vec<View>,
+    /// Whether all panels show values on one scale.
+    pub shared: bool,
 }
 
 /// A drawn number: its column, its interval, its name in the legend.
@@ -116,7 +123,11 @@ pub struct Series {
 #[serde(deny_unknown_fields)]
 pub struct Reference {
     /// Where on the value axis.
+    #[serde(default)]
     pub at: f64,
+    /// At the first line's last value instead: what an accumulated curve arrives at.
+    #[serde(default)]
+    pub last: bool,
     /// What it is.
     #[serde(default)]
     pub name: String,
