@@ -51,6 +51,15 @@ const RD_BU: [u32; 11] = [
 /// ColorBrewer Blues from white.
 const BLUES: [u32; 9] =
     [0xffffff, 0xdeebf7, 0xc6dbef, 0x9ecae1, 0x6baed6, 0x4292c6, 0x2171b5, 0x08519c, 0x08306b];
+/// ColorBrewer Purples from white.
+const PURPLES: [u32; 9] =
+    [0xffffff, 0xefedf5, 0xdadaeb, 0xbcbddc, 0x9e9ac8, 0x807dba, 0x6a51a3, 0x54278f, 0x3f007d];
+/// ColorBrewer Greens from white.
+const GREENS: [u32; 9] =
+    [0xffffff, 0xe5f5e0, 0xc7e9c0, 0xa1d99b, 0x74c476, 0x41ab5d, 0x238b45, 0x006d2c, 0x00441b];
+/// ColorBrewer Reds from white.
+const REDS: [u32; 9] =
+    [0xffffff, 0xfee0d2, 0xfcbba1, 0xfc9272, 0xfb6a4a, 0xef3b2c, 0xcb181d, 0xa50f15, 0x67000d];
 /// Matplotlib's viridis.
 const VIRIDIS: [u32; 11] = [
     0x440154, 0x482475, 0x414487, 0x355f8d, 0x2a788e, 0x21918c, 0x22a884, 0x44bf70, 0x7ad151, 0xbddf26,
@@ -65,6 +74,12 @@ pub enum Map {
     RdBu,
     /// Sequential from white, for probabilities.
     Blues,
+    /// Sequential from white: a single state of causal tracing.
+    Purples,
+    /// Sequential from white: a window of MLPs.
+    Greens,
+    /// Sequential from white: a window of attention.
+    Reds,
     /// Sequential, for entropies and divergences.
     Viridis,
 }
@@ -75,6 +90,9 @@ impl Map {
         let stops: &[u32] = match self {
             Map::RdBu => &RD_BU,
             Map::Blues => &BLUES,
+            Map::Purples => &PURPLES,
+            Map::Greens => &GREENS,
+            Map::Reds => &REDS,
             Map::Viridis => &VIRIDIS,
         };
         let last = stops.len() - 1;
@@ -159,7 +177,7 @@ mod tests {
 
     #[test]
     fn text_reads_on_every_colour() {
-        for map in [Map::RdBu, Map::Blues, Map::Viridis] {
+        for map in [Map::RdBu, Map::Blues, Map::Purples, Map::Greens, Map::Reds, Map::Viridis] {
             for i in 0..=200 {
                 let ground = map.at(f64::from(i) / 200.0);
                 assert!(ground.contrast(ground.ink()) >= 4.5, "{map:?} at {i}");

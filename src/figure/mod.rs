@@ -25,6 +25,7 @@ pub mod kind;
 mod labels;
 mod legend;
 mod png;
+mod stack;
 mod svg;
 mod ticks;
 
@@ -51,10 +52,15 @@ pub const FIGURES: &[Figure] = &[
     kind::attention::FIGURE,
     kind::bars::FIGURE,
     kind::curve::FIGURE,
+    kind::dose::FIGURE,
     kind::heatmap::FIGURE,
     kind::lens::FIGURE,
+    kind::probe::FIGURE,
     kind::scatter::FIGURE,
+    kind::scores::FIGURE,
     kind::tokens::FIGURE,
+    kind::trace::FIGURE,
+    kind::waterfall::FIGURE,
 ];
 
 /// Draws what the view asks for.

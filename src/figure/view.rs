@@ -48,6 +48,8 @@ pub struct View {
     pub hi: Option<String>,
     /// Several drawn numbers side by side, instead of `value`, `lo` and `hi`.
     pub series: Vec<Series>,
+    /// One more drawn number, in a low strip below on the same x axis: what probing or steering is set against.
+    pub strip: Option<Series>,
     /// Column that splits the rows into panels.
     pub facet: Option<String>,
     /// Column that splits the rows into lines, colours or strips.
@@ -85,6 +87,8 @@ pub struct View {
     pub map: Option<Map>,
     /// Limits of the colours or of the value axis; values outside are shown as clipped.
     pub limits: Option<[f64; 2]>,
+    /// Whether panels of different colours share one scale; by default they do.
+    pub shared: Option<bool>,
     /// From what size on a cell whose interval excludes 0 is outlined; by default a twentieth of the largest drawn.
     pub outline: Option<f64>,
     /// How many to label (grids, points) or to keep (bars); 0 = none.

@@ -121,7 +121,7 @@ fn together(names: &[(String, [f64; 2])]) -> Vec<(String, [f64; 2])> {
 
 /// Writes names beside their points where they cover nothing `taken` nor each other, with a thin line when moved away;
 /// a name that finds no place is left out.
-fn write_names(scene: &mut Scene, frame: Frame, names: &[(String, [f64; 2])], mut taken: Vec<Frame>) {
+pub fn write_names(scene: &mut Scene, frame: Frame, names: &[(String, [f64; 2])], mut taken: Vec<Frame>) {
     let size = TICK - 0.5;
     for (name, [x, y]) in &together(names) {
         let (w, h) = (font::width(name, size, false), size * 0.95);
