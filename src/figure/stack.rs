@@ -1,12 +1,12 @@
 //! Lines with bands over one x axis, in one plot or in a tall plot with a low strip below it.
 
 use crate::error::Result;
-use crate::figure::axes::{self, Axis, Mark, Shape, TICK_MARK};
+use crate::figure::axes::{self, Axis, Mark, Shape};
 use crate::figure::color::{Color, FAINT};
 use crate::figure::font;
 use crate::figure::labels::{self, Tick};
 use crate::figure::legend::{self, Entry, Sign};
-use crate::figure::scene::{Frame, Scene, Text};
+use crate::figure::scene::{Anchor, Frame, Scene, Text};
 use crate::figure::style::Style;
 use crate::figure::ticks;
 use crate::figure::view::{Reference, Series, View, categories, optional_numbers};
@@ -35,10 +35,23 @@ pub struct Look {
     pub color: Color,
     /// Dashed.
     pub dash: bool,
-    /// Set off: thicker, with points.
-    pub strong: bool,
-    /// What others are compared with: a band that is told by itself, thin line, no points.
-    pub ground: bool,
+    /// What it is in the picture.
+    pub part: Part,
+}
+
+/// What a line is in the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What the picture is about: thicker.
+    Main,
+    /// One of several, with points.
+    One,
+    /// One of so many that their bands must be faint.
+    OneOfMany,
+    /// A level: thin and without points.
+    Level,
+    /// What others are compared with: a grey band before all, without points.
+    Ground,
 }
 
 /// One plot.
@@ -78,15 +91,17 @@ impl Across {
         Ok(Across { at, names, words, upright: None })
     }
 
-    fn axis(&self, room: f64, tick: f64) -> Axis {
+    fn axis(&self, room: f64, style: &Style) -> Axis {
         if let Some(names) = &self.names {
             let ticks = (0..names.len()).map(|i| (i as f64, String::new())).collect();
             return Axis { range: [-0.4, names.len() as f64 - 0.6], ticks, ..Axis::default() };
         }
-        let range = axes::spread(self.at.iter().copied(), &[], 0.03);
-        let mut axis = Axis::round(range, (room / (tick * 5.0)).clamp(2.0, 9.0) as usize, false);
-        let halves = self.at.iter().filter(|v| v.is_finite()).all(|v| (2.0 * v).fract() == 0.0);
-        if halves && range[1] - range[0] > 2.5 {
+        let finite = || self.at.iter().copied().filter(|v| v.is_finite());
+        let (lo, hi) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)));
+        // a single place stands in the middle of a unit on either side
+        let range = if lo == hi { [lo - 1.0, hi + 1.0] } else { axes::spread(finite(), &[], 0.03) };
+        let mut axis = Axis::round(range, (room / style.space(34.0)).clamp(2.0, 9.0) as usize, false);
+        if finite().all(|v| (2.0 * v).fract() == 0.0) && range[1] - range[0] >= 2.0 {
             axis.ticks.retain(|(v, _)| (v - v.round()).abs() < 1e-9); // no layer two and a half
             axis.ticks.iter_mut().for_each(|(v, text)| *text = ticks::plain(v.round()));
         }
@@ -114,31 +129,30 @@ pub fn named(series: &Series) -> String {
 pub fn draw(view: &View, across: &Across, panes: &[Pane], width: f64) -> Result<Scene> {
     let style = view.style();
     let entries = entries(panes);
-    let legend = legend::height(&entries, width);
-    let height = view.height.unwrap_or(width / 1.618).clamp(60.0, 1000.0);
+    let legend = legend::height(&style, &entries, width);
     let strips = panes.len().saturating_sub(1) as f64;
+    // what the legend takes beyond a line, and strips, come on top of the usual shape
+    let shape = (width / 1.618).min(style.tall) + (legend - style.space(11.0)).max(0.0) + strips * width * 0.14;
+    let height = view.height.unwrap_or(shape).clamp(60.0, 1000.0);
     let gap = style.tick;
     let y_axis = |pane: &Pane, high: f64| {
-        Axis::round(pane.range, (high / (style.tick * 2.6)).clamp(2.0, 6.0) as usize, true)
+        Axis::round(pane.range, (high / style.space(22.0)).clamp(2.0, 6.0) as usize, true)
     };
 
-    // the value axes' widest labels decide how wide the plots are, and how tall they are decides those
-    let guess = |k: usize| height * if k == 0 { 0.7 } else { 0.7 * STRIP };
-    let ticked = panes.iter().enumerate().map(|(k, pane)| {
-        let axis = y_axis(pane, guess(k));
-        font::widest(axis.ticks.iter().map(|(_, text)| text.as_str()), style.tick, false)
-    });
-    let left = style.label + 5.0 + ticked.fold(0.0, f64::max) + 2.0 * TICK_MARK + 2.0;
-    let room = (width - left - 8.0).max(20.0);
-    let x = across.axis(room, style.tick);
+    // how wide the value axes' labels are decides how wide the plots are, and their height which labels there are
+    let guess = |k: usize| (height - legend - style.space(30.0)) * if k == 0 { 1.0 } else { STRIP } / (1.0 + strips * STRIP);
+    let ticked = panes.iter().enumerate().map(|(k, pane)| y_axis(pane, guess(k)).widest(&style)).fold(0.0, f64::max);
+    let left = style.label + style.space(4.0) + ticked + 2.0 * style.mark() + 2.0;
+    let room = (width - left - style.space(8.0)).max(20.0);
+    let x = across.axis(room, &style);
     let step = x.place(1.0, 0.0, room) - x.place(0.0, 0.0, room);
     let plan = across.names.as_ref().map(|names| {
         let ticks: Vec<Tick> = names.iter().map(|name| Tick::plain(font::visible(name))).collect();
-        labels::plan(&ticks, step)
+        labels::plan(&style, &ticks, step)
     });
-    let below = 2.0 * TICK_MARK + plan.as_ref().map_or(style.tick + 1.0, |p| p.height) + style.label + 4.0;
-    let least = style.tick * (5.0 + 3.5 * strips);
-    let height = (height + strips * height * 0.22).max(legend + below + strips * gap + least);
+    let below = 2.0 * style.mark() + plan.as_ref().map_or(style.tick + 1.0, |p| p.height) + style.label + style.space(4.0);
+    let least = style.space(30.0) + strips * style.space(20.0);
+    let height = height.max(legend + below + strips * gap + least);
     let body = height - legend - below - strips * gap;
     let tall = body / (1.0 + strips * STRIP);
 
@@ -151,30 +165,34 @@ pub fn draw(view: &View, across: &Across, panes: &[Pane], width: f64) -> Result<
         if k + 1 < panes.len() {
             own.ticks.iter_mut().for_each(|(_, text)| text.clear());
         }
-        pane.draw(&mut scene, frame, (&own, &y_axis(pane, guess(k))), across.upright.as_ref().filter(|_| k == 0), style)?;
+        let upright = across.upright.as_ref().filter(|_| k == 0);
+        pane.draw(&mut scene, &style, frame, (&own, &y_axis(pane, guess(k))), upright)?;
         top = frame.bottom() + gap;
     }
     if let Some(plan) = plan {
         let first = x.place(0.0, left, left + room);
-        plan.draw(&mut scene, first, top - gap + 2.0 * TICK_MARK, step);
+        plan.draw(&mut scene, first, top - gap + 2.0 * style.mark(), step);
     }
     let frame = Frame::new(left, legend, room, body);
-    axes::name(&mut scene, frame, Some((&across.words, height - 3.0)), None);
-    legend::draw(&mut scene, &entries);
+    axes::name(&mut scene, &style, frame, Some((&across.words, height - style.foot())), None);
+    legend::draw(&mut scene, &style, &entries);
     Ok(scene)
 }
 
 /// The legend: every name once.
 fn entries(panes: &[Pane]) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
-    for line in panes.iter().flat_map(|pane| &pane.lines).filter(|line| !line.name.is_empty()) {
+    let mut lines: Vec<&Line> = panes.iter().flat_map(|pane| &pane.lines).collect();
+    lines.sort_by_key(|line| line.look.part == Part::Ground);
+    for line in lines.into_iter().filter(|line| !line.name.is_empty()) {
         if !entries.iter().any(|known| known.name == line.name) {
-            let sign = match line.look {
-                Look { ground: true, .. } => Sign::Box,
-                Look { dash: true, .. } => Sign::Dash,
-                _ => Sign::Line,
+            let ground = line.look.part == Part::Ground;
+            let sign = match line.look.dash {
+                _ if ground => Sign::Box,
+                true => Sign::Dash,
+                false => Sign::Line,
             };
-            let color = if line.look.ground { line.look.color.alpha(0.45) } else { line.look.color };
+            let color = if ground { line.look.color.alpha(0.45) } else { line.look.color };
             entries.push(Entry { name: line.name.clone(), color, sign });
         }
     }
@@ -185,13 +203,13 @@ impl Pane {
     fn draw(
         &self,
         scene: &mut Scene,
+        style: &Style,
         frame: Frame,
         (x, y): (&Axis, &Axis),
         upright: Option<&(f64, String)>,
-        style: Style,
     ) -> Result<()> {
         let dashed = |points: [[f64; 2]; 2]| -> Mark {
-            Shape::Line { points: points.to_vec(), color: FAINT, width: style.rule.max(0.6), dash: true }.into()
+            Shape::Line { points: points.to_vec(), color: FAINT, width: style.thin(), dash: true }.into()
         };
         let within = |at: f64, [lo, hi]: [f64; 2]| lo < at && at < hi;
         let references: Vec<&Reference> = self.references.iter().filter(|r| within(r.at, self.range)).collect();
@@ -200,7 +218,7 @@ impl Pane {
             references.iter().map(|r| dashed(x.range.map(|x| [x, r.at]))).collect();
         marks.extend(upright.map(|(at, _)| dashed(self.range.map(|y| [*at, y]))));
         marks.extend(self.marks(style));
-        axes::plot(scene, frame, x, y, &marks)?;
+        axes::plot(scene, style, frame, x, y, &marks)?;
 
         let mut taken = self.taken(frame, x, y);
         let size = style.small;
@@ -229,34 +247,55 @@ impl Pane {
             });
         }
         if !self.lines.iter().any(|l| l.points.iter().any(|p| p[1].is_finite())) {
-            axes::nothing(scene, frame);
+            axes::nothing(scene, style, frame);
         }
-        axes::name(scene, frame, None, Some((&self.words, style.label)));
+        self.name(scene, style, frame);
         Ok(())
     }
 
+    /// The words along the value axis, kept beside their own plot where they are longer than it is tall.
+    fn name(&self, scene: &mut Scene, style: &Style, frame: Frame) {
+        let room = frame.h + style.tick;
+        let size = if font::width(&self.words, style.label, false) <= room { style.label } else { style.tick };
+        let words = font::fit(&self.words, size, false, scene.height - 2.0);
+        let half = font::width(&words, size, false) / 2.0;
+        let middle = frame.y + frame.h / 2.0;
+        let [least, most] = [half + 1.0, scene.height - half - 1.0];
+        // a plot above has room above it, a strip below it
+        let middle = if frame.bottom() > 0.75 * scene.height { middle.max(frame.y - style.tick / 2.0 + half) } else { middle.min(frame.bottom() + style.tick / 2.0 - half) };
+        let text = Text::new(style.label, middle.min(most).max(least), words, size);
+        scene.add(text.anchor(Anchor::Middle).turn(-90.0));
+    }
+
     /// Bands first, then lines, broken where a value is missing, then their points.
-    fn marks(&self, style: Style) -> Vec<Mark> {
+    fn marks(&self, style: &Style) -> Vec<Mark> {
         let clamp = |v: f64| v.clamp(self.range[0], self.range[1]);
         let (mut bands, mut strokes) = (Vec::new(), Vec::new());
         for line in &self.lines {
-            let Look { color, dash, strong, ground } = line.look;
-            for run in line.points.split(|p| p[2].is_nan() || p[3].is_nan()).filter(|run| run.len() > 1) {
+            let Look { color, dash, part } = line.look;
+            let (alpha, width, dot) = match part {
+                Part::Main => (0.2, 1.25, 1.8),
+                Part::One => (0.2, 1.0, 1.5),
+                Part::OneOfMany => (0.07, 1.0, 1.3),
+                Part::Level => (0.0, 0.8, 0.0),
+                Part::Ground => (0.28, 0.7, 0.0),
+            };
+            let band = |run: &&[[f64; 4]]| run.len() > 1;
+            for run in line.points.split(|p| !(p[2].is_finite() && p[3].is_finite())).filter(band) {
                 let points = run.iter().map(|p| [p[0], clamp(p[2]), clamp(p[3])]).collect();
-                let alpha = if ground { 0.28 } else { 0.2 };
                 bands.push(Shape::Band { points, color: color.alpha(alpha) }.into());
             }
-            let width = if strong { style.line * 1.25 } else if ground { style.line * 0.7 } else { style.line };
-            for run in line.points.split(|p| !p[1].is_finite()).filter(|run| run.len() > 1) {
+            for run in line.points.split(|p| !p[1].is_finite()).filter(band) {
                 let points = run.iter().map(|p| [p[0], clamp(p[1])]).collect();
-                strokes.push(Shape::Line { points, color, width, dash }.into());
+                strokes.push(Shape::Line { points, color, width: style.line * width, dash }.into());
             }
+            // a lone point has no line to show it
+            let dot = if line.points.len() == 1 { 1.8 } else { dot };
             let seen = line.points.iter().filter(|p| p[1].is_finite() && p[1] == clamp(p[1]));
-            let alone = line.points.len() == 1;
-            for p in seen.filter(|_| alone || !ground && line.points.len() <= MOST_DOTS) {
-                let r = style.line * if strong { 1.8 } else { 1.4 };
+            for p in seen.filter(|_| dot > 0.0 && line.points.len() <= MOST_DOTS) {
                 let tip = format!("{} {}", line.name, ticks::number(p[1]));
-                strokes.push(Mark { tip, shape: Shape::Dot { at: [p[0], p[1]], r, color } });
+                let shape = Shape::Dot { at: [p[0], p[1]], r: style.line * dot, color };
+                strokes.push(Mark { tip, shape });
             }
         }
         bands.into_iter().chain(strokes).collect()

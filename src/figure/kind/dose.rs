@@ -6,7 +6,7 @@ use crate::figure::axes;
 use crate::figure::color::{CATEGORICAL, Color, FAINT, Map};
 use crate::figure::font;
 use crate::figure::scene::Scene;
-use crate::figure::stack::{self, Across, Line, Look, Pane, named, points};
+use crate::figure::stack::{self, Across, Line, Look, Pane, Part, named, points};
 use crate::figure::style::Span;
 use crate::figure::view::{Reference, Series, View, categories, optional_marks};
 use crate::row::Rows;
@@ -39,10 +39,15 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let told = grounds.iter().filter(|ground| !**ground).count();
     let look = |g: usize, s: usize| {
         if grounds[g] {
-            return Look { color: FAINT, dash: true, strong: false, ground: true };
+            return Look { color: FAINT, dash: true, part: Part::Ground };
         }
         let k = grounds[..g].iter().filter(|ground| !**ground).count() + s * told;
-        Look { color: shade(k, told), dash: k % 2 == 1, strong: told == 1 && s == 0, ground: false }
+        let part = match told {
+            1 if s == 0 => Part::Main,
+            _ if told <= CATEGORIES => Part::One,
+            _ => Part::OneOfMany,
+        };
+        Look { color: shade(k, told), dash: part == Part::One && k % 2 == 1, part }
     };
     let lines = |all: &[Series]| -> Result<Vec<Line>> {
         let mut lines = Vec::new();
@@ -58,7 +63,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             }
         }
         // the comparison lies under the rest
-        lines.sort_by_key(|line| !line.look.ground);
+        lines.sort_by_key(|line| line.look.part != Part::Ground);
         Ok(lines)
     };
     let series = view.all_series()?;

@@ -7,9 +7,9 @@ use crate::figure::axes;
 use crate::figure::color::{CATEGORICAL, FAINT};
 use crate::figure::font;
 use crate::figure::scene::Scene;
-use crate::figure::stack::{self, Across, Line, Look, Pane, named, points};
+use crate::figure::stack::{self, Across, Line, Look, Pane, Part, named, points};
 use crate::figure::style::Span;
-use crate::figure::view::{Series, View, categories};
+use crate::figure::view::{Reference, Series, View, categories};
 use crate::row::Rows;
 
 /// This picture.
@@ -41,20 +41,14 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         let look = Look {
             color: if level { FAINT } else { CATEGORICAL[k % CATEGORICAL.len()] },
             dash: level || k % 2 == 1,
-            strong: k == 0,
-            ground: false,
+            part: match k {
+                0 => Part::Main,
+                _ if level => Part::Level,
+                _ => Part::One,
+            },
         };
         let name = named(series) + if k == 0 { &n } else { "" };
         lines.push(Line { name: font::visible(&name), points, look });
-    }
-    // a level is a line, not readings along the stream: it has ends and no points
-    for line in lines.iter_mut().skip(1).filter(|line| line.points.len() > 1) {
-        if let Some(level) = constant(&line.points) {
-            let ends = across.at.iter().copied().filter(|x| x.is_finite());
-            let [lo, hi] = ends.fold([f64::INFINITY, f64::NEG_INFINITY], |[lo, hi], x| [lo.min(x), hi.max(x)]);
-            line.points = [lo, hi].map(|x| [x, level, f64::NAN, f64::NAN]).to_vec();
-            line.look.ground = false;
-        }
     }
     let range = view.limits.unwrap_or_else(|| scores(&lines, view));
     let words = match (view.value_label.as_str(), view.y_label.as_str()) {
@@ -70,8 +64,8 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
 fn low(rows: &Rows, strip: &Series, across: &Across) -> Result<Pane> {
     let points = points(rows, strip, &across.at, |_| true)?;
     let range = axes::spread(points.iter().flat_map(|p| p[1..].to_vec()), &[0.0], 0.1);
-    let look = Look { color: CATEGORICAL[6], dash: false, strong: false, ground: false };
-    let zero = crate::figure::view::Reference { at: 0.0, name: String::new() };
+    let look = Look { color: CATEGORICAL[6], dash: false, part: Part::One };
+    let zero = Reference { at: 0.0, name: String::new() };
     Ok(Pane {
         words: named(strip),
         range,
@@ -93,6 +87,9 @@ fn scores(lines: &[Line], view: &View) -> [f64; 2] {
     let levels = view.references.iter().map(|reference| reference.at);
     let values: Vec<f64> = drawn.chain(levels).filter(|v| v.is_finite()).collect();
     let (least, most) = values.iter().fold((1.0f64, 0.0f64), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
+    if values.is_empty() {
+        return [0.0, 1.0];
+    }
     if least < 0.0 || most > 1.0 {
         return axes::spread(values, &[], 0.06); // no shares
     }

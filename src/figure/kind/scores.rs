@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
-use crate::figure::axes::{self, Axis, Mark, Shape, TICK_MARK};
+use crate::figure::axes::{self, Axis, Mark, Shape};
 use crate::figure::color::{CATEGORICAL, FAINT, INK, RULE};
 use crate::figure::font;
 use crate::figure::kind::heatmap::{facets, label, repeated};
@@ -27,6 +27,8 @@ pub const FIGURE: Figure = Figure {
 
 /// Heads named in each panel when the view does not say.
 const NAMED: usize = 3;
+/// A head below this share of its panel's largest is not named.
+const NOTABLE: f64 = 0.2;
 /// Panels with more heads have whiskers on the named ones only.
 const MOST_WHISKERS: usize = 160;
 /// Heads of the picture beyond which dots on the same spot are drawn once.
@@ -94,11 +96,11 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let title = if panels.iter().any(|p| !p.is_empty()) { style.label + 3.0 } else { 2.0 };
     let y_axes: Vec<Axis> = ranges.iter().map(|r| Axis::round(*r, 3, true)).collect();
     let ticked = y_axes.iter().flat_map(|a| a.ticks.iter().map(|(_, text)| text.as_str()));
-    let ticked = font::widest(ticked, style.tick, false) + 2.0 * TICK_MARK + 2.0;
-    let left = style.label + 4.0;
+    let ticked = font::widest(ticked, style.tick, false) + 2.0 * style.mark() + 2.0;
+    let left = style.label + style.space(4.0);
     let each = (width - left - 3.0) / across as f64;
-    let (gap, ticks_high) = (style.tick, 2.0 * TICK_MARK + style.tick + 1.0);
-    let below = style.label + 5.0;
+    let (gap, ticks_high) = (style.tick, 2.0 * style.mark() + style.tick + 1.0);
+    let below = style.label + style.space(4.0);
     let pitch = title + high + ticks_high;
     let mut scene = Scene::new(width, down as f64 * (pitch + gap) - gap + below);
 
@@ -113,25 +115,23 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         plot.draw(&mut scene, &own, view.top.unwrap_or(NAMED), &name)?;
     }
     let words = label(&view.value_label, view.need("value", &view.value)?, false);
-    let across = if view.x_label.is_empty() { "head, layer by layer".to_owned() } else { font::visible(&view.x_label) };
+    let across = if view.x_label.is_empty() { "layer (its heads in order)".to_owned() } else { font::visible(&view.x_label) };
     let frame = Frame::new(left, 0.0, width - left, scene.height - below);
-    let baseline = scene.height - 3.0;
-    axes::name(&mut scene, frame, Some((&across, baseline)), Some((&font::visible(&words), style.label)));
+    let baseline = scene.height - style.foot();
+    axes::name(&mut scene, &style, frame, Some((&across, baseline)), Some((&font::visible(&words), style.label)));
     Ok(scene)
 }
 
 /// A panel's value axis: shares from 0 to 1, signed ones from −1, others as they lie; with air for names.
 fn range<'a>(heads: impl Iterator<Item = &'a Head>) -> [f64; 2] {
-    let ends = heads.flat_map(|h| {
-        let [lo, hi] = h.interval.unwrap_or([f64::NAN; 2]);
-        [h.value, lo, hi]
-    });
-    let ends: Vec<f64> = ends.filter(|v| v.is_finite()).collect();
-    let (least, most) = ends.iter().fold((0.0f64, 0.0f64), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
-    match (least, most) {
-        (least, most) if most > 1.0 || least < -1.0 => axes::spread(ends, &[0.0], 0.1),
-        (least, _) if least < 0.0 => [-1.12, 1.12],
-        _ => [-0.04, 1.12],
+    let values: Vec<f64> = heads.map(|h| h.value).filter(|v| v.is_finite()).collect();
+    let (least, most) = values.iter().fold((0.0f64, 0.0f64), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
+    if most > 1.0 || least < -1.0 {
+        axes::spread(values, &[0.0], 0.2)
+    } else if least < 0.0 {
+        [-1.5, 1.5]
+    } else {
+        [-0.05, 1.22]
     }
 }
 
@@ -167,7 +167,9 @@ impl Plot<'_> {
         let inside = |v: f64| (lowest..=highest).contains(&v);
         let mut ranked: Vec<&&Head> = heads.iter().filter(|h| h.value.is_finite() && inside(h.value)).collect();
         ranked.sort_by(|a, b| b.value.abs().total_cmp(&a.value.abs()).then(a.row.cmp(&b.row)));
-        let named: Vec<&&Head> = ranked.iter().take(top).copied().filter(|h| h.value != 0.0).collect();
+        let floor = ranked.first().map_or(0.0, |h| NOTABLE * h.value.abs());
+        let notable = |h: &&&Head| h.value != 0.0 && h.value.abs() >= floor;
+        let named: Vec<&&Head> = ranked.iter().take(top).copied().filter(notable).collect();
         let is_named = |h: &Head| named.iter().any(|n| n.row == h.row);
         let r = (frame.w / (x.range[1] - x.range[0]) * 0.5).clamp(style.line * 0.75, style.line * 1.6);
         let at = |h: &Head| [x.place(h.at, frame.x, frame.right()), y.place(h.value, frame.bottom(), frame.y)];
@@ -189,7 +191,7 @@ impl Plot<'_> {
             let r = if set_off { r.max(style.line * 1.4) } else { r };
             marks.push(Mark { tip, shape: Shape::Dot { at: [h.at, h.value], r, color } });
         }
-        axes::plot(scene, frame, &x, y, &marks)?;
+        axes::plot(scene, &style, frame, &x, y, &marks)?;
         for h in heads.iter().filter(|h| !h.value.is_finite()) {
             let [middle, _] = at(h);
             let wide = (2.0 * r).max(1.0);
@@ -197,7 +199,7 @@ impl Plot<'_> {
             scene.add(Item::Rect(stub, Fill::Hatch, None));
         }
         if !heads.iter().any(|h| h.value.is_finite()) {
-            axes::nothing(scene, frame);
+            axes::nothing(scene, &style, frame);
         }
         let out = heads.iter().filter(|h| h.value.is_finite() && !inside(h.value)).count();
         if out > 0 {
@@ -210,7 +212,7 @@ impl Plot<'_> {
         };
         let taken = ranked.iter().map(|h| dot(h)).collect();
         let names: Vec<(String, [f64; 2])> = named.iter().map(|h| (name(h), at(h))).collect();
-        write_names(scene, frame, &names, taken);
+        write_names(scene, &style, frame, &names, taken);
         Ok(())
     }
 }

@@ -7,8 +7,8 @@
 use crate::error::Result;
 use crate::figure::Figure;
 use crate::figure::axes;
-use crate::figure::cells::{self, Cell, Look, Panel, Reading};
-use crate::figure::color::{FAINT, INK, Map, Scale};
+use crate::figure::cells::{self, Cell, Panel, Reading};
+use crate::figure::color::{FAINT, Map, Scale};
 use crate::figure::colorbar::Bar;
 use crate::figure::font;
 use crate::figure::kind::heatmap::{OUTLINE, axis, facets, label, repeated};
@@ -33,10 +33,6 @@ const DIVERGE: f64 = 0.25;
 const MARKED: f64 = 0.01;
 /// More cells than this are drawn as rasters.
 const MOST_VECTORS: usize = 2500;
-/// All panels together are made no taller.
-const TALLEST: f64 = 560.0;
-/// Between panels.
-const GAP: f64 = 8.0;
 
 /// A panel with its colours.
 struct Part {
@@ -171,79 +167,123 @@ struct Picture {
 
 impl Picture {
     fn draw(&self) -> Scene {
-        let Style { label, tick, small, .. } = self.style;
-        let (columns, rows) = (self.layers.len().max(1), self.tokens.len().max(1));
+        let style = &self.style;
+        let Style { label, tick, .. } = *style;
+        let near = style.space(3.0);
+        let (columns, rows, n) = (self.layers.len().max(1), self.tokens.len().max(1), self.parts.len().max(1));
         let room = self.width * 0.3;
-        let text = |t: &Tick| font::fit(&t.text, tick, t.bold, room);
-        let widest = self.tokens.iter().map(|t| font::width(&text(t), tick, t.bold)).fold(0.0, f64::max);
-        let left = widest + 6.0;
-        let n = self.parts.len().max(1);
-        let each = |across: usize| (self.width - left - 6.0 - (across - 1) as f64 * GAP) / across as f64;
-        let across = (1..=n).rev().find(|a| each(*a) >= tick * 11.0 && n.div_ceil(*a) * a < n + *a).unwrap_or(1);
+        let written = self.tokens.iter().map(|t| font::fit(&t.text, tick, t.bold, room));
+        let widest = written.zip(&self.tokens).map(|(text, t)| font::width(&text, tick, t.bold)).fold(0.0, f64::max);
+        let left = widest + near + 3.0;
+        let gap = style.space(8.0);
+
+        // panels beside each other, as many as there is room for, and no row of them nearly empty
+        let each = |across: usize| (self.width - left - 4.0 - (across - 1) as f64 * gap) / across as f64;
+        let fits = |across: &usize| each(*across) >= style.space(77.0) && (n % across == 0 || n > *across + 1);
+        let across = (1..=n).rev().find(fits).unwrap_or(1);
         let down = n.div_ceil(across);
-        let cell_w = (each(across) / columns as f64).min(tick * 4.0);
-        let panel_w = cell_w * columns as f64;
-        let cell_h = (tick * 1.3).min(TALLEST / (down * rows) as f64).max(1.5);
+        let cell_h = style.space(9.0).min(style.tall * 1.3 / (down * rows) as f64).max(1.5);
         let panel_h = cell_h * rows as f64;
-
-        let title = if self.parts.iter().any(|p| !p.panel.name.is_empty()) { label + 3.0 } else { 3.0 };
-        let plan = labels::plan(&self.layers, cell_w);
-        let length = panel_w.min(tick * 22.0);
-        let bar = |part: &'_ Part| Bar::new(&part.scale, "", false, length, length).depth();
-        // one bar serves all panels of one map and one scale
+        // one bar serves all panels of one map and one scale; upright ones stand beside panels in a single file
         let one = self.shared && self.parts.windows(2).all(|p| p[0].scale.map == p[1].scale.map);
-        let barred = self.parts.first().map_or(0.0, bar) + 5.0;
-        let ticked = 3.0 + plan.height + label + 3.0;
-        let pitch = title + panel_h + ticked + if one { 0.0 } else { barred } + 3.0;
-        let noted = if self.note.is_empty() { 0.0 } else { small + 3.0 };
-        let height = down as f64 * pitch + if one { barred } else { 0.0 } + label + 4.0 + noted;
-        let mut scene = Scene::new(self.width, height);
-        let body = left + across as f64 * (panel_w + GAP) - GAP;
-        let x0 = left + ((self.width - body - 6.0) / 2.0).max(0.0);
+        let upright = across == 1 && !one && panel_h >= style.space(40.0);
+        let bar = |part: &Part, length: f64| Bar::new(style, &part.scale, "", upright, length, length).depth();
+        let deep = |length: f64| self.parts.iter().map(|part| bar(part, length)).fold(0.0, f64::max) + style.space(5.0);
+        let beside = if upright { deep(panel_h) } else { 0.0 };
+        let cell_w = ((each(across) - beside) / columns as f64).min(style.space(42.0));
+        let panel_w = cell_w * columns as f64;
+        let length = if upright { panel_h } else { (panel_w * 0.86).clamp(style.space(63.0), style.space(150.0)) };
 
-        let raster = n * columns * rows > MOST_VECTORS;
+        let named = self.parts.iter().any(|p| !p.panel.name.is_empty());
+        let title = if named { label + near } else { near };
+        let plan = labels::plan(style, &self.layers, cell_w);
+        // layers are counted under every row of panels, in a single file under the last panel only
+        let ticked = near + plan.height + label + near;
+        let barred = if upright { 0.0 } else { deep(length) };
+        let under = |d: usize| match (upright && d + 1 < down, one) {
+            (true, _) => near,
+            (false, true) => ticked,
+            (false, false) => ticked + barred + near,
+        };
+        let below = (0..down).map(|d| title + panel_h + under(d)).sum::<f64>() + if one { barred } else { 0.0 };
+        let noted = if self.note.is_empty() { 0.0 } else { style.small + near };
+        let mut scene = Scene::new(self.width, below + label + style.space(4.0) + noted);
+        let body = across as f64 * (panel_w + gap) - gap;
+        let x0 = left + ((self.width - left - 4.0 - body - beside) / 2.0).max(0.0);
+
+        let look = |part| cells::Look {
+            style: *style,
+            columns,
+            scale: part,
+            raster: n * columns * rows > MOST_VECTORS,
+            shorten: false,
+        };
+        let mut top = 0.0;
         for (i, part) in self.parts.iter().enumerate() {
             let (a, d) = (i % across, i / across);
-            let frame =
-                Frame::new(x0 + a as f64 * (panel_w + GAP), title + d as f64 * pitch, panel_w, panel_h);
-            let name = font::fit(&font::visible(&part.panel.name), label, false, panel_w + GAP - 2.0);
-            scene.add(Text::new(frame.x + panel_w / 2.0, frame.y - 3.0, name, label).anchor(Anchor::Middle));
-            cells::draw(&mut scene, &part.panel, frame, &Look { columns, scale: &part.scale, raster, shorten: false });
+            let frame = Frame::new(x0 + a as f64 * (panel_w + gap), top + title, panel_w, panel_h);
+            let wide = if across == 1 { self.width - 2.0 * left.min(self.width / 4.0) } else { panel_w + gap - 2.0 };
+            self.name(&mut scene, &part.panel.name, frame, wide);
+            cells::draw(&mut scene, &part.panel, frame, &look(&part.scale));
             self.minus(&mut scene, &part.panel, frame, columns, [cell_w, cell_h]);
             if a == 0 {
-                let size = tick.min(cell_h * 0.96).max(5.0);
-                let stride = labels::every(cell_h, size);
-                for (k, token) in self.tokens.iter().enumerate().step_by(stride) {
-                    let text = font::fit(&token.text, size, token.bold, room);
-                    let text = Text::new(frame.x - 3.0, frame.y + (k as f64 + 0.5) * cell_h, text, size).middle();
-                    scene.add(text.anchor(Anchor::End).bold(token.bold));
-                }
+                self.tokens(&mut scene, frame, cell_h, room);
             }
-            plan.draw(&mut scene, frame.x + cell_w / 2.0, frame.bottom() + 3.0, cell_w);
-            let under = frame.bottom() + ticked;
-            if a == 0 || across == 1 {
-                let last = (n - d * across).min(across) as f64;
-                let row = Frame::new(x0, frame.y, last * (panel_w + GAP) - GAP, panel_h);
-                axes::name(&mut scene, row, Some((&font::visible(&self.names[0]), under - 2.5)), None);
+            let last = !upright || d + 1 == down;
+            if last {
+                plan.draw(&mut scene, frame.x + cell_w / 2.0, frame.bottom() + near, cell_w);
             }
-            if !one {
-                let own = Bar::new(&part.scale, "", false, length, length);
-                own.draw(&mut scene, frame.x + (panel_w - length) / 2.0, under + 5.0);
+            if last && a == 0 {
+                let count = (n - d * across).min(across) as f64;
+                let row = Frame::new(x0, frame.y, count * (panel_w + gap) - gap, panel_h);
+                let baseline = frame.bottom() + ticked - style.foot();
+                axes::name(&mut scene, style, row, Some((&font::visible(&self.names[0]), baseline)), None);
             }
-        }
-        let middle = Frame::new(x0, 0.0, body - left, height);
-        if let Some(part) = self.parts.first().filter(|_| one) {
-            let own = Bar::new(&part.scale, "", false, length, length);
-            own.draw(&mut scene, middle.x + (middle.w - length) / 2.0, down as f64 * pitch + 2.0);
+            let own = Bar::new(style, &part.scale, "", upright, length, length);
+            if upright {
+                own.draw(&mut scene, frame.right() + style.space(5.0), frame.y);
+            } else if !one {
+                own.draw(&mut scene, frame.x + (panel_w - length) / 2.0, frame.bottom() + ticked + style.space(5.0));
+            } else if i == 0 {
+                own.draw(&mut scene, x0 + (body - length) / 2.0, below - barred + style.space(3.0));
+            }
+            if a + 1 == across {
+                top += title + panel_h + under(d);
+            }
         }
         let signed = self.parts.iter().any(|part| part.scale.map == Map::RdBu);
         let words = font::visible(&self.names[1]) + if signed { " (blue = positive)" } else { "" };
-        axes::name(&mut scene, middle, Some((&words, height - 3.0 - noted)), None);
+        let words = if upright { format!("colour: {words}") } else { words };
+        let frame = Frame::new(x0, 0.0, body, below);
+        let baseline = scene.height - style.foot() - noted;
+        axes::name(&mut scene, style, frame, Some((&words, baseline)), None);
         if !self.note.is_empty() {
-            let note = font::fit(&self.note, small, false, self.width - 4.0);
-            scene.add(Text::new(2.0, height - 3.0, note, small).color(FAINT));
+            let note = font::fit(&self.note, style.small, false, self.width - 4.0);
+            let baseline = scene.height - style.foot();
+            scene.add(Text::new(2.0, baseline, note, style.small).color(FAINT));
         }
         scene
+    }
+
+    /// A panel's name above it.
+    fn name(&self, scene: &mut Scene, name: &str, frame: Frame, room: f64) {
+        let name = font::visible(name);
+        let [small, large] = [self.style.tick, self.style.label];
+        let size = if font::width(&name, large, false) <= room { large } else { small };
+        let name = font::fit(&name, size, false, room);
+        let half = font::width(&name, size, false) / 2.0;
+        let middle = (frame.x + frame.w / 2.0).min(self.width - half - 1.0).max(half + 1.0);
+        scene.add(Text::new(middle, frame.y - self.style.space(3.0), name, size).anchor(Anchor::Middle));
+    }
+
+    /// The tokens at the left of a panel.
+    fn tokens(&self, scene: &mut Scene, frame: Frame, step: f64, room: f64) {
+        let size = self.style.tick.min(step * 0.96).max(5.0);
+        for (k, token) in self.tokens.iter().enumerate().step_by(labels::every(step, size)) {
+            let text = font::fit(&token.text, size, token.bold, room);
+            let (x, y) = (frame.x - self.style.space(3.0), frame.y + (k as f64 + 0.5) * step);
+            scene.add(Text::new(x, y, text, size).middle().anchor(Anchor::End).bold(token.bold));
+        }
     }
 
     /// A minus in every cell below the corrupted run.
@@ -252,8 +292,8 @@ impl Picture {
         for (i, cell) in panel.cells.iter().enumerate() {
             if matches!(cell, Cell::Reading(r) if r.value < from) {
                 let (x, y) = (frame.x + ((i % columns) as f64 + 0.5) * w, frame.y + ((i / columns) as f64 + 0.5) * h);
-                let half = (w * 0.28).min(2.4);
-                scene.line([x - half, y], [x + half, y], Stroke::solid(INK, self.style.rule.max(0.7)));
+                let half = (w * 0.28).min(self.style.space(2.4));
+                scene.line([x - half, y], [x + half, y], Stroke::solid(FAINT, self.style.thin()));
             }
         }
     }
