@@ -63,6 +63,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let named =
         |given: &str, name: &str| if given.is_empty() { name.to_owned() } else { label(given, name, false) };
     let grid = Grid {
+        style: view.style(),
         panels: heads.into_iter().zip(cells).map(|(name, cells)| Panel { name, cells }).collect(),
         columns,
         rows: lines,

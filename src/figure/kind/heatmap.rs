@@ -87,6 +87,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     }
     let panels = facets.into_iter().zip(cells).map(|(name, cells)| Panel { name, cells }).collect();
     let grid = Grid {
+        style: view.style(),
         panels,
         columns: axis(rows, &x_names, &xs, x_text, &marks)?,
         rows: down,

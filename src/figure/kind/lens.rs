@@ -22,12 +22,10 @@ pub const FIGURE: Figure = Figure {
     draw,
 };
 
-/// A cell narrower than this shows no token.
+/// A cell narrower than this, at 7-point ticks, shows no token.
 const NARROWEST: f64 = 23.0;
-/// Height of a row.
+/// Height of a row, at 7-point ticks.
 const ROW: f64 = 10.5;
-/// More layers than this are thinned, the last one always kept.
-const MOST_LAYERS: usize = 48;
 
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (x, y) = (view.need("x", &view.x)?, view.need("y", &view.y)?);
@@ -36,12 +34,14 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (x_names, xs) = categories(rows, x)?;
     let (y_names, ys) = categories(rows, y)?;
     let marks = optional_marks(rows, &view.mark)?;
-    let width = view.points(Span::Full);
+    let (width, style) = (view.points(Span::Full), view.style());
 
     let columns = axis(rows, &x_names, &xs, &view.x_text, &vec![false; rows.len()])?;
-    let fit = ((width - 95.0) / NARROWEST).max(1.0) as usize;
+    let fit = ((width - style.space(95.0)) / style.space(NARROWEST)).max(1.0) as usize;
     let first = columns.len().saturating_sub(fit);
-    let stride = y_names.len().div_ceil(MOST_LAYERS).max(1);
+    // More layers than the paper is long are thinned, the last one always kept.
+    let most = ((style.tall - style.space(90.0)) / style.space(ROW)).max(1.0) as usize;
+    let stride = y_names.len().div_ceil(most).max(1);
     let last = y_names.len() - 1;
     let mut kept: Vec<usize> = (0..y_names.len()).filter(|l| (last - l) % stride == 0).collect();
     if view.layer_axis != Some(LayerAxis::Down) {
@@ -80,6 +80,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         left_out.push(format!("one row in {stride} is shown, the last one included"));
     }
     let grid = Grid {
+        style,
         panels: vec![Panel { name: String::new(), cells }],
         columns: columns[first..].to_vec(),
         rows: kept.iter().map(|layer| Tick::plain(font::visible(&y_names[*layer]))).collect(),
