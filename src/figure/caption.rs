@@ -112,7 +112,8 @@ fn gap(view: &View, said: &str) -> Option<String> {
     let metric = &view.facts.metric;
     let labels = [&view.value_label, &view.x_label, &view.y_label];
     let shares = labels.iter().any(|label| label.contains("gap"));
-    (shares && !metric.is_empty() && !said.contains(metric.as_str()))
+    let known = said.contains(metric.as_str()) || labels.iter().any(|label| label.contains(metric.as_str()));
+    (shares && !known)
         .then(|| format!("The gap is that in {metric} between clean and corrupt prompts."))
 }
 

@@ -30,6 +30,7 @@ mod png;
 mod svg;
 mod ticks;
 
+pub use caption::Facts;
 pub use png::{PRINT, SCREEN_2X};
 pub use scene::Scene;
 pub use style::{Span, Style, Venue};
