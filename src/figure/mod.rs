@@ -10,10 +10,12 @@
 //!
 //! A new picture is one file in `kind/` and one line in [`FIGURES`].
 
+pub mod caption;
 pub mod color;
 pub mod font;
 pub mod scene;
 pub mod style;
+pub mod tex;
 pub mod view;
 
 mod axes;
@@ -30,6 +32,7 @@ mod stack;
 mod svg;
 mod ticks;
 
+pub use caption::Facts;
 pub use pdf::TextAs;
 pub use png::{PRINT, SCREEN_2X};
 pub use scene::Scene;
@@ -73,9 +76,10 @@ pub fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         .find(|figure| figure.name == view.kind)
         .ok_or_else(|| Error::unknown("picture", &view.kind, names()))?;
     check(view)?;
-    let mut scene = (figure.draw)(&view.rows(rows)?, view)?;
+    let kept = view.rows(rows)?;
+    let mut scene = (figure.draw)(&kept, view)?;
     scene.title = if view.name.is_empty() { figure.name.to_owned() } else { view.name.clone() };
-    scene.caption = view.caption.clone();
+    scene.caption = caption::write(&scene, &kept, view);
     Ok(scene)
 }
 
