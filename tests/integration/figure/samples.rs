@@ -3,6 +3,10 @@
 use glassbox::figure::View;
 use glassbox::row::{Column, Rows};
 
+// by its path, so that this file can be read as a module from anywhere
+#[path = "samples_b.rs"]
+mod samples_b;
+
 /// A column of numbers.
 fn num(values: impl IntoIterator<Item = f64>) -> Column {
     Column::Num(values.into_iter().map(Some).collect())
@@ -270,5 +274,6 @@ pub fn samples() -> Vec<(&'static str, Rows, View)> {
         ("tokens", sources(&IOI), "kind='tokens'\nx='pos'\nx_text='token'\nvalue='direct'\ngroup='head'\nvalue_label='direct effect on the logit difference'".to_owned()),
         ("tokens-hostile", sources(&HOSTILE), "kind='tokens'\nx='pos'\nx_text='token'\nvalue='direct'\ngroup='head'".to_owned()),
     ];
+    list.extend(samples_b::samples());
     list.drain(..).map(|(name, rows, view)| (name, rows, toml::from_str(&view).expect(name))).collect()
 }
