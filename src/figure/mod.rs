@@ -62,6 +62,7 @@ pub const FIGURES: &[Figure] = &[
     kind::dose::FIGURE,
     kind::heatmap::FIGURE,
     kind::lens::FIGURE,
+    kind::panels::FIGURE,
     kind::probe::FIGURE,
     kind::scatter::FIGURE,
     kind::scores::FIGURE,
