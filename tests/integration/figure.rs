@@ -2,7 +2,9 @@
 //!
 //! `GLASSBOX_GALLERY=<folder> cargo test --release figure` also writes each picture there, to be looked at.
 
+mod documents;
 mod samples;
+mod snapshots;
 mod vision;
 
 use glassbox::figure::{self, FIGURES, Span, Venue};

@@ -224,8 +224,11 @@ fn extreme(value: impl Fn(usize) -> Option<f64>) -> Rows {
     rows
 }
 
-/// Each sample: file name, rows, view.
-pub fn samples() -> Vec<(&'static str, Rows, View)> {
+/// A picture to be drawn: file name, rows, view.
+pub type Sample = (&'static str, Rows, View);
+
+/// Every sample.
+pub fn samples() -> Vec<Sample> {
     let long: Vec<String> = (0..60).map(|i| format!(" word{i}")).collect();
     let long: Vec<&str> = long.iter().map(String::as_str).collect();
     let head_view = "kind='heatmap'\nx='head'\ny='layer'\nvalue='effect'\nvalue_label='share of the logit difference restored'\n";
