@@ -98,6 +98,9 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     if right.iter().any(Option::is_some) {
         note.push("◤ first layer whose top token is right".to_owned());
     }
+    if targets.is_some() {
+        note.push("above, the token that follows".to_owned());
+    }
     if arrived.contains(&true) {
         note.push("* right after the last layer".to_owned());
     }
