@@ -77,6 +77,7 @@ pub fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         .ok_or_else(|| Error::unknown("picture", &view.kind, names()))?;
     check(view)?;
     let kept = view.rows(rows)?;
+    let view = &view.settled(&kept)?;
     let mut scene = (figure.draw)(&kept, view)?;
     scene.title = if view.name.is_empty() { figure.name.to_owned() } else { view.name.clone() };
     scene.caption = caption::write(&scene, &kept, view);

@@ -125,11 +125,15 @@ pub struct Series {
 }
 
 /// A dashed line with a name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
     /// Where on the value axis.
+    #[serde(default)]
     pub at: f64,
+    /// Instead of `at`, a column: where its last value lies, such as the end of an accumulated sum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
     /// What it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
@@ -199,6 +203,19 @@ impl View {
         }
         let value = self.need("value", &self.value)?.to_owned();
         Ok(vec![Series { value, lo: self.lo.clone(), hi: self.hi.clone(), name: String::new() }])
+    }
+
+    /// The view with references to columns of these rows put where they lie; one without a value is left out.
+    pub fn settled(&self, rows: &Rows) -> Result<View> {
+        let mut view = self.clone();
+        for reference in &mut view.references {
+            if let Some(column) = reference.column.take() {
+                let last = rows.numbers(&column)?.into_iter().flatten().rfind(|v| v.is_finite());
+                reference.at = last.unwrap_or(f64::NAN);
+            }
+        }
+        view.references.retain(|reference| reference.at.is_finite());
+        Ok(view)
     }
 
     /// The rows that `only` keeps.
@@ -279,6 +296,20 @@ mod tests {
         let written = view.to_toml().unwrap();
         assert_eq!(toml::from_str::<View>(&written).unwrap(), view);
         assert!(!written.contains("sort") && !written.contains("x_label"), "{written}");
+    }
+
+    #[test]
+    fn a_reference_lies_where_its_column_ends() {
+        let view: View = toml::from_str("references = [{ column = 'sum', name = 'final' }, { at = 2.0 }]").unwrap();
+        let sum = |last| Rows {
+            name: "t".into(),
+            columns: vec![("sum".into(), String::new(), Column::Num(vec![Some(1.0), last, None]))],
+        };
+        let places = |last| -> Vec<f64> {
+            view.settled(&sum(last)).unwrap().references.iter().map(|r| r.at).collect()
+        };
+        assert_eq!((places(Some(4.0)), places(None)), (vec![4.0, 2.0], vec![1.0, 2.0]));
+        assert!(view.settled(&Rows::default()).unwrap_err().to_string().contains("`sum`"));
     }
 
     #[test]

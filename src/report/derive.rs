@@ -1,10 +1,12 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
 mod ablation;
+mod direct;
 mod lesions;
 mod patch;
 mod path;
 mod probe;
+mod scores;
 mod series;
 mod steer;
 mod weights;
@@ -14,7 +16,7 @@ use std::collections::BTreeMap;
 use super::story::{Run, Story, column};
 use crate::error::Result;
 use crate::patterns::patterns;
-use crate::row::{Column, Rows};
+use crate::row::Rows;
 use crate::task::{Example, Task};
 
 pub(super) use probe::probed;
@@ -51,6 +53,9 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     if let Some(rows) = found.get("attribution_source") {
         made.push((labelled(sources(rows, found)?, "attribution_source_top")?, false));
     }
+    if let (Some(parts), Some(accumulated)) = (found.get("attribution"), found.get("accumulated")) {
+        made.extend(direct::sum(parts, accumulated)?.map(|rows| (rows, false)));
+    }
     if let Some(rows) = found.get("resid_by_pos") {
         made.push((labelled(rows.clone(), "resid_by_pos_view")?, false));
     }
@@ -71,7 +76,7 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
         made.push((rows, false));
     }
     if let Some(rows) = found.get("head_scores") {
-        made.push((long(rows)?, false));
+        made.extend(scores::tables(rows)?.into_iter().map(|rows| (rows, false)));
     }
     if let (Some(effects), Some(summary)) = (found.get("ablate_effect"), found.get("ablate")) {
         made.extend(ablation::tables(effects, summary)?.into_iter().map(|rows| (rows, false)));
@@ -81,7 +86,7 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     }
     made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));
-    made.extend(lesions::tables(found)?.into_iter().map(|rows| (rows, false)));
+    made.extend(lesions::tables(run.task, found)?.into_iter().map(|rows| (rows, false)));
     made.extend(weights::tables(found)?.into_iter().map(|rows| (rows, false)));
     Ok(made)
 }
@@ -151,33 +156,4 @@ fn lens_end(rows: &Rows, task: &Task) -> Result<Option<Rows>> {
     end.columns.push(column("at", "Where the stream is read.", &at));
     end.name = "lens_end".to_owned();
     Ok(Some(end))
-}
-
-/// One row per head and score, for small multiples.
-fn long(rows: &Rows) -> Result<Rows> {
-    let (layers, heads) = (rows.column("layer")?, rows.column("head")?);
-    let mut columns: Vec<(String, Vec<String>, Vec<Option<f64>>)> = Vec::new();
-    for (kind, name) in [
-        ("previous", "previous token"),
-        ("duplicate", "duplicate token"),
-        ("induction", "induction"),
-        ("bos", "first token"),
-    ] {
-        columns.push((name.to_owned(), vec![name.to_owned(); rows.len()], rows.numbers(kind)?));
-    }
-    let repeat = |column: &Column| {
-        let all: Vec<usize> = columns.iter().flat_map(|_| 0..rows.len()).collect();
-        column.take(&all)
-    };
-    let kinds: Vec<String> = columns.iter().flat_map(|(_, kinds, _)| kinds.clone()).collect();
-    let scores: Vec<Option<f64>> = columns.iter().flat_map(|(_, _, scores)| scores.clone()).collect();
-    Ok(Rows {
-        name: "head_scores_long".to_owned(),
-        columns: vec![
-            ("layer".to_owned(), "Layer.".to_owned(), repeat(layers)),
-            ("head".to_owned(), "Head.".to_owned(), repeat(heads)),
-            column("kind", "Which score.", &kinds),
-            column("score", "The score.", &scores),
-        ],
-    })
 }

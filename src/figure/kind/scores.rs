@@ -92,7 +92,8 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let least = (style.tick * 21.0).max(0.9 * count as f64);
     let across = if panels.len() > 1 && width / 2.0 >= least { 2 } else { 1 };
     let down = panels.len().div_ceil(across);
-    let high = view.height.map_or(style.tick * 9.5, |h| h / down as f64 - 3.0 * style.tick).max(style.tick * 4.0);
+    let high =
+        view.height.map_or(style.tick * 9.5, |h| h / down as f64 - 3.0 * style.tick).max(style.tick * 4.0);
     let title = if panels.iter().any(|p| !p.is_empty()) { style.label + 3.0 } else { 2.0 };
     let y_axes: Vec<Axis> = ranges.iter().map(|r| Axis::round(*r, 3, true)).collect();
     let ticked = y_axes.iter().flat_map(|a| a.ticks.iter().map(|(_, text)| text.as_str()));
@@ -115,10 +116,20 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         plot.draw(&mut scene, &own, view.top.unwrap_or(NAMED), &name)?;
     }
     let words = label(&view.value_label, view.need("value", &view.value)?, false);
-    let across = if view.x_label.is_empty() { "layer (its heads in order)".to_owned() } else { font::visible(&view.x_label) };
+    let across = if view.x_label.is_empty() {
+        "layer (its heads in order)".to_owned()
+    } else {
+        font::visible(&view.x_label)
+    };
     let frame = Frame::new(left, 0.0, width - left, scene.height - below);
     let baseline = scene.height - style.foot();
-    axes::name(&mut scene, &style, frame, Some((&across, baseline)), Some((&font::visible(&words), style.label)));
+    axes::name(
+        &mut scene,
+        &style,
+        frame,
+        Some((&across, baseline)),
+        Some((&font::visible(&words), style.label)),
+    );
     Ok(scene)
 }
 
@@ -145,7 +156,13 @@ struct Plot<'a> {
 }
 
 impl Plot<'_> {
-    fn draw(&self, scene: &mut Scene, heads: &[&Head], top: usize, name: &dyn Fn(&Head) -> String) -> Result<()> {
+    fn draw(
+        &self,
+        scene: &mut Scene,
+        heads: &[&Head],
+        top: usize,
+        name: &dyn Fn(&Head) -> String,
+    ) -> Result<()> {
         let Plot { model, frame, style, y, .. } = *self;
         let wide = model.wide as f64;
         let layer = frame.w / model.layers.len().max(1) as f64;
@@ -154,7 +171,9 @@ impl Plot<'_> {
         let middles = model.layers.iter().enumerate().step_by(stride);
         let x = Axis {
             range: [-0.5, (model.layers.len() * model.wide) as f64 - 0.5],
-            ticks: middles.map(|(l, text)| (l as f64 * wide + (wide - 1.0) / 2.0, font::visible(text))).collect(),
+            ticks: middles
+                .map(|(l, text)| (l as f64 * wide + (wide - 1.0) / 2.0, font::visible(text)))
+                .collect(),
             ..Axis::default()
         };
         let [lowest, highest] = y.range;
@@ -165,14 +184,16 @@ impl Plot<'_> {
         let mut marks: Vec<Mark> = ground.collect();
 
         let inside = |v: f64| (lowest..=highest).contains(&v);
-        let mut ranked: Vec<&&Head> = heads.iter().filter(|h| h.value.is_finite() && inside(h.value)).collect();
+        let mut ranked: Vec<&&Head> =
+            heads.iter().filter(|h| h.value.is_finite() && inside(h.value)).collect();
         ranked.sort_by(|a, b| b.value.abs().total_cmp(&a.value.abs()).then(a.row.cmp(&b.row)));
         let floor = ranked.first().map_or(0.0, |h| NOTABLE * h.value.abs());
         let notable = |h: &&&Head| h.value != 0.0 && h.value.abs() >= floor;
         let named: Vec<&&Head> = ranked.iter().take(top).copied().filter(notable).collect();
         let is_named = |h: &Head| named.iter().any(|n| n.row == h.row);
         let r = (frame.w / (x.range[1] - x.range[0]) * 0.5).clamp(style.line * 0.75, style.line * 1.6);
-        let at = |h: &Head| [x.place(h.at, frame.x, frame.right()), y.place(h.value, frame.bottom(), frame.y)];
+        let at =
+            |h: &Head| [x.place(h.at, frame.x, frame.right()), y.place(h.value, frame.bottom(), frame.y)];
         let mut spots = std::collections::HashSet::new();
         // the highest last, on top of the others
         for h in ranked.iter().rev() {
@@ -181,7 +202,8 @@ impl Plot<'_> {
             if self.many && !set_off && !spots.insert(spot) {
                 continue;
             }
-            let color = if set_off { CATEGORICAL[2] } else { CATEGORICAL[if h.layer % 2 == 0 { 0 } else { 3 }] };
+            let color =
+                if set_off { CATEGORICAL[2] } else { CATEGORICAL[if h.layer % 2 == 0 { 0 } else { 3 }] };
             let whisker = h.interval.filter(|_| set_off || heads.len() <= MOST_WHISKERS);
             if let Some([lo, hi]) = whisker.filter(|[lo, hi]| lo.is_finite() && hi.is_finite()) {
                 let points = [lo, hi].map(|v| [h.at, v.clamp(lowest, highest)]).to_vec();
@@ -203,7 +225,8 @@ impl Plot<'_> {
         }
         let out = heads.iter().filter(|h| h.value.is_finite() && !inside(h.value)).count();
         if out > 0 {
-            let text = Text::new(frame.right() - 2.0, frame.y + style.small, format!("{out} outside"), style.small);
+            let text =
+                Text::new(frame.right() - 2.0, frame.y + style.small, format!("{out} outside"), style.small);
             scene.add(text.anchor(Anchor::End).color(FAINT));
         }
         let dot = |h: &Head| {

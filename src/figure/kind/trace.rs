@@ -62,7 +62,8 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             return Err(repeated(rows, view, &at));
         }
         let interval = lo[i].zip(hi[i]);
-        let outlined = (values[i] - base).abs() >= least && interval.is_some_and(|(lo, hi)| lo > base || hi < base);
+        let outlined =
+            (values[i] - base).abs() >= least && interval.is_some_and(|(lo, hi)| lo > base || hi < base);
         let tip = format!("{at}: {}", ticks::number(values[i]));
         *place = Cell::Reading(Reading { value: values[i], outlined, tip, ..Reading::default() });
     }
@@ -106,7 +107,11 @@ impl Colours {
         let (above, below) = finite().fold((0.0f64, 0.0f64), |(a, b), v| (a.max(v - base), b.max(base - v)));
         let own = base == 0.0 && below > DIVERGE * above && below > 1e-9;
         let diverging = view.map.map_or(own, |map| map == Map::RdBu);
-        let limits = view.limits.unwrap_or(if diverging { [-below.max(above), below.max(above)] } else { [base, base + above] });
+        let limits = view.limits.unwrap_or(if diverging {
+            [-below.max(above), below.max(above)]
+        } else {
+            [base, base + above]
+        });
         Colours { base, limits, diverging, above: above.max(below) }
     }
 
@@ -114,7 +119,8 @@ impl Colours {
     fn map(&self, name: &str, view: &View) -> Map {
         let name = name.to_lowercase();
         // a stream whose later MLPs or attention are held back is still a single state
-        let stream = ["post", "pre", "mid", "resid", "state", "stream"].iter().any(|word| name.starts_with(word));
+        let stream =
+            ["post", "pre", "mid", "resid", "state", "stream"].iter().any(|word| name.starts_with(word));
         match view.map {
             Some(map) => map,
             None if self.diverging => Map::RdBu,
@@ -125,9 +131,8 @@ impl Colours {
     }
 
     fn part(&self, name: String, cells: Vec<Cell>, view: &View) -> Part {
-        let values = || {
-            cells.iter().filter_map(|cell| if let Cell::Reading(r) = cell { Some(r.value) } else { None })
-        };
+        let values =
+            || cells.iter().filter_map(|cell| if let Cell::Reading(r) = cell { Some(r.value) } else { None });
         let limits = if view.shared.unwrap_or(true) || view.limits.is_some() {
             self.limits
         } else {
@@ -145,8 +150,15 @@ impl Colours {
         if self.diverging || lowest.partial_cmp(&from) != Some(std::cmp::Ordering::Less) {
             return String::new();
         }
-        let run = if self.base == 0.0 { "0".to_owned() } else { format!("the corrupted run, {},", ticks::number(self.base)) };
-        format!("\u{2212} marks cells below {run} by more than 1 % of the largest effect; lowest {}", ticks::number(lowest))
+        let run = if self.base == 0.0 {
+            "0".to_owned()
+        } else {
+            format!("the corrupted run, {},", ticks::number(self.base))
+        };
+        format!(
+            "\u{2212} marks cells below {run} by more than 1 % of the largest effect; lowest {}",
+            ticks::number(lowest)
+        )
     }
 }
 
@@ -170,16 +182,19 @@ impl Picture {
         let style = &self.style;
         let Style { label, tick, .. } = *style;
         let near = style.space(3.0);
-        let (columns, rows, n) = (self.layers.len().max(1), self.tokens.len().max(1), self.parts.len().max(1));
+        let (columns, rows, n) =
+            (self.layers.len().max(1), self.tokens.len().max(1), self.parts.len().max(1));
         let room = self.width * 0.3;
         let written = self.tokens.iter().map(|t| font::fit(&t.text, tick, t.bold, room));
-        let widest = written.zip(&self.tokens).map(|(text, t)| font::width(&text, tick, t.bold)).fold(0.0, f64::max);
+        let widest =
+            written.zip(&self.tokens).map(|(text, t)| font::width(&text, tick, t.bold)).fold(0.0, f64::max);
         let left = widest + near + 3.0;
         let gap = style.space(8.0);
 
         // panels beside each other, as many as there is room for, and no row of them nearly empty
         let each = |across: usize| (self.width - left - 4.0 - (across - 1) as f64 * gap) / across as f64;
-        let fits = |across: &usize| each(*across) >= style.space(77.0) && (n % across == 0 || n > *across + 1);
+        let fits =
+            |across: &usize| each(*across) >= style.space(77.0) && (n % across == 0 || n > *across + 1);
         let across = (1..=n).rev().find(fits).unwrap_or(1);
         let down = n.div_ceil(across);
         let cell_h = style.space(9.0).min(style.tall * 1.3 / (down * rows) as f64).max(1.5);
@@ -187,12 +202,16 @@ impl Picture {
         // one bar serves all panels of one map and one scale; upright ones stand beside panels in a single file
         let one = self.shared && self.parts.windows(2).all(|p| p[0].scale.map == p[1].scale.map);
         let upright = across == 1 && !one && panel_h >= style.space(40.0);
-        let bar = |part: &Part, length: f64| Bar::new(style, &part.scale, "", upright, length, length).depth();
-        let deep = |length: f64| self.parts.iter().map(|part| bar(part, length)).fold(0.0, f64::max) + style.space(5.0);
+        let bar =
+            |part: &Part, length: f64| Bar::new(style, &part.scale, "", upright, length, length).depth();
+        let deep = |length: f64| {
+            self.parts.iter().map(|part| bar(part, length)).fold(0.0, f64::max) + style.space(5.0)
+        };
         let beside = if upright { deep(panel_h) } else { 0.0 };
         let cell_w = ((each(across) - beside) / columns as f64).min(style.space(42.0));
         let panel_w = cell_w * columns as f64;
-        let length = if upright { panel_h } else { (panel_w * 0.86).clamp(style.space(63.0), style.space(150.0)) };
+        let length =
+            if upright { panel_h } else { (panel_w * 0.86).clamp(style.space(63.0), style.space(150.0)) };
 
         let named = self.parts.iter().any(|p| !p.panel.name.is_empty());
         let title = if named { label + near } else { near };
@@ -205,7 +224,8 @@ impl Picture {
             (false, true) => ticked,
             (false, false) => ticked + barred + near,
         };
-        let below = (0..down).map(|d| title + panel_h + under(d)).sum::<f64>() + if one { barred } else { 0.0 };
+        let below =
+            (0..down).map(|d| title + panel_h + under(d)).sum::<f64>() + if one { barred } else { 0.0 };
         let noted = if self.note.is_empty() { 0.0 } else { style.small + near };
         let mut scene = Scene::new(self.width, below + label + style.space(4.0) + noted);
         let body = across as f64 * (panel_w + gap) - gap;
@@ -222,7 +242,8 @@ impl Picture {
         for (i, part) in self.parts.iter().enumerate() {
             let (a, d) = (i % across, i / across);
             let frame = Frame::new(x0 + a as f64 * (panel_w + gap), top + title, panel_w, panel_h);
-            let wide = if across == 1 { self.width - 2.0 * left.min(self.width / 4.0) } else { panel_w + gap - 2.0 };
+            let wide =
+                if across == 1 { self.width - 2.0 * left.min(self.width / 4.0) } else { panel_w + gap - 2.0 };
             self.name(&mut scene, &part.panel.name, frame, wide);
             cells::draw(&mut scene, &part.panel, frame, &look(&part.scale));
             self.minus(&mut scene, &part.panel, frame, columns, [cell_w, cell_h]);
@@ -243,7 +264,11 @@ impl Picture {
             if upright {
                 own.draw(&mut scene, frame.right() + style.space(5.0), frame.y);
             } else if !one {
-                own.draw(&mut scene, frame.x + (panel_w - length) / 2.0, frame.bottom() + ticked + style.space(5.0));
+                own.draw(
+                    &mut scene,
+                    frame.x + (panel_w - length) / 2.0,
+                    frame.bottom() + ticked + style.space(5.0),
+                );
             } else if i == 0 {
                 own.draw(&mut scene, x0 + (body - length) / 2.0, below - barred + style.space(3.0));
             }
@@ -291,7 +316,8 @@ impl Picture {
         let Some([_, from]) = self.marked else { return };
         for (i, cell) in panel.cells.iter().enumerate() {
             if matches!(cell, Cell::Reading(r) if r.value < from) {
-                let (x, y) = (frame.x + ((i % columns) as f64 + 0.5) * w, frame.y + ((i / columns) as f64 + 0.5) * h);
+                let (x, y) =
+                    (frame.x + ((i % columns) as f64 + 0.5) * w, frame.y + ((i / columns) as f64 + 0.5) * h);
                 let half = (w * 0.28).min(self.style.space(2.4));
                 scene.line([x - half, y], [x + half, y], Stroke::solid(FAINT, self.style.thin()));
             }

@@ -14,7 +14,11 @@ fn parts(names: &[String], value: impl Fn(usize) -> f64, levels: bool) -> Rows {
     let full = |more: [f64; 2]| {
         let [first, last] = more;
         let inner = values.iter().copied();
-        if levels { std::iter::once(first).chain(inner).chain([last]).collect() } else { inner.collect::<Vec<f64>>() }
+        if levels {
+            std::iter::once(first).chain(inner).chain([last]).collect()
+        } else {
+            inner.collect::<Vec<f64>>()
+        }
     };
     let all = full([1.4, 1.4 + sum]);
     let near = |v: f64| 0.05 + v.abs() * 0.12;
@@ -75,7 +79,9 @@ fn traced(tokens: &[&str], layers: usize, negative: f64) -> Rows {
 /// Accuracies along depth.
 fn probed(layers: usize, spoil: impl Fn(usize) -> Option<f64>) -> Rows {
     let depth: Vec<f64> = (0..=2 * layers).map(|i| i as f64 / 2.0).collect();
-    let curve = |i: usize, top: f64| 0.5 + (top - 0.5) * (1.0 - (-(depth[i] / layers as f64) * 4.0).exp()) + 0.01 * noise(i);
+    let curve = |i: usize, top: f64| {
+        0.5 + (top - 0.5) * (1.0 - (-(depth[i] / layers as f64) * 4.0).exp()) + 0.01 * noise(i)
+    };
     let n = depth.len();
     let line = |top: f64, by: f64| num((0..n).map(move |i| curve(i, top) + by));
     let main = |by: f64| Column::Num((0..n).map(|i| spoil(i).map(|s| s + curve(i, 0.97) + by)).collect());
@@ -100,7 +106,8 @@ fn probed(layers: usize, spoil: impl Fn(usize) -> Option<f64>) -> Rows {
 /// Probability and cost by strength, for a direction, a random one and, with many groups, for places.
 fn dosed(groups: &[&str]) -> Rows {
     let strengths: Vec<f64> = (-8..=8).map(|i| f64::from(i) / 4.0).collect();
-    let all: Vec<(usize, f64)> = (0..groups.len()).flat_map(|g| strengths.iter().map(move |s| (g, *s))).collect();
+    let all: Vec<(usize, f64)> =
+        (0..groups.len()).flat_map(|g| strengths.iter().map(move |s| (g, *s))).collect();
     let random = |g: usize| groups[g].contains("random");
     let steep = |g: usize| if random(g) { 0.05 } else { 3.0 / (1.0 + g as f64 * 0.4) };
     let prob = |(g, s): &(usize, f64)| 1.0 / (1.0 + (-steep(*g) * s).exp());
@@ -127,11 +134,13 @@ fn scored(layers: usize, heads: usize, value: impl Fn(usize) -> Option<f64>) -> 
     let score = |(k, i): &(usize, usize)| {
         let x = noise(k * 5000 + i);
         let own = value(*i)?;
-        Some(own + match k {
-            3 => 0.5 + 0.45 * x,
-            4 => x.powi(3),
-            _ => (x.abs().powi(12) * 1.1).min(1.0),
-        })
+        Some(
+            own + match k {
+                3 => 0.5 + 0.45 * x,
+                4 => x.powi(3),
+                _ => (x.abs().powi(12) * 1.1).min(1.0),
+            },
+        )
     };
     let near = |by: f64| Column::Num(all.iter().map(|a| score(a).map(|v| v + by)).collect());
     table(vec![
@@ -164,14 +173,26 @@ pub fn samples() -> Vec<Sample> {
     let slide = "venue='slide'\n";
     vec![
         ("waterfall", parts(&components(3, 4), big, true), format!("{fall}mark='level'\ntop=10")),
-        ("waterfall-half", parts(&components(3, 4), big, true), format!("{fall}mark='level'\ntop=10\nspan='half'")),
+        (
+            "waterfall-half",
+            parts(&components(3, 4), big, true),
+            format!("{fall}mark='level'\ntop=10\nspan='half'"),
+        ),
         ("waterfall-slide", parts(&components(3, 4), big, true), format!("{fall}{slide}mark='level'\ntop=8")),
-        ("waterfall-1000", parts(&components(32, 32), big, false), format!("{fall}venue='icml'\nspan='full'")),
+        (
+            "waterfall-1000",
+            parts(&components(32, 32), big, false),
+            format!("{fall}venue='icml'\nspan='full'"),
+        ),
         ("waterfall-1", parts(&["embed".to_owned()], |_| -0.3, false), fall.to_owned()),
         ("waterfall-hostile", parts(&hostile, big, false), format!("{fall}span='half'")),
         ("waterfall-none", none(), fall.to_owned()),
         ("waterfall-zero", parts(&components(1, 1), |_| 0.0, false), fall.to_owned()),
-        ("waterfall-mixed", parts(&components(2, 2), |i| [f64::NAN, f64::INFINITY, 0.3, -0.2][i % 4], false), format!("{fall}top=6")),
+        (
+            "waterfall-mixed",
+            parts(&components(2, 2), |i| [f64::NAN, f64::INFINITY, 0.3, -0.2][i % 4], false),
+            format!("{fall}top=6"),
+        ),
         ("trace", traced(&IOI, 12, 0.02), trace.to_owned()),
         ("trace-48", traced(&IOI[..9], 48, 0.03), format!("{trace}venue='icml'\nspan='full'")),
         ("trace-half", traced(&IOI[..9], 12, 0.0), format!("{trace}span='half'")),
@@ -187,7 +208,11 @@ pub fn samples() -> Vec<Sample> {
         ("probe-slide", probed(3, |_| Some(0.0)), format!("{probe}{slide}{strip}{lines}")),
         ("probe-1", probed(0, |_| Some(0.2)), format!("{probe}{strip}{lines}")),
         ("probe-none", probed(4, |_| None), format!("{probe}{strip}[[series]]\nvalue='accuracy'")),
-        ("probe-gaps", probed(4, |i| [Some(0.0), None, Some(f64::NAN), Some(f64::INFINITY), Some(-0.3)][i % 5]), format!("{probe}{lines}")),
+        (
+            "probe-gaps",
+            probed(4, |i| [Some(0.0), None, Some(f64::NAN), Some(f64::INFINITY), Some(-0.3)][i % 5]),
+            format!("{probe}{lines}"),
+        ),
         ("dose", dosed(&["steering vector", "random directions"]), format!("{dose}{cost}")),
         ("dose-plain", dosed(&["steering vector", "random directions"]), dose.to_owned()),
         ("dose-slide", dosed(&["steering vector", "random directions"]), format!("{dose}{slide}{cost}")),
@@ -200,6 +225,10 @@ pub fn samples() -> Vec<Sample> {
         ("scores-slide", scored(3, 4, |_| Some(0.0)), format!("{scores}{slide}")),
         ("scores-1", scored(1, 1, |_| Some(0.0)), scores.to_owned()),
         ("scores-none", scored(2, 4, |_| None), scores.to_owned()),
-        ("scores-mixed", scored(2, 4, |i| [None, Some(0.0), Some(f64::INFINITY), Some(7.0)][i % 4]), scores.to_owned()),
+        (
+            "scores-mixed",
+            scored(2, 4, |i| [None, Some(0.0), Some(f64::INFINITY), Some(7.0)][i % 4]),
+            scores.to_owned(),
+        ),
     ]
 }
