@@ -26,11 +26,13 @@ mod grid;
 pub mod kind;
 mod labels;
 mod legend;
+mod marker;
 mod pdf;
 mod png;
 mod stack;
 mod svg;
 mod ticks;
+mod words;
 
 pub use caption::Facts;
 pub use pdf::TextAs;
@@ -60,6 +62,7 @@ pub const FIGURES: &[Figure] = &[
     kind::dose::FIGURE,
     kind::heatmap::FIGURE,
     kind::lens::FIGURE,
+    kind::panels::FIGURE,
     kind::probe::FIGURE,
     kind::scatter::FIGURE,
     kind::scores::FIGURE,

@@ -70,6 +70,8 @@ pub struct View {
     pub x_text: Option<String>,
     /// Column with the token that stands at each `y`.
     pub y_text: Option<String>,
+    /// Column with the token that should follow at each `x`.
+    pub target: Option<String>,
     /// Yes-or-no column: tokens to set in bold, cells to mark.
     pub mark: Option<String>,
 
@@ -107,6 +109,8 @@ pub struct View {
     pub references: Vec<Reference>,
     /// Where the numbers come from, for the caption.
     pub facts: Facts,
+    /// Pictures of the same table that stand together as (a), (b), …: for the kind `panels`.
+    pub panels: Vec<View>,
 }
 
 /// A drawn number: its column, its interval, its name in the legend.

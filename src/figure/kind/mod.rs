@@ -6,6 +6,7 @@ pub mod curve;
 pub mod dose;
 pub mod heatmap;
 pub mod lens;
+pub mod panels;
 pub mod probe;
 pub mod scatter;
 pub mod scores;
