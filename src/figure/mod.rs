@@ -23,6 +23,7 @@ mod colorbar;
 mod grid;
 pub mod kind;
 mod labels;
+mod layered;
 mod legend;
 mod png;
 mod svg;
@@ -50,6 +51,7 @@ pub struct Figure {
 pub const FIGURES: &[Figure] = &[
     kind::attention::FIGURE,
     kind::bars::FIGURE,
+    kind::circuit::FIGURE,
     kind::curve::FIGURE,
     kind::heatmap::FIGURE,
     kind::lens::FIGURE,

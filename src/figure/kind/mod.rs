@@ -2,6 +2,7 @@
 
 pub mod attention;
 pub mod bars;
+pub mod circuit;
 pub mod curve;
 pub mod heatmap;
 pub mod lens;

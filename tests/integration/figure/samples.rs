@@ -3,6 +3,9 @@
 use glassbox::figure::View;
 use glassbox::row::{Column, Rows};
 
+#[path = "samples_a.rs"]
+mod samples_a;
+
 /// A column of numbers.
 fn num(values: impl IntoIterator<Item = f64>) -> Column {
     Column::Num(values.into_iter().map(Some).collect())
@@ -270,5 +273,6 @@ pub fn samples() -> Vec<(&'static str, Rows, View)> {
         ("tokens", sources(&IOI), "kind='tokens'\nx='pos'\nx_text='token'\nvalue='direct'\ngroup='head'\nvalue_label='direct effect on the logit difference'".to_owned()),
         ("tokens-hostile", sources(&HOSTILE), "kind='tokens'\nx='pos'\nx_text='token'\nvalue='direct'\ngroup='head'".to_owned()),
     ];
+    list.extend(samples_a::samples());
     list.drain(..).map(|(name, rows, view)| (name, rows, toml::from_str(&view).expect(name))).collect()
 }
