@@ -16,6 +16,8 @@ pub mod scene;
 pub mod style;
 pub mod view;
 
+mod across;
+mod apart;
 mod axes;
 mod backend;
 mod cells;
@@ -25,6 +27,7 @@ pub mod kind;
 mod labels;
 mod layered;
 mod legend;
+mod lines;
 mod png;
 mod svg;
 mod ticks;
@@ -53,10 +56,13 @@ pub const FIGURES: &[Figure] = &[
     kind::bars::FIGURE,
     kind::circuit::FIGURE,
     kind::curve::FIGURE,
+    kind::faithfulness::FIGURE,
     kind::heatmap::FIGURE,
     kind::lens::FIGURE,
+    kind::roc::FIGURE,
     kind::scatter::FIGURE,
     kind::tokens::FIGURE,
+    kind::training::FIGURE,
 ];
 
 /// Draws what the view asks for.
