@@ -33,16 +33,21 @@ impl Across {
             let range = axes::spread(values.iter().copied(), &[], 0.03);
             let count = (room / (style.tick * 5.0)).clamp(2.0, 9.0) as usize;
             let mut axis = Axis::round(range, count, false);
-            if percent {
-                axis.ticks.iter_mut().for_each(|(v, text)| *text = written(*v, true, false));
-            }
             if values.iter().all(|v| v.fract() == 0.0) {
                 axis.ticks.retain(|(v, _)| (v - v.round()).abs() < 1e-9); // no step two and a half
+                let labels = ticks::labels(&axis.ticks.iter().map(|(v, _)| *v).collect::<Vec<_>>());
+                axis.ticks.iter_mut().zip(labels).for_each(|(tick, label)| tick.1 = label);
+            }
+            if percent {
+                axis.ticks.iter_mut().for_each(|(v, text)| *text = written(*v, true, false));
             }
             return Across { axis, log: false, zero: None };
         }
         let logs = values.iter().filter(|v| **v > 0.0).map(|v| v.log10());
         let [lo, hi] = axes::spread(logs, &[], 0.03);
+        // at least one of 1, 2, 5 is inside, so that something is written
+        let widen = ((0.8 - (hi - lo)) / 2.0).max(0.0);
+        let [lo, hi] = [lo - widen, hi + widen];
         let mut axis = Axis::powers([lo, hi]);
         axis.rules = false;
         let long = axis.ticks.iter().any(|(v, _)| *v > 4.5);
@@ -82,7 +87,7 @@ impl Across {
     /// The break, on the axis below a plot.
     pub fn mark(&self, scene: &mut Scene, style: &Style, frame: Frame) {
         let Some(zero) = self.zero else { return };
-        let unit = style.tick / 7.0;
+        let unit = style.space(1.0);
         let first = self.axis.range[0] + (BEFORE + 0.05) / (1.0 + BEFORE + 0.05) * (self.axis.range[1] - self.axis.range[0]);
         let x = self.axis.place((zero + first) / 2.0, frame.x, frame.right());
         let y = frame.bottom();
@@ -90,7 +95,7 @@ impl Across {
         scene.add(Item::Rect(gap, Fill::Solid(WHITE), None));
         for shift in [-1.2, 1.2] {
             let x = x + shift * unit;
-            scene.line([x - unit, y + 2.2 * unit], [x + unit, y - 2.2 * unit], Stroke::solid(FAINT, 0.6 * unit));
+            scene.line([x - unit, y + 2.2 * unit], [x + unit, y - 2.2 * unit], Stroke::solid(FAINT, 1.2 * style.rule));
         }
     }
 

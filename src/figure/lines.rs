@@ -1,11 +1,14 @@
 //! Lines of groups: colour, marker and dashes together, so that none of them must be seen to tell them apart.
 
 use crate::figure::axes::Axis;
-use crate::figure::color::{CATEGORICAL, Color, FAINT};
+use crate::figure::color::{CATEGORICAL, Color, FAINT, WHITE};
 use crate::figure::font;
+use crate::figure::marker::Marker;
 use crate::figure::scene::{Fill, Frame, Group, Item, Scene, Stroke, Text};
 use crate::figure::style::Style;
 
+/// Room for the sign before a name.
+const LEAD: f64 = 19.0;
 /// Markers on a line stand at least so many points apart.
 const SPACED: f64 = 5.0;
 
@@ -31,13 +34,13 @@ pub struct Look {
     pub color: Color,
     /// Dashes, for type of 7 points.
     pub dash: &'static [f64],
-    marker: usize,
+    marker: Marker,
 }
 
 /// The look of the k-th group.
 pub fn look(k: usize) -> Look {
     const DASHES: [&[f64]; 4] = [&[], &[4.0, 1.8], &[1.2, 1.4], &[5.0, 1.4, 1.2, 1.4]];
-    Look { color: CATEGORICAL[k % 7], dash: DASHES[k % 4], marker: k % 6 }
+    Look { color: CATEGORICAL[k % 7], dash: DASHES[k % 4], marker: Marker::of(k) }
 }
 
 /// Axes and the frame they span.
@@ -60,7 +63,6 @@ impl Plot<'_> {
 
     /// Bands of all lines, then the lines, then their markers; what lies outside is cut off.
     pub fn lines<'l>(&self, scene: &mut Scene, style: &Style, lines: impl Iterator<Item = (&'l [Point], Look)>) {
-        let unit = style.tick / 7.0;
         let (mut bands, mut strokes, mut markers) = (Vec::new(), Vec::new(), Vec::new());
         for (points, look) in lines {
             self.bands(&mut bands, style, points, look);
@@ -72,9 +74,9 @@ impl Plot<'_> {
             let mut last = f64::NEG_INFINITY;
             for point in points.iter().filter(|p| p.y.is_finite() && self.holds(p)) {
                 let at = self.at(point.x, point.y);
-                if at[0] >= last + SPACED * unit || at[0] == last || point.apart {
+                if at[0] >= last + style.space(SPACED) || at[0] == last || point.apart {
                     last = at[0];
-                    let items = vec![look.mark(at, 1.9 * unit)];
+                    let items = vec![look.mark(at, style.dot())];
                     markers.push(Group { tip: point.tip.clone(), items, ..Group::default() }.into());
                 }
             }
@@ -160,32 +162,46 @@ fn runs(points: &[Point], there: impl Fn(&Point) -> bool) -> Vec<&[Point]> {
 impl Look {
     /// The line's stroke.
     pub fn stroke(&self, style: &Style) -> Stroke {
-        let unit = style.tick / 7.0;
-        let dash = self.dash.iter().map(|d| d * unit).collect();
+        let dash = self.dash.iter().map(|d| style.space(*d)).collect();
         Stroke { color: self.color, width: style.line, dash }
     }
 
     /// The marker about a point.
     pub fn mark(&self, [x, y]: [f64; 2], r: f64) -> Item {
-        let fill = Fill::Solid(self.color);
-        let shape = |corners: &[[f64; 2]]| Item::Path {
-            points: corners.iter().map(|[dx, dy]| [x + dx * r, y + dy * r]).collect(),
-            closed: true,
-            fill,
-            stroke: None,
-        };
-        match self.marker {
-            1 => shape(&[[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]]),
-            2 => shape(&[[0.0, -1.25], [1.15, 0.8], [-1.15, 0.8]]),
-            3 => shape(&[[0.0, -1.35], [1.1, 0.0], [0.0, 1.35], [-1.1, 0.0]]),
-            4 => shape(&[[0.0, 1.25], [1.15, -0.8], [-1.15, -0.8]]),
-            5 => {
-                let (a, b) = (0.35, 1.2);
-                shape(&[[-a, -b], [a, -b], [a, -a], [b, -a], [b, a], [a, a], [a, b], [-a, b], [-a, a], [-b, a], [-b, -a], [-a, -a]])
+        let (fill, stroke) = (Fill::Solid(self.color), None);
+        match self.marker.corners(r) {
+            None => Item::Circle { at: [x, y], r, fill, stroke },
+            Some(corners) => {
+                let points = corners.iter().map(|[dx, dy]| [x + dx, y + dy]).collect();
+                Item::Path { points, closed: true, fill, stroke }
             }
-            _ => Item::Circle { at: [x, y], r, fill, stroke: None },
         }
     }
+
+    /// The colour for letters: darker where the line's own is too pale to be read.
+    pub fn ink(&self) -> Color {
+        let mut color = self.color;
+        while color.contrast(WHITE) < 4.5 {
+            let darker = |v: u8| (f64::from(v) * 0.93) as u8;
+            color = Color { r: darker(color.r), g: darker(color.g), b: darker(color.b), a: color.a };
+        }
+        color
+    }
+}
+
+/// The name of a group in a legend or over a panel; a name of nothing but spaces is shown as a token is.
+pub fn named(name: &str) -> String {
+    if name.trim().is_empty() { font::token(name) } else { font::visible(name) }
+}
+
+/// An entry of a legend: a look, a name and numbers after it. Names are shortened, numbers are not.
+pub struct Entry {
+    /// How the line looks.
+    pub look: Look,
+    /// Its name, visible text.
+    pub name: String,
+    /// What follows the name; may be empty.
+    pub numbers: String,
 }
 
 /// Names of lines with their looks, in as many rows as they need.
@@ -196,11 +212,15 @@ pub struct Legend<'a> {
 }
 
 impl<'a> Legend<'a> {
-    /// Names within `width` points; names that do not fit are shortened.
-    pub fn new(entries: Vec<(Look, String)>, style: &'a Style, width: f64) -> Legend<'a> {
-        let lead = 19.0 * style.tick / 7.0;
-        let fit = |name: String| font::fit(&font::visible(&name), style.tick, false, width - lead);
-        Legend { entries: entries.into_iter().map(|(look, name)| (look, fit(name))).collect(), style, width }
+    /// Names within `width` points.
+    pub fn new(entries: Vec<Entry>, style: &'a Style, width: f64) -> Legend<'a> {
+        let words = |entry: Entry| {
+            let joint = if entry.name.is_empty() || entry.numbers.is_empty() { "" } else { ": " };
+            let numbers = format!("{joint}{}", entry.numbers);
+            let room = width - style.space(LEAD) - font::width(&numbers, style.tick, false);
+            (entry.look, format!("{}{numbers}", font::fit(&entry.name, style.tick, false, room)))
+        };
+        Legend { entries: entries.into_iter().map(words).collect(), style, width }
     }
 
     /// Its height.
@@ -210,31 +230,34 @@ impl<'a> Legend<'a> {
 
     /// Width of its widest entry.
     pub fn widest(&self) -> f64 {
-        let wide = |name: &String| 19.0 * self.style.tick / 7.0 + font::width(name, self.style.tick, false);
-        self.entries.iter().map(|(_, name)| wide(name)).fold(0.0, f64::max)
+        self.entries.iter().map(|(_, words)| self.wide(words)).fold(0.0, f64::max)
     }
 
     /// Draws it with its top left corner at `x, y`.
     pub fn draw(&self, scene: &mut Scene, x: f64, y: f64) {
-        let unit = self.style.tick / 7.0;
-        for ((look, name), [dx, dy]) in self.entries.iter().zip(self.places()) {
+        let style = self.style;
+        for ((look, words), [dx, dy]) in self.entries.iter().zip(self.places()) {
             let (left, middle) = (x + dx, y + dy);
-            scene.line([left, middle], [left + 15.0 * unit, middle], look.stroke(self.style));
-            scene.add(look.mark([left + 7.5 * unit, middle], 1.9 * unit));
-            scene.add(Text::new(left + 19.0 * unit, middle, name.clone(), self.style.tick).middle());
+            scene.line([left, middle], [left + style.space(15.0), middle], look.stroke(style));
+            scene.add(look.mark([left + style.space(7.5), middle], style.dot()));
+            scene.add(Text::new(left + style.space(LEAD), middle, words.clone(), style.tick).middle());
         }
     }
 
+    fn wide(&self, words: &str) -> f64 {
+        self.style.space(LEAD) + font::width(words, self.style.tick, false)
+    }
+
     fn places(&self) -> Vec<[f64; 2]> {
-        let (size, unit) = (self.style.tick, self.style.tick / 7.0);
+        let size = self.style.tick;
         let (mut x, mut y) = (0.0, 0.8 * size);
-        let place = |(_, name): &(Look, String)| {
-            let wide = 19.0 * unit + font::width(name, size, false);
+        let place = |(_, words): &(Look, String)| {
+            let wide = self.wide(words);
             if x > 0.0 && x + wide > self.width {
                 (x, y) = (0.0, y + 1.45 * size);
             }
             let at = [x, y];
-            x += wide + 10.0 * unit;
+            x += wide + self.style.space(10.0);
             at
         };
         self.entries.iter().map(place).collect()

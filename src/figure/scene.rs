@@ -194,9 +194,9 @@ impl Stroke {
         Stroke { color, width, dash: Vec::new() }
     }
 
-    /// A dashed line.
+    /// A dashed line; the dashes grow with its width.
     pub fn dashed(color: Color, width: f64) -> Stroke {
-        Stroke { color, width, dash: vec![3.0, 2.0] }
+        Stroke { color, width, dash: vec![2.8 * width, 1.8 * width] }
     }
 }
 

@@ -66,6 +66,8 @@ pub struct View {
     pub fraction: Option<String>,
     /// Columns with the last `x` before and the first `x` after a line passed half of its way (`training`).
     pub onset: Option<[String; 2]>,
+    /// Column with the token that should follow at each `x`.
+    pub target: Option<String>,
     /// Yes-or-no column: tokens to set in bold, cells to mark.
     pub mark: Option<String>,
 
@@ -99,6 +101,11 @@ pub struct View {
     pub log_x: bool,
     /// Dashed lines at values that matter.
     pub references: Vec<Reference>,
+
+    /// Pictures of the same table that stand together as (a), (b), …: the `panels` kind.
+    pub panels: Vec<View>,
+    /// Whether all panels show values on one scale.
+    pub shared: bool,
 }
 
 /// A drawn number: its column, its interval, its name in the legend.
@@ -120,7 +127,11 @@ pub struct Series {
 #[serde(deny_unknown_fields)]
 pub struct Reference {
     /// Where on the value axis.
+    #[serde(default)]
     pub at: f64,
+    /// At the first line's last value instead: what an accumulated curve arrives at.
+    #[serde(default)]
+    pub last: bool,
     /// What it is.
     #[serde(default)]
     pub name: String,

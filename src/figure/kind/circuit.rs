@@ -41,7 +41,7 @@ const LETTERED: usize = 24;
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let circuit = Circuit::read(rows, view)?;
     let style = view.style();
-    let unit = style.tick / 7.0;
+    let unit = style.space(1.0);
     let span = if circuit.nodes.len() <= SMALL { Span::Half } else { Span::Full };
     let width = view.points(span);
     let edge = 3.0 * unit;
@@ -129,7 +129,7 @@ fn letters(scene: &mut Scene, circuit: &Circuit, layout: &Layout, style: &Style,
     if circuit.edges.len() > LETTERED {
         return;
     }
-    let unit = style.tick / 7.0;
+    let unit = style.space(1.0);
     // one letter for all edges into one place, beside the outermost
     let mut ends: BTreeMap<(usize, Channel), [f64; 2]> = BTreeMap::new();
     for (edge, route) in circuit.edges.iter().zip(&layout.routes) {

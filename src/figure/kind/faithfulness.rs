@@ -6,11 +6,12 @@ use crate::figure::across::Across;
 use crate::figure::axes::{self, Axis, Mark, Shape};
 use crate::figure::color::FAINT;
 use crate::figure::font;
-use crate::figure::lines::{self, Legend, Plot, Point};
+use crate::figure::lines::{self, Entry, Legend, Plot, Point};
 use crate::figure::scene::{Frame, Scene};
 use crate::figure::style::Span;
 use crate::figure::ticks;
 use crate::figure::view::{Reference, View, categories, optional_numbers};
+use crate::figure::words::Words;
 use crate::row::Rows;
 
 /// This picture.
@@ -21,6 +22,8 @@ pub const FIGURE: Figure = Figure {
     draw,
 };
 
+/// The highest plot, for type of 7 points: more height shows no more.
+const TALLEST: f64 = 185.0;
 /// MIB's areas run from 0.1 % to all edges (Mueller et al. 2025); areas over less are other numbers and are not given.
 const MIB: [f64; 2] = [0.001, 1.0];
 
@@ -40,23 +43,23 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         None => (vec![String::new()], vec![0; rows.len()]),
     };
     let style = view.style();
-    let unit = style.tick / 7.0;
+    let unit = style.space(1.0);
     let width = view.points(Span::Half);
 
     let members = |g: usize| (0..rows.len()).filter(|i| of[*i] == g).collect::<Vec<usize>>();
     let named = |(g, name): (usize, &String)| {
         let sized = members(g).into_iter().filter_map(|i| Some((fractions[i]?, values[i]?))).collect();
         let areas = areas(sized).map(|[cpr, cmd]| format!("CPR {cpr:.3}, CMD {cmd:.3}").replace('-', "−"));
-        let parts = [(!name.is_empty()).then(|| name.clone()), areas];
-        (lines::look(g), parts.into_iter().flatten().collect::<Vec<_>>().join(": "))
+        let name = if names.len() > 1 { lines::named(name) } else { font::visible(name) };
+        Entry { look: lines::look(g), name, numbers: areas.unwrap_or_default() }
     };
     let entries: Vec<_> = names.iter().enumerate().map(named).collect();
-    let told = entries.iter().any(|(_, name)| !name.is_empty());
+    let told = entries.iter().any(|entry| !(entry.name.is_empty() && entry.numbers.is_empty()));
     let legend = Legend::new(if told { entries } else { Vec::new() }, &style, width - 8.0 * unit);
     let top = 3.0 * unit + legend.height();
 
     let references = if view.references.is_empty() {
-        let named = |at: f64, name: &str| Reference { at, name: name.to_owned(), facet: String::new() };
+        let named = |at: f64, name: &str| Reference { at, last: false, name: name.to_owned(), facet: String::new() };
         vec![named(1.0, "the whole model"), named(0.0, "nothing kept")]
     } else {
         view.references.clone()
@@ -66,11 +69,16 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     // air on both sides, so that lines at 0 and 1 are not hidden by the frame
     let air = if view.limits.is_some() { 0.0 } else { 0.07 * (range[1] - range[0]) };
     let range = [range[0] - air, range[1] + air];
-    let tall = view.height.unwrap_or(width / 1.618 + legend.height()).clamp(60.0, 1000.0);
-    let below = 2.0 * axes::TICK_MARK + 1.1 * style.tick + style.label + 5.0 * unit;
-    let high = (tall - top - below).max(40.0 * unit);
+    let words = |given: &str, column: &str| if given.is_empty() { column.replace('_', " ") } else { given.to_owned() };
+    let across = Words::new(&style, &words(&view.x_label, "edges kept"), width - 2.0);
+    let ticked = 2.0 * style.mark() + 1.15 * style.tick;
+    let below = ticked + across.depth() + 1.0;
+    let usual = (width / 1.618).min(style.space(TALLEST)).min(style.tall) + legend.height();
+    let high = (view.height.unwrap_or(usual) - top - below).clamp(style.space(40.0), 1000.0);
+    let up = words(if view.y_label.is_empty() { &view.value_label } else { &view.y_label }, value);
+    let up = Words::new(&style, &up, high + below);
     let y = Axis::round(range, (high / (3.4 * style.tick)).clamp(2.0, 7.0) as usize, true);
-    let left = style.label + 4.0 * unit + font::widest(y.ticks.iter().map(|t| t.1.as_str()), style.tick, false) + 2.0 * axes::TICK_MARK + 2.0;
+    let left = up.depth() + style.space(3.0) + y.widest(&style) + 2.0 * style.mark() + 1.0;
     let frame = Frame::new(left, top, width - left - 8.0 * unit, high);
     let percent = xs.iter().all(|x| !(*x > 1.0)) && xs.iter().any(|x| x.fract() != 0.0);
     let x = Across::new(&xs, true, percent, &style, frame.w);
@@ -96,22 +104,20 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let inside = |r: &&Reference| (range[0]..=range[1]).contains(&r.at);
     let dashed = |r: &Reference| -> Mark {
         let points = x.axis.range.map(|x| [x, r.at]).to_vec();
-        Shape::Line { points, color: FAINT, width: 1.4 * style.rule, dash: true }.into()
+        Shape::Line { points, color: FAINT, width: style.thin(), dash: true }.into()
     };
     let marks: Vec<Mark> = references.iter().filter(inside).map(dashed).collect();
-    axes::plot(&mut scene, frame, &x.axis, &y, &marks)?;
+    axes::plot(&mut scene, &style, frame, &x.axis, &y, &marks)?;
     x.mark(&mut scene, &style, frame);
     let plot = Plot { frame, x: &x.axis, y: &y };
     plot.lines(&mut scene, &style, all.iter().enumerate().map(|(g, points)| (points.as_slice(), lines::look(g))));
     for reference in references.iter().filter(inside) {
         plot.name(&mut scene, &style, (reference.at, &reference.name), all.iter().map(Vec::as_slice));
     }
-    let words = |given: &str, column: &str| font::visible(if given.is_empty() { column } else { given }).replace('_', " ");
-    let across = words(&view.x_label, if view.x_label.is_empty() { "edges kept" } else { "" });
-    let up = words(if view.y_label.is_empty() { &view.value_label } else { &view.y_label }, value);
-    axes::name(&mut scene, frame, Some((&across, frame.bottom() + below - 3.0 * unit)), Some((&up, style.label)));
+    across.below(&mut scene, frame.x + frame.w / 2.0, frame.bottom() + ticked);
+    up.beside(&mut scene, 0.0, frame.y + frame.h / 2.0);
     if !all.iter().flatten().any(|point| point.y.is_finite()) {
-        axes::nothing(&mut scene, frame);
+        axes::nothing(&mut scene, &style, frame);
     }
     legend.draw(&mut scene, 4.0 * unit, 3.0 * unit);
     Ok(scene)

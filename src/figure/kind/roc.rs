@@ -5,11 +5,12 @@ use crate::figure::Figure;
 use crate::figure::axes::{self, Axis, Shape};
 use crate::figure::color::FAINT;
 use crate::figure::font;
-use crate::figure::lines::{self, Legend, Plot, Point};
+use crate::figure::lines::{self, Entry, Legend, Plot, Point};
 use crate::figure::scene::{Frame, Scene};
 use crate::figure::style::Span;
 use crate::figure::ticks;
 use crate::figure::view::{View, categories, optional_numbers};
+use crate::figure::words::Words;
 use crate::row::Rows;
 
 /// This picture.
@@ -20,10 +21,9 @@ pub const FIGURE: Figure = Figure {
     draw,
 };
 
-/// From this width on, the legend stands beside the plot.
-const BESIDE: f64 = 40.0;
-/// The largest plot, in sizes of ticks.
-const LARGEST: f64 = 34.0;
+/// The smallest plot beside a legend and the largest of all, for type of 7 points.
+const LEAST: f64 = 120.0;
+const LARGEST: f64 = 190.0;
 
 /// One method, or several with one curve.
 struct Curve {
@@ -35,28 +35,35 @@ struct Curve {
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let curves = curves(rows, view)?;
     let style = view.style();
-    let unit = style.tick / 7.0;
-    let width = view.points(Span::Half);
-    let entries: Vec<_> = curves.iter().enumerate().map(|(k, curve)| (lines::look(k), curve.legend())).collect();
+    let (unit, width) = (style.space(1.0), view.points(Span::Half));
+    let entries = || curves.iter().enumerate().flat_map(|(k, curve)| curve.legend(k)).collect();
 
-    let axis = Axis { range: [-0.02, 1.02], ..Axis::round([0.0, 1.0], 4, true) };
-    let widest = font::widest(axis.ticks.iter().map(|t| t.1.as_str()), style.tick, false);
-    let left = style.label + 4.0 * unit + widest + 2.0 * axes::TICK_MARK + 2.0;
-    let below = 2.0 * axes::TICK_MARK + 1.1 * style.tick + style.label + 5.0 * unit;
-    let beside = width >= BESIDE * style.tick;
-    let most = (LARGEST * style.tick).min(if beside { 0.5 * width } else { f64::INFINITY });
-    let legend = Legend::new(entries, &style, width - if beside { left + most + 12.0 * unit } else { 8.0 * unit });
+    let ticks = [0.0, 0.25, 0.5, 0.75, 1.0].map(|v| (v, ticks::plain(v))).to_vec();
+    let axis = Axis { range: [-0.02, 1.02], ticks, rules: true, bare: false };
+    let across = if view.x_label.is_empty() { "false positive rate" } else { &view.x_label };
+    let up = if view.y_label.is_empty() { "true positive rate" } else { &view.y_label };
+    let across = Words::new(&style, across, width - 2.0);
+    let up = Words::new(&style, up, style.space(LARGEST));
+    let left = up.depth() + style.space(3.0) + axis.widest(&style) + 2.0 * style.mark() + 1.0;
+    let ticked = 2.0 * style.mark() + 1.15 * style.tick;
+    let below = ticked + across.depth() + 1.0;
+    // beside the plot where that leaves it room, else above
+    let natural = Legend::new(entries(), &style, f64::INFINITY).widest();
+    let rest = width - left - natural - 20.0 * unit;
+    let beside = natural > 0.0 && rest >= style.space(LEAST);
+    let legend = Legend::new(entries(), &style, if beside { natural } else { width - 8.0 * unit });
     let top = 4.0 * unit + if beside { 0.0 } else { legend.height() };
-    let wished = view.height.map_or(f64::INFINITY, |height| (height - top - below).max(60.0));
-    let side = (width - left - 8.0 * unit).min(most).min(wished);
-    let used = left + side + if beside { 12.0 * unit + legend.widest() } else { 0.0 };
+    let wished = view.height.map_or(style.tall - below, |height| height).max(60.0) - top - below;
+    let room = if beside { rest } else { width - left - 8.0 * unit };
+    let side = room.min(style.space(LARGEST)).min(wished).max(30.0 * unit);
+    let used = left + side + if beside { 20.0 * unit + natural } else { 8.0 * unit };
     let shift = ((width - used) / 2.0).max(0.0);
     let frame = Frame::new(shift + left, top, side, side);
 
     let mut scene = Scene::new(width, frame.bottom() + below);
-    let chance =
-        Shape::Line { points: vec![[0.0, 0.0], [1.0, 1.0]], color: FAINT, width: 1.4 * style.rule, dash: true };
-    axes::plot(&mut scene, frame, &axis, &axis, &[chance.into()])?;
+    let points = vec![[0.0, 0.0], [1.0, 1.0]];
+    let chance = Shape::Line { points, color: FAINT, width: style.thin(), dash: true };
+    axes::plot(&mut scene, &style, frame, &axis, &axis, &[chance.into()])?;
     let plot = Plot { frame, x: &axis, y: &axis };
     let point = |curve: &Curve, [x, y]: [f64; 2]| Point {
         x,
@@ -68,11 +75,10 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let all: Vec<Vec<Point>> =
         curves.iter().map(|curve| curve.points.iter().map(|p| point(curve, *p)).collect()).collect();
     plot.lines(&mut scene, &style, all.iter().enumerate().map(|(k, points)| (points.as_slice(), lines::look(k))));
-    let words = |given: &str, usual: &str| font::visible(if given.is_empty() { usual } else { given });
-    let (across, up) = (words(&view.x_label, "false positive rate"), words(&view.y_label, "true positive rate"));
-    axes::name(&mut scene, frame, Some((&across, frame.bottom() + below - 3.0 * unit)), Some((&up, shift + style.label)));
+    across.below(&mut scene, frame.x + frame.w / 2.0, frame.bottom() + ticked);
+    up.beside(&mut scene, shift, frame.y + frame.h / 2.0);
     if curves.is_empty() {
-        axes::nothing(&mut scene, frame);
+        axes::nothing(&mut scene, &style, frame);
     }
     if beside {
         legend.draw(&mut scene, frame.right() + 12.0 * unit, frame.y);
@@ -109,7 +115,7 @@ fn curves(rows: &Rows, view: &View) -> Result<Vec<Curve>> {
         points.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
         let points = corners(&points);
         let interval = own().find_map(|i| Some([lo[i]?, hi[i]?])).filter(|ends| ends.iter().all(|v| v.is_finite()));
-        let name = font::visible(name);
+        let name = if names.len() > 1 { lines::named(name) } else { font::visible(name) };
         match curves.iter_mut().find(|known| known.points == points && known.interval == interval) {
             Some(known) => known.names.push(name),
             None => curves.push(Curve { names: vec![name], points, interval }),
@@ -142,16 +148,12 @@ impl Curve {
         self.points.windows(2).map(|w| (w[1][0] - w[0][0]) * (w[1][1] + w[0][1]) / 2.0).sum()
     }
 
-    fn legend(&self) -> String {
+    /// An entry for each of its methods: they share a line.
+    fn legend(&self, k: usize) -> Vec<Entry> {
         let interval = self.interval.map_or_else(String::new, |[lo, hi]| format!(" [{lo:.3}, {hi:.3}]"));
-        let area = format!("AUC {:.3}{interval}", self.area());
-        let names: Vec<&str> = self.names.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
-        match names.as_slice() {
-            [] => area,
-            [name] => format!("{name}: {area}"),
-            // the number first: a list of many names is shortened at its end
-            names => format!("{area}: {}", names.join(", ")),
-        }
+        let numbers = format!("AUC {:.3}{interval}", self.area());
+        let entry = |name: &String| Entry { look: lines::look(k), name: name.clone(), numbers: numbers.clone() };
+        self.names.iter().map(entry).collect()
     }
 }
 

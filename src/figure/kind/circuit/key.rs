@@ -35,7 +35,7 @@ pub struct Key {
 impl Key {
     /// The key of a circuit, in `width` points.
     pub fn new(circuit: &Circuit, layout: &Layout, style: &Style, words: &str, width: f64) -> Key {
-        let unit = style.tick / 7.0;
+        let unit = style.space(1.0);
         let mut key = Key { entries: Vec::new(), height: 2.0 * unit, size: style.tick, unit };
         key.row(widths(circuit, words, unit), width);
         key.row(channels(circuit, unit), width);

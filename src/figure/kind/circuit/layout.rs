@@ -44,7 +44,7 @@ pub struct Layout {
 
 /// Lays out a circuit in `room` points across; `height` is a wish.
 pub fn layout(circuit: &Circuit, style: &Style, room: f64, height: Option<f64>) -> Layout {
-    let unit = style.tick / 7.0;
+    let unit = style.space(1.0);
     let written = labels(circuit, style, true);
     let few = circuit.nodes.len() <= FEW;
     let fits = |labels: &[Label]| {

@@ -55,7 +55,7 @@ pub fn read(rows: &Rows, view: &View) -> Result<(Vec<String>, Vec<Panel>)> {
     let mut panels: Vec<Panel> = facets
         .iter()
         .map(|facet| Panel {
-            name: font::visible(facet),
+            name: if facets.len() > 1 { lines::named(facet) } else { font::visible(facet) },
             lines: Vec::new(),
             references: view.references.iter().filter(|r| r.facet.is_empty() || r.facet == *facet).cloned().collect(),
         })
@@ -77,7 +77,7 @@ pub fn read(rows: &Rows, view: &View) -> Result<(Vec<String>, Vec<Panel>)> {
     for line in panels.iter_mut().flat_map(|panel| &mut panel.lines) {
         line.points.sort_by(|a, b| a[0].total_cmp(&b[0]));
     }
-    Ok((groups.iter().map(|name| font::visible(name)).collect(), panels))
+    Ok((groups, panels))
 }
 
 impl Panel {
@@ -92,8 +92,8 @@ impl Panel {
         self.lines.iter().map(|line| font::width(&label(line), style.small, false)).fold(0.0, f64::max)
     }
 
-    /// The axis up, and the width of its words.
-    pub fn y(&self, style: &Style, high: f64, view: &View) -> (Axis, f64) {
+    /// The axis up.
+    pub fn y(&self, style: &Style, high: f64, view: &View) -> Axis {
         let all = || self.lines.iter().flat_map(|line| line.points.iter().flat_map(|p| [p[1], p[2], p[3]])).filter(|v| v.is_finite());
         let at: Vec<f64> = self.references.iter().map(|r| r.at).collect();
         let most = all().fold(0.0, f64::max);
@@ -105,9 +105,7 @@ impl Panel {
         };
         let air = if view.limits.is_some() { 0.0 } else { 0.03 * (range[1] - range[0]) };
         let range = [range[0] - air, range[1] + air];
-        let axis = Axis::round(range, (high / (2.6 * style.tick)).clamp(2.0, 6.0) as usize, true);
-        let wide = font::widest(axis.ticks.iter().map(|t| t.1.as_str()), style.tick, false);
-        (axis, wide)
+        Axis::round(range, (high / (2.6 * style.tick)).clamp(2.0, 6.0) as usize, true)
     }
 
     /// Draws it.
@@ -119,14 +117,14 @@ impl Panel {
         (x, ticked): (&Across, &Axis),
         view: &View,
     ) -> Result<()> {
-        let (y, _) = self.y(style, frame.h, view);
+        let y = self.y(style, frame.h, view);
         let inside = |r: &&Reference| (y.range[0]..=y.range[1]).contains(&r.at);
         let dashed = |r: &Reference| -> Mark {
             let points = x.axis.range.map(|x| [x, r.at]).to_vec();
-            Shape::Line { points, color: FAINT, width: 1.4 * style.rule, dash: true }.into()
+            Shape::Line { points, color: FAINT, width: style.thin(), dash: true }.into()
         };
         let marks: Vec<Mark> = self.references.iter().filter(inside).map(dashed).collect();
-        axes::plot(scene, frame, ticked, &y, &marks)?;
+        axes::plot(scene, style, frame, ticked, &y, &marks)?;
         x.mark(scene, style, frame);
         let plot = Plot { frame, x: &x.axis, y: &y };
         let points: Vec<Vec<Point>> = self.lines.iter().map(|line| line.points(x)).collect();
@@ -138,14 +136,14 @@ impl Panel {
         }
         self.names(scene, style, &plot, &points);
         if !points.iter().flatten().any(|point| point.y.is_finite()) {
-            axes::nothing(scene, frame);
+            axes::nothing(scene, style, frame);
         }
         Ok(())
     }
 
     /// A bar along the bottom for each onset, above each other.
     fn onsets(&self, scene: &mut Scene, style: &Style, plot: &Plot, x: &Across) {
-        let unit = style.tick / 7.0;
+        let unit = style.space(1.0);
         let known = self.lines.iter().filter_map(|line| Some((line, line.onset?)));
         for (slot, (line, ends)) in known.enumerate() {
             let [from, to] = ends.map(|step| plot.x.place(x.at(step), plot.frame.x, plot.frame.right()));
@@ -169,21 +167,30 @@ impl Panel {
                 named.push((y.clamp(plot.frame.y, plot.frame.bottom()), last.x, line));
             }
         }
+        // where not all fit, the largest are named
+        let high = 1.02 * style.small;
+        let most = ((plot.frame.h / high) as usize).max(1);
+        named.sort_by(|a, b| b.2.last().total_cmp(&a.2.last()));
+        named.truncate(most);
         named.sort_by(|a, b| a.0.total_cmp(&b.0));
         let wanted: Vec<(f64, f64)> = named.iter().map(|(y, _, _)| (*y, 1.0)).collect();
-        let apart = vec![style.small * 1.02; named.len().saturating_sub(1)];
-        let ends = [plot.frame.y, plot.frame.bottom()];
+        let apart = vec![high; named.len().saturating_sub(1)];
+        let ends = [plot.frame.y + high / 2.0, plot.frame.bottom() - high / 2.0];
+        let left = plot.frame.right() + style.space(3.0);
         for (y, (_, _, line)) in least_squares(&wanted, &apart, ends).into_iter().zip(&named) {
             let name = font::fit(&line.label, style.small, false, LONGEST * style.tick);
-            let color = lines::look(line.group).color;
-            // pale colours are lines, not letters
-            let color = if color.luminance() < 0.25 { color } else { crate::figure::color::INK };
-            scene.add(Text::new(plot.frame.right() + 3.0 * style.tick / 7.0, y, name, style.small).middle().color(color));
+            scene.add(Text::new(left, y, name, style.small).middle().color(lines::look(line.group).ink()));
         }
     }
 }
 
 impl Line {
+    /// The size of its last value.
+    fn last(&self) -> f64 {
+        let last = self.points.iter().rev().find(|p| p[1].is_finite());
+        last.map_or(0.0, |p| p[1].abs())
+    }
+
     fn points(&self, x: &Across) -> Vec<Point> {
         let point = |[step, value, lo, hi]: &[f64; 4]| Point {
             x: x.at(*step),
