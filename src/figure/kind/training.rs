@@ -93,7 +93,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         let y = 3.0 * unit + legend.height() + 0.75 * style.tick;
         let bar = Frame::new(edge, y - unit, 15.0 * unit, 2.0 * unit);
         scene.add(Item::Rect(bar, Fill::Solid(FAINT), None));
-        let text = "between these steps a line passed half of its way";
+        let text = "half of the way is passed here";
         let text = font::fit(text, style.tick, false, width - 2.0 * edge - 19.0 * unit);
         scene.add(Text::new(edge + 19.0 * unit, y, text, style.tick).middle());
     }

@@ -185,7 +185,7 @@ pub fn samples() -> Vec<(&'static str, Rows, String)> {
     let training = "kind='training'\nx='step'\nvalue='value'\nlo='ci_lo'\nhi='ci_hi'\ngroup='model'\nfacet='panel'\nlabel='part'\nonset=['after','by']\n";
     let stages = [100, 300, 500, 700, 1000, 2000, 3600];
     let pythia = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000, 4000, 8000, 16000, 33000, 66000, 99000, 143_000];
-    let eight = ["logit difference (logits)", "accuracy", "probability of the answer", "previous token (attention)", "duplicate token (attention)", "induction (attention)", "total effect (logits)", "direct effect (logits)"];
+    let eight = ["logit difference (logits)", "accuracy", "probability of the answer", "previous token", "duplicate token", "induction", "total effect (logits)", "direct effect (logits)"];
     let chance = "references=[{at=0.5, name='chance', facet='accuracy'}]";
     let methods = ["exact", "eap-ig-inputs", "eap-ig-activations", "random", "acdc", "eap", "clean-corrupt", "eighth"];
     let own = edges(&OWN);
