@@ -1,6 +1,6 @@
 //! Colours that survive colour blindness, grey printing and WCAG contrast.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// An sRGB colour with opacity from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,7 +80,7 @@ const VIRIDIS: [u32; 11] = [
 ];
 
 /// A colour map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Map {
     /// Diverging, centred at zero with symmetric limits; blue is positive.

@@ -15,9 +15,7 @@ pub enum Sign {
     Line,
     /// A dashed line.
     Dash,
-    /// A dot: points.
-    Dot,
-    /// A point of another shape.
+    /// A point.
     Marker(Marker),
 }
 
@@ -54,7 +52,6 @@ pub fn draw(scene: &mut Scene, style: &Style, entries: &[Entry]) {
             }
             Sign::Line => scene.line([x, y], end, Stroke::solid(color, style.line)),
             Sign::Dash => scene.line([x, y], end, Stroke::dashed(color, style.line)),
-            Sign::Dot => point(scene, style, [x + style.space(8.0), y], color, Marker::Dot),
             Sign::Marker(marker) => point(scene, style, [x + style.space(8.0), y], color, marker),
         }
         let name = font::fit(&font::visible(&entry.name), style.tick, false, room);

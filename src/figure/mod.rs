@@ -10,10 +10,12 @@
 //!
 //! A new picture is one file in `kind/` and one line in [`FIGURES`].
 
+pub mod caption;
 pub mod color;
 pub mod font;
 pub mod scene;
 pub mod style;
+pub mod tex;
 pub mod view;
 
 mod across;
@@ -31,10 +33,12 @@ mod lines;
 mod marker;
 mod pdf;
 mod png;
+mod stack;
 mod svg;
 mod ticks;
 mod words;
 
+pub use caption::Facts;
 pub use pdf::TextAs;
 pub use png::{PRINT, SCREEN_2X};
 pub use scene::Scene;
@@ -60,13 +64,18 @@ pub const FIGURES: &[Figure] = &[
     kind::bars::FIGURE,
     kind::circuit::FIGURE,
     kind::curve::FIGURE,
+    kind::dose::FIGURE,
     kind::faithfulness::FIGURE,
     kind::heatmap::FIGURE,
     kind::lens::FIGURE,
+    kind::probe::FIGURE,
     kind::roc::FIGURE,
     kind::scatter::FIGURE,
+    kind::scores::FIGURE,
     kind::tokens::FIGURE,
+    kind::trace::FIGURE,
     kind::training::FIGURE,
+    kind::waterfall::FIGURE,
 ];
 
 /// Draws what the view asks for.
@@ -77,9 +86,10 @@ pub fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         .find(|figure| figure.name == view.kind)
         .ok_or_else(|| Error::unknown("picture", &view.kind, names()))?;
     check(view)?;
-    let mut scene = (figure.draw)(&view.rows(rows)?, view)?;
+    let kept = view.rows(rows)?;
+    let mut scene = (figure.draw)(&kept, view)?;
     scene.title = if view.name.is_empty() { figure.name.to_owned() } else { view.name.clone() };
-    scene.caption = view.caption.clone();
+    scene.caption = caption::write(&scene, &kept, view);
     Ok(scene)
 }
 

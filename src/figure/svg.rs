@@ -204,7 +204,8 @@ fn name(scene: &Scene) -> String {
     format!("f{hash:08x}-")
 }
 
-fn hatched(items: &[Item]) -> bool {
+/// Whether anything is hatched.
+pub fn hatched(items: &[Item]) -> bool {
     items.iter().any(|item| match item {
         Item::Rect(_, fill, _) | Item::Path { fill, .. } | Item::Circle { fill, .. } => *fill == Fill::Hatch,
         Item::Group(group) => hatched(&group.items),

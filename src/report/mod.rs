@@ -1,6 +1,9 @@
 //! The report: findings as one page that explains them.
 
 mod derive;
+mod facts;
+mod figures;
+mod findings;
 mod html;
 mod markdown;
 mod numbers;
@@ -11,6 +14,7 @@ mod story;
 mod svg;
 mod write;
 
+pub use figures::{Drawing, ENDINGS};
 pub use html::write as html;
 pub use markdown::write as markdown;
 pub use progress::run;

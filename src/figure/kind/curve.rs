@@ -45,7 +45,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         numbers.map(|v| if log { v.log10() } else { v }).collect()
     };
     let mut lines = lines(rows, view, &xs)?;
-    let references = references(view, &lines);
+    let references = &view.references;
     let drawn = lines.iter().flat_map(|l| l.points.iter().flat_map(|p| p[1..].to_vec()));
     let at: Vec<f64> = references.iter().map(|r| r.at).collect();
     let y_range = view.limits.unwrap_or_else(|| axes::spread(drawn, &at, 0.06));
@@ -123,17 +123,6 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     }
     legend::draw(&mut scene, &style, &entries);
     Ok(scene)
-}
-
-/// The view's references, those at the last value of the first line put there.
-fn references(view: &View, lines: &[Line]) -> Vec<Reference> {
-    let last = lines.first().and_then(|line| line.points.iter().rev().find(|p| p[1].is_finite()));
-    let place = |r: &Reference| match (r.last, last) {
-        (false, _) => Some(r.clone()),
-        (true, Some(p)) => Some(Reference { at: p[1], ..r.clone() }),
-        (true, None) => None,
-    };
-    view.references.iter().filter_map(place).collect()
 }
 
 /// Names of places along the residual stream as depths in blocks, when all of them are such names in order: `0_pre` is 0,

@@ -124,7 +124,7 @@ fn together(names: &[(String, [f64; 2])], near: f64) -> Vec<(String, [f64; 2])> 
 
 /// Writes names beside their points where they cover nothing `taken` nor each other, with a thin line when moved away;
 /// a name that finds no place is left out.
-fn write_names(
+pub fn write_names(
     scene: &mut Scene,
     style: &Style,
     frame: Frame,

@@ -3,8 +3,11 @@
 use glassbox::figure::View;
 use glassbox::row::{Column, Rows};
 
+// by its path, so that this file can be read as a module from anywhere
 #[path = "samples_a.rs"]
 mod samples_a;
+#[path = "samples_b.rs"]
+mod samples_b;
 
 /// A column of numbers.
 fn num(values: impl IntoIterator<Item = f64>) -> Column {
@@ -274,5 +277,6 @@ pub fn samples() -> Vec<(&'static str, Rows, View)> {
         ("tokens-hostile", sources(&HOSTILE), "kind='tokens'\nx='pos'\nx_text='token'\nvalue='direct'\ngroup='head'".to_owned()),
     ];
     list.extend(samples_a::samples());
+    list.extend(samples_b::samples());
     list.drain(..).map(|(name, rows, view)| (name, rows, toml::from_str(&view).expect(name))).collect()
 }
