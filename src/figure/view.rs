@@ -133,7 +133,7 @@ pub struct Series {
 }
 
 /// A dashed line with a name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
     /// Where on the value axis.
@@ -142,7 +142,7 @@ pub struct Reference {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Only in the panel of this name, in pictures with panels of unlike numbers (`training`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub facet: String,
 }
 

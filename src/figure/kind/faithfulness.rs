@@ -59,7 +59,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let top = 3.0 * unit + legend.height();
 
     let references = if view.references.is_empty() {
-        let named = |at: f64, name: &str| Reference { at, last: false, name: name.to_owned(), facet: String::new() };
+        let named = |at: f64, name: &str| Reference { at, name: name.to_owned(), ..Reference::default() };
         vec![named(1.0, "the whole model"), named(0.0, "nothing kept")]
     } else {
         view.references.clone()

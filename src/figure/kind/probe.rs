@@ -65,7 +65,7 @@ fn low(rows: &Rows, strip: &Series, across: &Across) -> Result<Pane> {
     let points = points(rows, strip, &across.at, |_| true)?;
     let range = axes::spread(points.iter().flat_map(|p| p[1..].to_vec()), &[0.0], 0.1);
     let look = Look { color: CATEGORICAL[6], dash: false, part: Part::One };
-    let zero = Reference { at: 0.0, name: String::new() };
+    let zero = Reference::default();
     Ok(Pane {
         words: named(strip),
         range,
