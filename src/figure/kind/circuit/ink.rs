@@ -2,13 +2,15 @@
 
 use super::layout::Label;
 use super::name::{Channel, Part};
-use crate::figure::color::{CATEGORICAL, Color, FAINT, INK, NEGATIVE, POSITIVE, WHITE};
+use crate::figure::color::{CATEGORICAL, Color, FAINT, INK, NEGATIVE, POSITIVE, WHITE, hex};
 use crate::figure::font;
 use crate::figure::scene::{Anchor, Fill, Frame, Group, Item, Stroke, Text};
 
 /// Width of the weakest edge, for type of 7 points.
 const THINNEST: f64 = 0.6;
 
+/// Of edges whose score is 0.
+const NEITHER: Color = hex(0x9a9a9a);
 /// Between the end of an edge and its node, as wide as the node's halo.
 const CLEAR: f64 = 0.9;
 
@@ -44,6 +46,8 @@ pub struct Look {
     pub dash: Vec<f64>,
     /// A bar instead of an arrowhead.
     pub bar: bool,
+    /// An open arrowhead: nobody knows how much it matters.
+    pub open: bool,
     /// Points for a point of type of 7.
     pub unit: f64,
 }
@@ -57,7 +61,8 @@ impl Look {
         let color = match score {
             None => FAINT,
             Some(score) if score < 0.0 => NEGATIVE,
-            Some(_) => POSITIVE,
+            Some(score) if score > 0.0 => POSITIVE,
+            Some(_) => NEITHER,
         };
         let long = (0.7 + 0.3 * width / unit) * unit;
         let dash: &[f64] = match channel {
@@ -68,12 +73,13 @@ impl Look {
         };
         let end = channel.map_or(color, hue);
         let dash = dash.iter().map(|d| d * long).collect();
-        Look { width, color, end, dash, bar: score.is_some_and(|score| score < 0.0), unit }
+        let (bar, open) = (score.is_some_and(|score| score < 0.0), score.is_none());
+        Look { width, color, end, dash, bar, open, unit }
     }
 
     /// Length of the arrowhead.
     fn head(&self) -> f64 {
-        if self.bar { 2.4 * self.unit } else { 3.6 * self.unit + 0.8 * self.width }
+        if self.bar { 3.0 * self.unit } else { 3.6 * self.unit + 0.8 * self.width }
     }
 
     /// Half the width of the arrowhead.
@@ -100,13 +106,14 @@ impl Look {
         let (long, half) = (self.head(), self.half());
         let at = |back: f64, side: f64| [tip[0] - dx * back - dy * side, tip[1] - dy * back + dx * side];
         let points = if self.bar {
-            let half = half + self.unit;
+            let half = half + 1.5 * self.unit;
             vec![at(CLEAR * self.unit, -half), at(CLEAR * self.unit, half), at(long, half), at(long, -half)]
         } else {
             vec![at(CLEAR * self.unit, 0.0), at(long, half), at(long, -half)]
         };
-        let outline = Stroke::solid(WHITE, 0.5);
-        Item::Path { points, closed: true, fill: Fill::Solid(self.end), stroke: Some(outline) }
+        let (fill, edge) = if self.open { (WHITE, self.end) } else { (self.end, WHITE) };
+        let outline = Stroke::solid(edge, if self.open { 0.7 * self.unit } else { 0.5 });
+        Item::Path { points, closed: true, fill: Fill::Solid(fill), stroke: Some(outline) }
     }
 }
 

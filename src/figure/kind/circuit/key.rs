@@ -132,7 +132,7 @@ fn widths(circuit: &Circuit, words: &str, unit: f64) -> Vec<(Sign, String)> {
         }
     }
     for (there, value, word) in
-        [(scored(|v| v >= 0.0), 1.0, "positive"), (scored(|v| v < 0.0), -1.0, "negative")]
+        [(scored(|v| v > 0.0), 1.0, "positive"), (scored(|v| v < 0.0), -1.0, "negative"), (scored(|v| v == 0.0), 0.0, "zero")]
     {
         if there {
             entries.push((Sign::Edge(Look::of(Some(value), None, &sample)), word.to_owned()));
@@ -151,7 +151,7 @@ fn channels(circuit: &Circuit, unit: f64) -> Vec<(Sign, String)> {
     let there = |channel: Option<Channel>| circuit.edges.iter().any(|edge| edge.channel == channel);
     let named = [Channel::Query, Channel::Key, Channel::Value].into_iter().filter(|c| there(Some(*c)));
     let sign = |channel: Option<Channel>| {
-        Sign::Edge(Look { color: INK, bar: false, ..Look::of(Some(1.0), channel, &sample) })
+        Sign::Edge(Look { color: INK, ..Look::of(Some(1.0), channel, &sample) })
     };
     let mut entries: Vec<(Sign, String)> =
         named.map(|channel| (sign(Some(channel)), format!("into {}", channel.word()))).collect();
