@@ -148,7 +148,8 @@ fn intervals(rows: &Rows, view: &View) -> Option<String> {
     let (lo, hi) = pairs.filter_map(|(lo, hi)| Some((lo?, hi?))).find(|(lo, hi)| both(rows, lo, hi))?;
     let what = match view.kind.as_str() {
         "bars" | "waterfall" | "scores" => "Whiskers",
-        "heatmap" | "trace" | "attention" | "lens" | "tokens" => return None,
+        "roc" => "In brackets",
+        "circuit" | "heatmap" | "trace" | "attention" | "lens" | "tokens" => return None,
         _ => "Bands",
     };
     Some(match over(view) {

@@ -70,6 +70,10 @@ pub struct View {
     pub x_text: Option<String>,
     /// Column with the token that stands at each `y`.
     pub y_text: Option<String>,
+    /// Column with the share of all edges that a circuit's size stands for: what areas are taken over (`faithfulness`).
+    pub fraction: Option<String>,
+    /// Columns with the last `x` before and the first `x` after a line passed half of its way (`training`).
+    pub onset: Option<[String; 2]>,
     /// Column with the token that should follow at each `x`.
     pub target: Option<String>,
     /// Yes-or-no column: tokens to set in bold, cells to mark.
@@ -141,6 +145,9 @@ pub struct Reference {
     /// What it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Only in the panel of this name, in pictures with panels of unlike numbers (`training`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub facet: String,
 }
 
 /// Where the first row of a grid stands.

@@ -1,6 +1,7 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
 mod ablation;
+mod circuit;
 mod direct;
 mod lesions;
 mod patch;
@@ -9,6 +10,7 @@ mod probe;
 mod scores;
 mod series;
 mod steer;
+mod training;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -84,6 +86,8 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     if let Some(rows) = found.get("path") {
         made.push((path::table(rows)?, false));
     }
+    made.extend(circuit::tables(found)?.into_iter().map(|rows| (rows, false)));
+    made.extend(training::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));
     made.extend(lesions::tables(run.task, found)?.into_iter().map(|rows| (rows, false)));

@@ -18,7 +18,7 @@ pub(super) fn write(trainer: &Trainer, gates: &[Gate], folder: &mut Folder) -> R
     let view = View {
         name: "loss".into(),
         table: "training".into(),
-        kind: "curve".into(),
+        kind: "training".into(),
         x: Some("step".into()),
         value: Some("loss".into()),
         x_label: "update".into(),
