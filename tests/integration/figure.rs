@@ -3,6 +3,7 @@
 //! `GLASSBOX_GALLERY=<folder> cargo test --release figure` also writes each picture there, to be looked at.
 
 mod samples;
+mod vision;
 
 use glassbox::figure::{self, FIGURES, Span, Venue};
 use glassbox::row::Rows;
