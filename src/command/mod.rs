@@ -6,6 +6,7 @@ mod circuit;
 mod flags;
 mod generate;
 mod list;
+mod plot;
 mod progress;
 mod record;
 mod report;
@@ -65,6 +66,7 @@ enum Command {
     Generate(generate::Generate),
     Record(record::Record),
     Train(train::Train),
+    Plot(Box<plot::Plot>),
     Verify(verify::Verify),
     List(list::List),
 }
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Generate(command) => command.run(),
         Command::Record(command) => command.run(),
         Command::Train(command) => command.run(),
+        Command::Plot(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::List(command) => command.run(),
     };
