@@ -99,6 +99,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "study",
         &["error", "model", "vocabulary", "checkpoint", "lab", "metric", "task", "sweep", "row", "analysis"],
     ),
+    ("compare", &["error", "stats", "row", "output"]),
     (
         "report",
         &[
@@ -115,6 +116,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "output",
             "figure",
             "study",
+            "compare",
         ],
     ),
     (
