@@ -19,7 +19,7 @@ mod side;
 
 pub use draws::Interval;
 pub use facts::Fact;
-pub use join::Joined;
+pub use join::{Joined, stacked};
 pub use side::Side;
 
 use std::collections::BTreeMap;

@@ -66,17 +66,28 @@ fn all(run: &Run, folder: &mut Folder) -> Result<()> {
     rerun(run, folder)
 }
 
+/// The pictures that are drawn when their table is there.
+pub(super) fn views() -> Result<Vec<View>> {
+    Ok(toml::from_str::<Views>(VIEWS).map_err(broken)?.figure)
+}
+
+/// A picture that a study asks for.
+pub(super) fn own_view(asked: &toml::Table) -> Result<View> {
+    asked.clone().try_into().map_err(broken)
+}
+
+fn broken(e: toml::de::Error) -> Error {
+    Error::usage(format!("a figure of the study cannot be read: {e}"), "see the views in the README")
+}
+
 /// Name, caption, SVG and PNG of a picture.
 type Drawn = (String, String, String, Vec<u8>);
 
 /// Draws every view whose table is there.
 fn draw(story: &Story) -> Result<Vec<Drawn>> {
-    let broken = |e: toml::de::Error| {
-        Error::usage(format!("a figure of the study cannot be read: {e}"), "see the views in the README")
-    };
-    let mut views = toml::from_str::<Views>(VIEWS).map_err(broken)?.figure;
+    let mut views = views()?;
     for own in &story.run.study.figures {
-        let view: View = own.clone().try_into().map_err(broken)?;
+        let view = own_view(own)?;
         story
             .table(&view.table)
             .ok_or_else(|| Error::unknown("table", &view.table, story.tables.keys().map(String::as_str)))?;
@@ -100,7 +111,7 @@ fn draw(story: &Story) -> Result<Vec<Drawn>> {
 }
 
 /// Whether a picture along training spans so many steps that only a logarithmic axis shows the early ones.
-fn decades(rows: &Rows, view: &View) -> Result<bool> {
+pub(super) fn decades(rows: &Rows, view: &View) -> Result<bool> {
     if view.x.as_deref() != Some("step") {
         return Ok(false);
     }
