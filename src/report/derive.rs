@@ -6,6 +6,7 @@ mod patch;
 mod path;
 mod probe;
 mod series;
+mod stages;
 mod steer;
 mod weights;
 
@@ -97,9 +98,11 @@ pub(super) fn forms(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
     Ok(made)
 }
 
-/// Curves over training, from the tables of all stages.
+/// Curves and small multiples over training, from the tables of all stages.
 pub(super) fn training(joined: &[Rows]) -> Result<Vec<Rows>> {
-    series::tables(joined)
+    let mut made = series::tables(joined)?;
+    made.extend(stages::tables(joined)?);
+    Ok(made)
 }
 
 /// A copy with a column `at`: how a position is written under a picture. Its name where prompts of several templates
