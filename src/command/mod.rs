@@ -7,6 +7,7 @@ mod compare;
 mod flags;
 mod generate;
 mod list;
+mod plot;
 mod progress;
 mod record;
 mod report;
@@ -68,6 +69,7 @@ enum Command {
     Record(record::Record),
     Train(train::Train),
     Compare(compare::Compare),
+    Plot(Box<plot::Plot>),
     Verify(verify::Verify),
     List(list::List),
 }
@@ -98,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Record(command) => command.run(),
         Command::Train(command) => command.run(),
         Command::Compare(command) => command.run(),
+        Command::Plot(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::List(command) => command.run(),
     };

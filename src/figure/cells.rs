@@ -64,6 +64,13 @@ pub fn draw(scene: &mut Scene, panel: &Panel, frame: Frame, look: &Look) {
     let (w, h) = (frame.w / columns as f64, frame.h / rows as f64);
     let place =
         |i: usize| Frame::new(frame.x + (i % columns) as f64 * w, frame.y + (i / columns) as f64 * h, w, h);
+    // A cell reaches under the next ones, right and below, so that no viewer shows a seam where it rounds their edges.
+    let under = |i: usize| {
+        let more =
+            |last: bool, side: f64| if last || look.raster { side } else { side + (0.5 * side).min(1.0) };
+        let (last, lowest) = (i % columns == columns - 1, i / columns == rows - 1);
+        Frame { w: more(last, w), h: more(lowest, h), ..place(i) }
+    };
     let size = text_size(panel, w, h, look);
     let mut items = Vec::new();
     if look.raster {
@@ -73,16 +80,18 @@ pub fn draw(scene: &mut Scene, panel: &Panel, frame: Frame, look: &Look) {
     for (i, cell) in panel.cells.iter().enumerate() {
         match cell {
             Cell::Reading(reading) if !reading.value.is_nan() => {
-                let inside = value(reading, place(i), look, size);
+                let inside = value(reading, place(i), under(i), look, size);
                 if !inside.is_empty() {
                     items.push(Group { tip: reading.tip.clone(), items: inside, ..Group::default() }.into());
                 }
             }
             Cell::Masked if look.raster => {}
-            Cell::Masked => items.push(Item::Rect(place(i), Fill::Solid(MASKED), None)),
+            Cell::Masked => items.push(Item::Rect(under(i), Fill::Solid(MASKED), None)),
             Cell::Missing | Cell::Reading(_) => {
-                let hatch = vec![Item::Rect(place(i), Fill::Hatch, None)];
-                items.push(Group { tip: "no value".into(), items: hatch, ..Group::default() }.into());
+                let tip = if let Cell::Reading(reading) = cell { reading.tip.clone() } else { String::new() };
+                let tip = if tip.is_empty() { "no value".to_owned() } else { tip };
+                let hatch = vec![Item::Rect(under(i), Fill::Hatch, None)];
+                items.push(Group { tip, items: hatch, ..Group::default() }.into());
             }
         }
     }
@@ -99,11 +108,11 @@ pub fn draw(scene: &mut Scene, panel: &Panel, frame: Frame, look: &Look) {
 }
 
 /// The ground and the text of a cell.
-fn value(reading: &Reading, at: Frame, look: &Look, size: Option<f64>) -> Vec<Item> {
+fn value(reading: &Reading, at: Frame, under: Frame, look: &Look, size: Option<f64>) -> Vec<Item> {
     let ground = look.scale.color(reading.value);
     let mut items = Vec::new();
     if !look.raster {
-        items.push(Item::Rect(at, Fill::Solid(ground), None));
+        items.push(Item::Rect(under, Fill::Solid(ground), None));
     }
     if let Some(size) = size {
         let text = font::fit(&reading.text, size, reading.bold, at.w - INSET);

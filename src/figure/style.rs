@@ -3,10 +3,12 @@
 //! Widths are in PDF points (1/72 inch, LaTeX's `bp`). They come from the venues' style files; type sizes follow what those
 //! ask for and what tueplots, which typesets for the same venues, settled on.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 
 /// Where a figure is to be printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Venue {
     /// NeurIPS: one column of 5.5 inches.
@@ -31,7 +33,7 @@ pub enum Venue {
 }
 
 /// How much of the page's width a figure takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Span {
     /// One column; in a venue of one column, all of it.
@@ -156,6 +158,15 @@ impl Venue {
             Venue::Slide => "slide",
             Venue::Blog => "blog",
         }
+    }
+}
+
+impl std::str::FromStr for Venue {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Venue> {
+        let found = Venue::ALL.into_iter().find(|venue| venue.name() == word);
+        found.ok_or_else(|| Error::unknown("venue", word, Venue::ALL.map(Venue::name)))
     }
 }
 

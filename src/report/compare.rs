@@ -26,7 +26,7 @@ pub fn write(compared: &Compared, command: &str, folder: &mut Folder) -> Result<
     }
     let (drawn, undrawn) = pictures::all(compared, &made)?;
     for picture in &drawn {
-        folder.figure(&picture.name, &picture.svg, &picture.png)?;
+        folder.figure(&picture.name, &picture.files)?;
     }
     let page = page::page(compared, &made, drawn, &undrawn, command)?;
     folder.write("index.html", html(&page)?.as_bytes())?;
@@ -79,7 +79,8 @@ struct Drawn {
     name: String,
     caption: String,
     svg: String,
-    png: Vec<u8>,
+    /// Its files, by their endings.
+    files: Vec<(&'static str, Vec<u8>)>,
     /// What it draws.
     data: Rows,
 }

@@ -2,6 +2,9 @@
 
 pub mod compare;
 mod derive;
+mod facts;
+mod figures;
+mod findings;
 mod html;
 mod markdown;
 mod numbers;
@@ -12,6 +15,7 @@ mod story;
 mod svg;
 mod write;
 
+pub use figures::{Drawing, ENDINGS};
 pub use html::write as html;
 pub use markdown::write as markdown;
 pub use progress::run;

@@ -51,7 +51,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     }
 
     let map = view.map.unwrap_or(Map::Blues);
-    let limits = view.limits.or((map == Map::Blues).then_some([0.0, 1.0]));
+    let limits = view.limits.or(map.from_white().then_some([0.0, 1.0]));
     let marks = optional_marks(rows, &view.mark)?;
     let (down, across) = (&view.y_text, &view.x_text);
     // One token column serves both axes when the same positions stand on both.

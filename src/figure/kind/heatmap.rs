@@ -143,10 +143,9 @@ pub fn label(given: &str, column: &str, tokens: bool) -> String {
 /// Words along the colour bar; a diverging one says which colour is positive.
 pub fn bar_label(view: &View, map: Map, value: &str) -> String {
     let words = label(&view.value_label, value, false);
-    if map == Map::RdBu && !words.contains("blue") {
-        format!("{words} (blue\u{a0}=\u{a0}positive)")
-    } else {
-        words
+    match map.positive() {
+        Some(color) if !words.contains(color) => format!("{words} ({color}\u{a0}=\u{a0}positive)"),
+        _ => words,
     }
 }
 

@@ -71,7 +71,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let map = view.map.unwrap_or(Map::Blues);
     let limits = view
         .limits
-        .or((map == Map::Blues && values.iter().flatten().all(|v| *v <= 1.0)).then_some([0.0, 1.0]));
+        .or((map.from_white() && values.iter().flatten().all(|v| *v <= 1.0)).then_some([0.0, 1.0]));
     let mut left_out = Vec::new();
     if first > 0 {
         left_out.push(format!("the first {first} of {} positions are not shown", columns.len()));

@@ -1,7 +1,7 @@
 //! The words under a comparison's pictures: those of the view, with both runs in its placeholders, and what the panels are.
 
 use crate::compare::{Compared, Interval, Side};
-use crate::figure::View;
+use crate::figure::{Facts, View};
 use crate::report::story::figure;
 use crate::row::Rows;
 
@@ -12,19 +12,58 @@ pub(super) fn filled(text: &str, compared: &Compared) -> String {
         let (one, two) = (of(a), of(b));
         if one == two { one } else { format!("{one} and {two}") }
     };
-    let model = both(&|side| side.fact(&["model", "name"]).unwrap_or_else(|| "the model".to_owned()));
-    let n = both(&|side| side.prompts().map_or_else(|| "?".to_owned(), |n| n.to_string()));
-    let task = both(&|side| side.task());
-    text.replace("{model}", &model)
-        .replace("{task}", &task)
-        .replace("{n}", &n)
-        .replace("{metric}", &both(&|side| side.metric().to_owned()))
+    text.replace("{model}", &both(&model))
+        .replace("{task}", &both(&Side::task))
+        .replace("{metric}", &both(&metric))
         .replace("{pairs}", "")
-        .replace("{outlined}", "")
-        .replace("{over}", &format!("Means over n = {n} prompts of {task}; bands are 95 % bootstrap intervals."))
-        .replace("{whiskers}", &format!("Whiskers: 95 % bootstrap intervals over n = {n} prompts of {task}. "))
-        .replace("{which}", "of a head that both runs show,")
+        .replace("{which}", "of a head that both runs show")
         .replace("{probe}", "the probes")
+}
+
+/// Where the numbers of both runs come from.
+pub(super) fn facts(compared: &Compared) -> Facts {
+    let [a, b] = &compared.sides;
+    let [name_a, name_b, _] = &compared.names;
+    let told = |side: &Side, key: &str| side.fact(&["facts", key]).filter(|word| !word.is_empty());
+    let both = |of: &dyn Fn(&Side) -> String| {
+        let (one, two) = (of(a), of(b));
+        if one == two { one } else { format!("{one} ({name_a}) and {two} ({name_b})") }
+    };
+    let weights = |side: &Side| {
+        let hash = || side.fact(&["model", "sha256"]).unwrap_or_default().chars().take(7).collect::<String>();
+        format!("{}, {}", model(side), told(side, "weights").unwrap_or_else(|| format!("weights {}", hash())))
+    };
+    let data = |side: &Side| {
+        let n = side.prompts().map_or_else(String::new, |n| format!("{n} "));
+        told(side, "data").unwrap_or_else(|| format!("{n}prompts of {}", side.task()))
+    };
+    let over = both(&|side| told(side, "over").unwrap_or_else(|| "prompts".to_owned()));
+    let together = if compared.same_examples {
+        "the same in both runs and drawn together"
+    } else {
+        "of each run by itself"
+    };
+    let seed = (a.seed() == b.seed()).then(|| a.seed());
+    let dtype = both(&|side| side.fact(&["dtype"]).unwrap_or_default());
+    Facts {
+        model: both(&weights),
+        weights: String::new(),
+        data: both(&data),
+        n: a.prompts().filter(|n| b.prompts() == Some(*n)),
+        over: format!("{over}, {together}"),
+        metric: both(&metric),
+        seed,
+        dtype: if dtype == "f32" { String::new() } else { dtype },
+    }
+}
+
+fn model(side: &Side) -> String {
+    side.fact(&["model", "name"]).unwrap_or_else(|| "the model".to_owned())
+}
+
+/// The metric, in words where the run knows them.
+fn metric(side: &Side) -> String {
+    side.fact(&["facts", "metric"]).filter(|word| !word.is_empty()).unwrap_or_else(|| side.metric().to_owned())
 }
 
 /// How the panels of a heat map are read.
@@ -43,19 +82,11 @@ pub(super) fn panels(compared: &Compared, differences: &Rows, view: &View) -> St
     said
 }
 
-/// What intervals of differences stand on, in a sentence, and warnings that concern every number.
+/// Where differences have no interval although the runs' own values do, and warnings that concern every number.
 pub(super) fn certainty(compared: &Compared, interval: Option<&Interval>) -> String {
     let mut said = match interval {
-        Some(Interval::Paired(n)) => format!(
-            " Intervals of differences: 95 %, the same {n} examples in both runs resampled together; outlined cells are a \
-             twentieth of the largest or more, and their interval excludes 0."
-        ),
-        Some(Interval::Apart([a, b])) => format!(
-            " Intervals of differences: 95 %, the {a} and {b} examples of the runs resampled independently; outlined cells are \
-             a twentieth of the largest or more, and their interval excludes 0."
-        ),
-        Some(Interval::None(why)) => format!(" Differences have no interval: {why}."),
-        None => String::new(),
+        Some(Interval::None(why)) => format!(" The difference has no interval: {why}."),
+        Some(Interval::Paired(_) | Interval::Apart(_)) | None => String::new(),
     };
     if compared.warnings.iter().any(|warning| warning.contains("not meaningful")) {
         said += " The runs do not measure the same thing, so that their difference is not meaningful: see the page.";

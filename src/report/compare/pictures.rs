@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use super::Drawn;
-use super::captions::{certainty, filled, panels};
+use super::captions::{certainty, facts, filled, panels};
 use super::tables::{Made, heading, marked, wide};
 use crate::compare::{Compared, Interval, stacked};
 use crate::error::Result;
 use crate::figure::view::{Series, categories};
-use crate::figure::{self, PRINT, Span, View};
+use crate::figure::color::Map;
+use crate::figure::{Span, View};
+use crate::report::figures::{self, Drawing, ENDINGS};
 use crate::report::story::column;
-use crate::report::{derive, write};
+use crate::report::derive;
 use crate::row::Rows;
 
 /// Changes that are named in a picture.
@@ -78,13 +80,18 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
     }
     let mut seen = BTreeSet::new();
     wanted.retain(|wanted| seen.insert(wanted.view.name.clone()));
-    let draw = |Wanted { view, rows }: Wanted| {
-        let scene = figure::draw(&rows, &view).map_err(|error| {
-            let said = error.to_string();
-            format!("{}: {}", view.name, said.lines().next().unwrap_or_default())
-        })?;
-        let png = scene.to_png(PRINT).map_err(|error| error.to_string())?;
-        Ok(Drawn { name: view.name, caption: view.caption, svg: scene.to_svg(), png, data: rows })
+    let facts = facts(compared);
+    let draw = |Wanted { mut view, rows }: Wanted| {
+        view.facts = facts.clone();
+        let files = || -> Result<Drawn> {
+            let drawing = Drawing::of(&rows, &view)?;
+            let files = ENDINGS.iter().map(|ending| Ok((*ending, drawing.file(ending, &view.name)?)));
+            let files = files.collect::<Result<Vec<_>>>()?;
+            let Drawing { rows: data, scene, .. } = drawing;
+            let svg = scene.to_svg();
+            Ok(Drawn { name: view.name.clone(), caption: scene.caption, svg, files, data })
+        };
+        files().map_err(|error| format!("{}: {}", view.name, error.to_string().lines().next().unwrap_or_default()))
     };
     let results: Vec<std::result::Result<Drawn, String>> = wanted.into_par_iter().map(draw).collect();
     let mut drawn = Vec::new();
@@ -99,13 +106,13 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
 
 /// The views of a report and those of both studies, each name once.
 fn views(compared: &Compared) -> Result<Vec<View>> {
-    let mut views = write::views()?;
+    let mut views = figures::usual()?;
     for side in &compared.sides {
         let Some(text) = &side.run.study else { continue };
         let Ok(study) = toml::from_str::<toml::Table>(text) else { continue };
         for asked in study.get("figure").and_then(toml::Value::as_array).into_iter().flatten() {
             let Some(asked) = asked.as_table() else { continue };
-            let view = write::own_view(asked)?;
+            let view = figures::asked(asked)?;
             if !views.iter().any(|known| known.name == view.name) {
                 views.push(view);
             }
@@ -182,7 +189,7 @@ fn grids(view: View, sides: &[Rows; 3], compared: &Compared) -> Result<Vec<Wante
         (None, _) => None,
     };
     if view.kind == "attention" {
-        view.map = Some(figure::color::Map::RdBu);
+        view.map = Some(Map::RdBu);
     }
     let Some(facet) = view.facet.replace("run".to_owned()) else {
         return Ok(vec![panel(view, sides, compared)?]);
@@ -272,14 +279,11 @@ fn curves(view: &View, sides: &[Rows; 3], compared: &Compared) -> Result<Option<
             of.group = Some("run".to_owned());
             of.limits = None;
         }
-        of.log_x |= write::decades(&rows, &of)?;
+        of.log_x |= figures::decades(&rows, &of)?;
         let more = if shown == 3 { format!(", and their difference ({b} minus {a})") } else { String::new() };
         of.caption = format!("{} Both runs: {a} and {b}{more}.", view.caption);
         let certain = series.lo.as_ref().filter(|_| shown == 3).and_then(|_| interval(compared, &view.table));
-        of.caption += &certainty(compared, certain).replace(
-            "; outlined cells are a twentieth of the largest or more, and their interval excludes 0",
-            "",
-        );
+        of.caption += &certainty(compared, certain);
         made.push(Wanted { view: of, rows });
     }
     Ok(Some(made))
