@@ -106,6 +106,8 @@ pub(super) enum Part {
     Bound,
     /// Examples, p-values, ranks: they have no difference.
     Beside,
+    /// Whole numbers and answers that say more about what the row is of: a layer, the ends of a window.
+    Fact,
     /// Words.
     Words,
 }
@@ -147,7 +149,7 @@ impl Spec {
             _ if is_bound(name) => Part::Bound,
             _ if is_beside(name) && !(name == "rank" && matches!(column, Column::Num(_))) => Part::Beside,
             Column::Num(_) => Part::Value,
-            Column::Int(_) | Column::Bool(_) => Part::Beside,
+            Column::Int(_) | Column::Bool(_) => Part::Fact,
             Column::Text(_) => Part::Words,
         }
     }

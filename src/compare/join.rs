@@ -123,7 +123,8 @@ fn difference(
                 });
                 Column::Int(vec![n; rows.len()])
             }
-            Part::Beside => same_or(own, other, rows, is_fact(name)),
+            Part::Beside => nothing(own, rows.len()),
+            Part::Fact => same(own, other, rows),
             Part::Key | Part::Words => words(own, other, rows),
         };
         columns.push((name.clone(), about.clone(), column));
@@ -160,28 +161,29 @@ fn at(cells: &[Option<f64>], i: usize) -> Option<f64> {
     cells.get(i).copied().flatten()
 }
 
-/// Whole numbers that are facts of a row rather than findings: the ends of a window of layers.
-fn is_fact(name: &str) -> bool {
-    ["first", "last"].contains(&name)
+/// A column of the same kind with nothing in it.
+fn nothing(own: &Column, n: usize) -> Column {
+    match own {
+        Column::Int(_) => Column::Int(vec![None; n]),
+        Column::Num(_) => Column::Num(vec![None; n]),
+        Column::Text(_) => Column::Text(vec![None; n]),
+        Column::Bool(_) => Column::Bool(vec![None; n]),
+    }
 }
 
-/// The cells where both are the same and that means something, else nothing.
-fn same_or(own: &Column, other: &Column, rows: &[[usize; 2]], keep: bool) -> Column {
-    fn pick<T: Clone + PartialEq>(a: &[Option<T>], b: &[Option<T>], rows: &[[usize; 2]], keep: bool) -> Vec<Option<T>> {
+/// The cells of both where they are the same, else nothing.
+fn same(own: &Column, other: &Column, rows: &[[usize; 2]]) -> Column {
+    fn pick<T: Clone + PartialEq>(a: &[Option<T>], b: &[Option<T>], rows: &[[usize; 2]]) -> Vec<Option<T>> {
         let cell = |&[i, j]: &[usize; 2]| {
             let (a, b) = (a.get(i)?, b.get(j)?);
-            if keep && a == b { a.clone() } else { None }
+            if a == b { a.clone() } else { None }
         };
         rows.iter().map(cell).collect()
     }
     match (own, other) {
-        (Column::Int(a), Column::Int(b)) => Column::Int(pick(a, b, rows, keep)),
-        (Column::Bool(a), Column::Bool(b)) => Column::Bool(pick(a, b, rows, keep)),
-        (Column::Text(a), Column::Text(b)) => Column::Text(pick(a, b, rows, keep)),
-        (own, _) => {
-            let none: Vec<Option<f64>> = vec![None; rows.len()];
-            if matches!(own, Column::Num(_)) { Column::Num(none) } else { own.take(&[]) }
-        }
+        (Column::Int(a), Column::Int(b)) => Column::Int(pick(a, b, rows)),
+        (Column::Bool(a), Column::Bool(b)) => Column::Bool(pick(a, b, rows)),
+        (own, _) => nothing(own, rows.len()),
     }
 }
 

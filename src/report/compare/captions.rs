@@ -2,6 +2,7 @@
 
 use crate::compare::{Compared, Interval, Side};
 use crate::figure::{Facts, View};
+use crate::report::facts;
 use crate::report::story::figure;
 use crate::row::Rows;
 
@@ -21,7 +22,7 @@ pub(super) fn filled(text: &str, compared: &Compared) -> String {
 }
 
 /// Where the numbers of both runs come from.
-pub(super) fn facts(compared: &Compared) -> Facts {
+pub(super) fn source(compared: &Compared) -> Facts {
     let [a, b] = &compared.sides;
     let [name_a, name_b, _] = &compared.names;
     let told = |side: &Side, key: &str| side.fact(&["facts", key]).filter(|word| !word.is_empty());
@@ -61,9 +62,9 @@ fn model(side: &Side) -> String {
     side.fact(&["model", "name"]).unwrap_or_else(|| "the model".to_owned())
 }
 
-/// The metric, in words where the run knows them.
+/// The metric in words.
 fn metric(side: &Side) -> String {
-    side.fact(&["facts", "metric"]).filter(|word| !word.is_empty()).unwrap_or_else(|| side.metric().to_owned())
+    side.metric().parse().map_or_else(|_| side.metric().to_owned(), |metric| facts::metric(metric).to_owned())
 }
 
 /// How the panels of a heat map are read.

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use super::Drawn;
-use super::captions::{certainty, facts, filled, panels};
+use super::captions::{certainty, filled, panels, source};
 use super::tables::{Made, heading, marked, wide};
 use crate::compare::{Compared, Interval, stacked};
 use crate::error::Result;
-use crate::figure::view::{Series, categories};
+use crate::figure::view::{Series, Sort, categories};
 use crate::figure::color::Map;
 use crate::figure::{Span, View};
 use crate::report::figures::{self, Drawing, ENDINGS};
@@ -20,6 +20,8 @@ use crate::row::Rows;
 
 /// Changes that are named in a picture.
 const NAMED: usize = 8;
+/// Letters of a label that fit under a picture.
+const LONGEST: usize = 48;
 /// Lines of a curve that can be told apart.
 const LINES: usize = 10;
 /// Forms that show the largest of one table, which need not be the same in both runs.
@@ -62,6 +64,7 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
         view.only.clear();
         view.caption = filled(&view.caption, compared);
         view.value_label = filled(&view.value_label, compared);
+        view.data = view.data.map(|data| filled(&data, compared));
         let sides = [a, b, difference];
         match view.kind.as_str() {
             "heatmap" | "attention" | "lens" => wanted.extend(grids(view, &sides, compared)?),
@@ -80,7 +83,7 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
     }
     let mut seen = BTreeSet::new();
     wanted.retain(|wanted| seen.insert(wanted.view.name.clone()));
-    let facts = facts(compared);
+    let facts = source(compared);
     let draw = |Wanted { mut view, rows }: Wanted| {
         view.facts = facts.clone();
         let files = || -> Result<Drawn> {
@@ -227,6 +230,8 @@ fn bars(view: &View, sides: &[Rows; 3], compared: &Compared) -> Result<Vec<Wante
         let ends = series.lo.as_deref().and_then(|lo| lo.strip_suffix("lo")).unwrap_or("none ");
         let rows = wide(sides, &compared.names, &view.table, &keys, &[(&series.value, "", ends)])?;
         let [a, b, _] = &compared.names;
+        // by the larger of both, whichever run has it
+        let rows = if view.sort == Sort::Size { by_size(&rows, [&heading(a), &heading(b)])? } else { rows };
         let one = |name: &String| {
             let value = heading(name);
             let [lo, hi] = ["lo", "hi"].map(|end| format!("{value}_ci_{end}"));
@@ -235,17 +240,32 @@ fn bars(view: &View, sides: &[Rows; 3], compared: &Compared) -> Result<Vec<Wante
             Series { value, lo: there.then_some(lo), hi: there.then_some(hi), name }
         };
         let several = view.series.len() > 1;
-        let mut of = View { series: vec![one(a), one(b)], value: None, lo: None, hi: None, ..view.clone() };
+        let sort = if view.sort == Sort::Size { Sort::Table } else { view.sort };
+        let mut of = View { series: vec![one(a), one(b)], value: None, lo: None, hi: None, sort, ..view.clone() };
         if several {
             of.name = format!("{}_{}", view.name, slug(&series.value));
             let said = if series.name.is_empty() { &series.value } else { &series.name };
-            of.value_label = format!("{said}: {}", view.value_label);
+            of.caption += &format!(" Here: {said}.");
+            let label = format!("{said}: {}", view.value_label);
+            if label.chars().count() <= LONGEST {
+                of.value_label = label;
+            }
         }
-        of.caption = format!("{} Both runs: {a} and {b}; hatched where a run has no such row.", view.caption);
+        of.caption += &format!(" Both runs: {a} and {b}; hatched where a run has no such row.");
         of.caption += &certainty(compared, None);
         made.push(Wanted { view: of, rows });
     }
     Ok(made)
+}
+
+/// The rows by the size of the larger of two numbers, largest first.
+fn by_size(rows: &Rows, columns: [&str; 2]) -> Result<Rows> {
+    let [a, b] = [rows.numbers(columns[0])?, rows.numbers(columns[1])?];
+    let size = |i: usize| [&a, &b].map(|cells| cells.get(i).copied().flatten().map_or(-1.0, f64::abs));
+    let most = |i: usize| size(i).into_iter().fold(-1.0, f64::max);
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by(|&i, &j| most(j).total_cmp(&most(i)).then(i.cmp(&j)));
+    Ok(rows.take(&order))
 }
 
 /// Curves of both runs, and of the difference where a run has one line; nothing where there are too many lines.
@@ -263,7 +283,7 @@ fn curves(view: &View, sides: &[Rows; 3], compared: &Compared) -> Result<Option<
         };
         if view.series.len() > 1 {
             of.name = format!("{}_{}", view.name, slug(&series.value));
-            of.value_label = format!("{}: {}", series.name, view.value_label);
+            of.caption += &format!(" Here: {}.", series.name);
         }
         let shown = if view.group.is_some() { 2 } else { 3 };
         let mut rows = stacked(sides.get(..shown).unwrap_or(sides), &compared.names)?;
@@ -281,7 +301,7 @@ fn curves(view: &View, sides: &[Rows; 3], compared: &Compared) -> Result<Option<
         }
         of.log_x |= figures::decades(&rows, &of)?;
         let more = if shown == 3 { format!(", and their difference ({b} minus {a})") } else { String::new() };
-        of.caption = format!("{} Both runs: {a} and {b}{more}.", view.caption);
+        of.caption += &format!(" Both runs: {a} and {b}{more}.");
         let certain = series.lo.as_ref().filter(|_| shown == 3).and_then(|_| interval(compared, &view.table));
         of.caption += &certainty(compared, certain);
         made.push(Wanted { view: of, rows });
@@ -299,8 +319,7 @@ fn against(compared: &Compared, made: &Made) -> Result<Vec<Wanted>> {
         rows.columns.push(("named".to_owned(), "Whether it is among the largest changes.".to_owned(), named));
         let caption = format!(
             "What changed: the {kind} effect of each component on the logit difference in {a} (across) and in {b} (up), in logits. On \
-             the dashed line nothing changed; the {NAMED} largest changes are named. {}",
-            filled("{model}, {task}, n = {n}.", compared)
+             the dashed line nothing changed; the {NAMED} largest changes are named."
         );
         let view = View {
             name: format!("components_{kind}_beside"),
