@@ -142,7 +142,6 @@ pub(super) fn warnings(
         }
     }
     let told = [
-        ("task.corruption", "how prompts are corrupted"),
         ("reference", "what stands in for a part without corrupt prompts"),
         ("gains", "what answers gain and cost"),
         ("begins with BOS", "whether prompts begin with BOS"),
@@ -155,6 +154,16 @@ pub(super) fn warnings(
             let (one, two) = (word(&fact.a), word(&fact.b));
             all.push(format!("The runs differ in {what}: {one} in {of_a}, {two} in {of_b}."));
         }
+    }
+    // written out or by default
+    let corruption = |side: &Side| {
+        let usual = (side.setting("task.generate") == Some("ioi")).then_some("flip");
+        side.setting("task.corruption").or(usual).map(str::to_owned)
+    };
+    if let (Some(one), Some(two)) = (corruption(a), corruption(b))
+        && one != two
+    {
+        all.push(format!("The runs differ in how prompts are corrupted: {one} in {of_a}, {two} in {of_b}."));
     }
     let paired = |side: &Side| {
         let rows = side.tables.get("prediction")?;

@@ -70,6 +70,12 @@ fn metric(side: &Side) -> String {
 /// How the panels of a heat map are read.
 pub(super) fn panels(compared: &Compared, differences: &Rows, view: &View) -> String {
     let [a, b, _] = &compared.names;
+    if differences.is_empty() {
+        return format!(
+            " Panels: {a} and {b}, on one symmetric scale; hatched: no such row in that run. They share no row, and so there is no \
+             difference."
+        );
+    }
     let mut said = format!(
         " Panels: {a}, {b}, and their difference ({b} minus {a}), all on one symmetric scale; hatched: no such row in that \
          run, and so no difference."

@@ -85,6 +85,10 @@ fn lead(compared: &Compared, made: &Made) -> Result<Words> {
                 let interval = cell(8).zip(cell(9));
                 let interval =
                     interval.map_or_else(String::new, |(lo, hi)| format!(" [{}, {}]", figure(lo), figure(hi)));
+                if change == 0.0 {
+                    words.extend(say(" In both, {} is {}.", [said.to_owned(), figure(one)].map(Inline::Text)));
+                    continue;
+                }
                 words.extend(say(
                     " From {} to {}, {} goes from {} to {}: by **{}**{}.",
                     [a.clone(), b.clone(), said.to_owned(), figure(one), figure(two), figure(change), interval]
@@ -196,7 +200,7 @@ fn prompts(compared: &Compared, made: &Made) -> Option<Section> {
 /// What one run alone has, counted and listed.
 fn missing(compared: &Compared, made: &Made) -> Option<Section> {
     let mut blocks = Vec::new();
-    if !made.unmatched.is_empty() {
+    if compared.tables.values().any(|joined| joined.only.iter().any(|rows| !rows.is_empty())) {
         let counts = compared.tables.iter().flat_map(|(table, joined)| {
             joined.only.iter().zip(&compared.names).filter(|(rows, _)| !rows.is_empty()).map(move |(rows, run)| {
                 let parts = [Inline::Code(table.clone()), Inline::Text(rows.len().to_string()), Inline::Text(run.clone())];
@@ -205,10 +209,12 @@ fn missing(compared: &Compared, made: &Made) -> Option<Section> {
         });
         blocks.push(paragraph("Rows that one run alone has are hatched in pictures, and are no part of any difference:", []));
         blocks.push(Block::List(counts.collect()));
+    }
+    if !made.unmatched.is_empty() {
         blocks.push(Block::Table(Table {
             rows: made.unmatched.clone(),
             max_rows: Some(SHOWN),
-            caption: say("Rows without a counterpart.", []),
+            caption: say("Rows without a counterpart; those of single prompts are only counted.", []),
             ..Table::default()
         }));
     }

@@ -59,7 +59,9 @@ impl Made {
         let same = compared.same_examples;
         let prompts = table("prediction").filter(|_| same).map(|joined| prompts(joined, compared));
         let mut unmatched = Vec::new();
-        for (name, joined) in &compared.tables {
+        // rows of single prompts are only counted
+        let listed = |joined: &Joined| !joined.keys.iter().any(|key| key == "example");
+        for (name, joined) in compared.tables.iter().filter(|(_, joined)| listed(joined)) {
             for (rows, run) in joined.only.iter().zip(&compared.names) {
                 let row = |row: &String| Unmatched { table: name.clone(), run: run.clone(), row: row.clone() };
                 unmatched.extend(rows.iter().map(row));
