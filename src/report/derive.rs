@@ -1,10 +1,12 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
 mod ablation;
+mod direct;
 mod lesions;
 mod patch;
 mod path;
 mod probe;
+mod scores;
 mod series;
 mod stages;
 mod steer;
@@ -15,7 +17,7 @@ use std::collections::BTreeMap;
 use super::story::{Run, Story, column};
 use crate::error::Result;
 use crate::patterns::patterns;
-use crate::row::{Column, Rows};
+use crate::row::Rows;
 use crate::task::{Example, Task};
 
 pub(super) use probe::probed;
@@ -51,12 +53,12 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     {
         made.push((rows, false));
     }
-    made.extend(forms(&found)?.into_iter().map(|rows| (rows, false)));
+    made.extend(forms(&found, Some(run.task))?.into_iter().map(|rows| (rows, false)));
     Ok(made)
 }
 
-/// The forms that pictures need and that follow from the tables alone.
-pub(super) fn forms(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
+/// The forms that pictures need and that follow from the tables; without the prompts, no position is known to be a subject's.
+pub(super) fn forms(found: &BTreeMap<String, Rows>, task: Option<&Task>) -> Result<Vec<Rows>> {
     let mut made = Vec::new();
     if let Some(rows) = found.get("attention") {
         let mut view = Rows { name: "attention_view".to_owned(), ..rows.clone() };
@@ -67,6 +69,9 @@ pub(super) fn forms(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
     }
     if let Some(rows) = found.get("attribution_source") {
         made.push(labelled(sources(rows, found)?, "attribution_source_top")?);
+    }
+    if let (Some(parts), Some(accumulated)) = (found.get("attribution"), found.get("accumulated")) {
+        made.extend(direct::sum(parts, accumulated)?);
     }
     if let Some(rows) = found.get("resid_by_pos") {
         made.push(labelled(rows.clone(), "resid_by_pos_view")?);
@@ -83,7 +88,7 @@ pub(super) fn forms(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
         made.push(Rows { name: "lens_first".to_owned(), ..rows.clone() });
     }
     if let Some(rows) = found.get("head_scores") {
-        made.push(long(rows)?);
+        made.extend(scores::tables(rows)?);
     }
     if let (Some(effects), Some(summary)) = (found.get("ablate_effect"), found.get("ablate")) {
         made.extend(ablation::tables(effects, summary)?);
@@ -93,7 +98,7 @@ pub(super) fn forms(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
     }
     made.extend(probe::tables(found)?);
     made.extend(steer::tables(found)?);
-    made.extend(lesions::tables(found)?);
+    made.extend(lesions::tables(task, found)?);
     made.extend(weights::tables(found)?);
     Ok(made)
 }
@@ -165,33 +170,4 @@ fn lens_end(rows: &Rows, task: &Task) -> Result<Option<Rows>> {
     end.columns.push(column("at", "Where the stream is read.", &at));
     end.name = "lens_end".to_owned();
     Ok(Some(end))
-}
-
-/// One row per head and score, for small multiples.
-fn long(rows: &Rows) -> Result<Rows> {
-    let (layers, heads) = (rows.column("layer")?, rows.column("head")?);
-    let mut columns: Vec<(String, Vec<String>, Vec<Option<f64>>)> = Vec::new();
-    for (kind, name) in [
-        ("previous", "previous token"),
-        ("duplicate", "duplicate token"),
-        ("induction", "induction"),
-        ("bos", "first token"),
-    ] {
-        columns.push((name.to_owned(), vec![name.to_owned(); rows.len()], rows.numbers(kind)?));
-    }
-    let repeat = |column: &Column| {
-        let all: Vec<usize> = columns.iter().flat_map(|_| 0..rows.len()).collect();
-        column.take(&all)
-    };
-    let kinds: Vec<String> = columns.iter().flat_map(|(_, kinds, _)| kinds.clone()).collect();
-    let scores: Vec<Option<f64>> = columns.iter().flat_map(|(_, _, scores)| scores.clone()).collect();
-    Ok(Rows {
-        name: "head_scores_long".to_owned(),
-        columns: vec![
-            ("layer".to_owned(), "Layer.".to_owned(), repeat(layers)),
-            ("head".to_owned(), "Head.".to_owned(), repeat(heads)),
-            column("kind", "Which score.", &kinds),
-            column("score", "The score.", &scores),
-        ],
-    })
 }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::story::{Picture, Story};
 use super::{derive, facts};
 use crate::error::{Error, Result};
+use crate::figure::view::Series;
 use crate::figure::{self, Facts, PRINT, Scene, TextAs, Venue, View, tex};
 use crate::row::Rows;
 use crate::table::{self, Format};
@@ -85,6 +86,7 @@ pub(super) fn draw(story: &Story) -> Result<Vec<Drawn>> {
     let drawn = views(story)?.into_par_iter().map(|mut view| {
         view.caption = filled(&view.caption, story);
         view.value_label = filled(&view.value_label, story);
+        view.strip = view.strip.map(|strip| Series { name: filled(&strip.name, story), ..strip });
         view.data = view.data.map(|data| filled(&data, story));
         let rows = story.table(&view.table).ok_or_else(|| Error::unknown("table", &view.table, []))?;
         if view.rows(rows).is_err() {

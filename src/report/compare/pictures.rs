@@ -141,9 +141,9 @@ fn sets(compared: &Compared) -> Result<BTreeMap<String, [Rows; 3]>> {
         let mut guided = found.clone();
         guided.extend(guides.iter().map(|rows| (rows.name.clone(), rows.clone())));
         let is_chosen = |rows: &Rows| CHOSEN.iter().any(|(form, _, _)| *form == rows.name);
-        let mut forms = derive::forms(&found)?;
+        let mut forms = derive::forms(&found, None)?;
         forms.retain(|rows| !is_chosen(rows) && !OWN_CHOICE.contains(&rows.name.as_str()));
-        forms.extend(derive::forms(&guided)?.into_iter().filter(is_chosen));
+        forms.extend(derive::forms(&guided, None)?.into_iter().filter(is_chosen));
         Ok(forms)
     };
     let [a, b, difference] = [forms(0)?, forms(1)?, forms(2)?];
