@@ -67,17 +67,22 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
         view.data = view.data.map(|data| filled(&data, compared));
         let sides = [a, b, difference];
         match view.kind.as_str() {
-            "heatmap" | "attention" | "lens" => wanted.extend(grids(view, &sides, compared)?),
+            "heatmap" | "attention" | "lens" | "trace" => wanted.extend(grids(view, &sides, compared)?),
             "bars" => wanted.extend(bars(&view, &sides, compared)?),
-            "curve" => match curves(&view, &sides, compared)? {
-                Some(more) => wanted.extend(more),
-                None => undrawn.push(format!("{}: more lines than can be told apart", view.name)),
+            "curve" | "probe" | "dose" | "training" | "faithfulness" => match curves(view, &sides, compared)? {
+                (more, None) => wanted.extend(more),
+                (more, Some(left_out)) => {
+                    wanted.extend(more);
+                    undrawn.push(format!("{left_out}: more lines than can be told apart"));
+                }
             },
             "scatter" => {
                 let rows = stacked(sides.get(..2).unwrap_or(&sides), &compared.names)?;
                 let caption = format!("{} Colours: the runs.", view.caption);
                 wanted.push(Wanted { view: View { group: Some("run".to_owned()), caption, ..view }, rows });
             }
+            // told by pictures of the same numbers that hold both
+            "waterfall" | "scores" => {}
             kind => undrawn.push(format!("{}: a picture of the kind `{kind}` holds one run", view.name)),
         }
     }
@@ -181,8 +186,8 @@ fn interval<'a>(compared: &'a Compared, table: &str) -> Option<&'a Interval> {
 
 /// A heat map, an attention pattern or a lens as three panels; one picture for each panel that it had by itself.
 fn grids(view: View, sides: &[Rows; 3], compared: &Compared) -> Result<Vec<Wanted>> {
-    let mut view = View { span: Some(Span::Full), map: None, top: None, ..view };
-    if view.kind == "lens" {
+    let mut view = View { span: Some(Span::Full), map: None, top: None, mark: None, ..view };
+    if view.kind != "attention" {
         view.kind = "heatmap".to_owned();
     }
     // a share or a probability has a difference of either sign
@@ -194,21 +199,8 @@ fn grids(view: View, sides: &[Rows; 3], compared: &Compared) -> Result<Vec<Wante
     if view.kind == "attention" {
         view.map = Some(Map::RdBu);
     }
-    let Some(facet) = view.facet.replace("run".to_owned()) else {
-        return Ok(vec![panel(view, sides, compared)?]);
-    };
-    let mut made = Vec::new();
-    let [a, b, _] = sides;
-    let (values, others) = (categories(a, &facet)?.0, categories(b, &facet)?.0);
-    for value in values.iter().filter(|value| others.contains(value)) {
-        let only = |rows: &Rows| rows.only(&facet, value);
-        let [a, b, difference] = sides.each_ref().map(only);
-        let name = format!("{}_{}", view.name, slug(value));
-        let caption = format!("{} Here: {}.", view.caption, crate::show::visible(value));
-        let view = View { name, caption, ..view.clone() };
-        made.push(panel(view, &[a?, b?, difference?], compared)?);
-    }
-    Ok(made)
+    let each = panels_of(view, sides)?.into_iter();
+    each.map(|(view, sides)| panel(View { facet: Some("run".to_owned()), ..view }, &sides, compared)).collect()
 }
 
 fn panel(mut view: View, sides: &[Rows; 3], compared: &Compared) -> Result<Wanted> {
@@ -268,45 +260,76 @@ fn by_size(rows: &Rows, columns: [&str; 2]) -> Result<Rows> {
     Ok(rows.take(&order))
 }
 
-/// Curves of both runs, and of the difference where a run has one line; nothing where there are too many lines.
-fn curves(view: &View, sides: &[Rows; 3], compared: &Compared) -> Result<Option<Vec<Wanted>>> {
-    let mut made = Vec::new();
-    let [a, b, _] = &compared.names;
-    for series in view.all_series()? {
-        let mut of = View {
-            series: vec![Series { name: String::new(), ..series.clone() }],
-            value: None,
-            lo: None,
-            hi: None,
-            span: Some(Span::Full),
-            ..view.clone()
-        };
-        if view.series.len() > 1 {
-            of.name = format!("{}_{}", view.name, slug(&series.value));
-            of.caption += &format!(" Here: {}.", series.name);
-        }
-        let shown = if view.group.is_some() { 2 } else { 3 };
-        let mut rows = stacked(sides.get(..shown).unwrap_or(sides), &compared.names)?;
-        if let Some(group) = &view.group {
-            let groups = rows.texts(group)?.into_iter().zip(rows.texts("run")?);
-            let lines: Vec<String> = groups.map(|(group, run)| format!("{group}, {run}")).collect();
-            rows.columns.push(column("line of run", "The line, and whose it is.", &lines));
-            of.group = Some("line of run".to_owned());
-            if categories(&rows, "line of run")?.0.len() > LINES {
-                return Ok(None);
-            }
-        } else {
-            of.group = Some("run".to_owned());
-            of.limits = None;
-        }
-        of.log_x |= figures::decades(&rows, &of)?;
-        let more = if shown == 3 { format!(", and their difference ({b} minus {a})") } else { String::new() };
-        of.caption += &format!(" Both runs: {a} and {b}{more}.");
-        let certain = series.lo.as_ref().filter(|_| shown == 3).and_then(|_| interval(compared, &view.table));
-        of.caption += &certainty(compared, certain);
-        made.push(Wanted { view: of, rows });
+/// Curves of both runs, and of the difference where a run has one line; one picture for each panel and each number that there were.
+/// Beside them the name of a picture that would have had too many lines.
+fn curves(view: View, sides: &[Rows; 3], compared: &Compared) -> Result<(Vec<Wanted>, Option<String>)> {
+    let mut view = View { span: Some(Span::Full), mark: None, strip: None, text: None, ..view };
+    view.log_x |= view.kind == "faithfulness";
+    if view.kind == "training" {
+        view.group = Some("line".to_owned());
     }
-    Ok(Some(made))
+    view.kind = "curve".to_owned();
+    let mut made = Vec::new();
+    let mut left_out = None;
+    for (view, sides) in panels_of(view, sides)? {
+        for series in view.all_series()? {
+            let mut of = View {
+                series: vec![Series { name: String::new(), ..series.clone() }],
+                value: None,
+                lo: None,
+                hi: None,
+                ..view.clone()
+            };
+            if view.series.len() > 1 {
+                of.name = format!("{}_{}", view.name, slug(&series.value));
+                of.caption += &format!(" Here: {}.", series.name);
+            }
+            let name = of.name.clone();
+            match lines(of, &series, &sides, compared)? {
+                Some(wanted) => made.push(wanted),
+                None => left_out = Some(name),
+            }
+        }
+    }
+    Ok((made, left_out))
+}
+
+/// A view with panels as views without, each with its rows; as it is where there are none.
+fn panels_of(mut view: View, sides: &[Rows; 3]) -> Result<Vec<(View, [Rows; 3])>> {
+    let Some(facet) = view.facet.take() else { return Ok(vec![(view, sides.clone())]) };
+    let [a, b, _] = sides;
+    let (values, others) = (categories(a, &facet)?.0, categories(b, &facet)?.0);
+    let each = values.iter().filter(|value| others.contains(value)).map(|value| {
+        let [a, b, difference] = sides.each_ref().map(|rows| rows.only(&facet, value));
+        let name = format!("{}_{}", view.name, slug(value));
+        let caption = format!("{} Here: {}.", view.caption, crate::show::visible(value));
+        Ok((View { name, caption, ..view.clone() }, [a?, b?, difference?]))
+    });
+    each.collect()
+}
+
+/// One picture of curves; nothing where there are too many lines.
+fn lines(mut of: View, series: &Series, sides: &[Rows; 3], compared: &Compared) -> Result<Option<Wanted>> {
+    let [a, b, _] = &compared.names;
+    let shown = if of.group.is_some() { 2 } else { 3 };
+    let mut rows = stacked(sides.get(..shown).unwrap_or(sides), &compared.names)?;
+    if let Some(group) = of.group.replace("run".to_owned()) {
+        let groups = rows.texts(&group)?.into_iter().zip(rows.texts("run")?);
+        let lines: Vec<String> = groups.map(|(group, run)| format!("{group}, {run}")).collect();
+        rows.columns.push(column("line of run", "The line, and whose it is.", &lines));
+        of.group = Some("line of run".to_owned());
+        if categories(&rows, "line of run")?.0.len() > LINES {
+            return Ok(None);
+        }
+    } else {
+        of.limits = None; // a difference may lie below
+    }
+    of.log_x |= figures::decades(&rows, &of)?;
+    let more = if shown == 3 { format!(", and their difference ({b} minus {a})") } else { String::new() };
+    of.caption += &format!(" Both runs: {a} and {b}{more}.");
+    let certain = series.lo.as_ref().filter(|_| shown == 3).and_then(|_| interval(compared, &of.table));
+    of.caption += &certainty(compared, certain);
+    Ok(Some(Wanted { view: of, rows }))
 }
 
 /// The effects of components in A against those in B.
