@@ -9,6 +9,7 @@ mod path;
 mod probe;
 mod scores;
 mod series;
+mod stages;
 mod steer;
 mod training;
 mod weights;
@@ -42,62 +43,75 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
         (None, []) => None,
         (None, top) => Some((patterns(run.lab, run.task, top, 0)?, true)),
     };
+    let mut found = found.clone();
     if let Some((rows, is_new)) = attention {
         if is_new {
             made.push((rows.clone(), true));
         }
-        let mut view = Rows { name: "attention_view".to_owned(), ..rows };
-        let (layers, heads) = (view.texts("layer")?, view.texts("head")?);
-        let names: Vec<String> = layers.iter().zip(&heads).map(|(l, h)| format!("L{l}H{h}")).collect();
-        view.columns.push(column("name", "The head.", &names));
-        made.push((view, false));
-    }
-    if let Some(rows) = found.get("attribution_source") {
-        made.push((labelled(sources(rows, found)?, "attribution_source_top")?, false));
-    }
-    if let (Some(parts), Some(accumulated)) = (found.get("attribution"), found.get("accumulated")) {
-        made.extend(direct::sum(parts, accumulated)?.map(|rows| (rows, false)));
-    }
-    if let Some(rows) = found.get("resid_by_pos") {
-        made.push((labelled(rows.clone(), "resid_by_pos_view")?, false));
-    }
-    if let Some(rows) = found.get("edges")
-        && let Some(method) = rows.texts("method")?.first()
-    {
-        made.push((Rows { name: "edges_first".to_owned(), ..rows.only("method", method)? }, false));
-    }
-    if let Some(rows) = found.get("patch_pattern") {
-        made.push((patch::patterns(rows)?, false));
-    }
-    if let (Some(rows), None) = (found.get("lens"), found.get("lens_first")) {
-        made.push((Rows { name: "lens_first".to_owned(), ..rows.clone() }, false));
+        found.insert(rows.name.clone(), rows);
     }
     if let Some(rows) = found.get("lens")
         && let Some(rows) = lens_end(rows, run.task)?
     {
         made.push((rows, false));
     }
-    if let Some(rows) = found.get("head_scores") {
-        made.extend(scores::tables(rows)?.into_iter().map(|rows| (rows, false)));
-    }
-    if let (Some(effects), Some(summary)) = (found.get("ablate_effect"), found.get("ablate")) {
-        made.extend(ablation::tables(effects, summary)?.into_iter().map(|rows| (rows, false)));
-    }
-    if let Some(rows) = found.get("path") {
-        made.push((path::table(rows)?, false));
-    }
-    made.extend(circuit::tables(found)?.into_iter().map(|rows| (rows, false)));
-    made.extend(training::tables(found)?.into_iter().map(|rows| (rows, false)));
-    made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
-    made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));
-    made.extend(lesions::tables(run.task, found)?.into_iter().map(|rows| (rows, false)));
-    made.extend(weights::tables(found)?.into_iter().map(|rows| (rows, false)));
+    made.extend(forms(&found, Some(run.task))?.into_iter().map(|rows| (rows, false)));
     Ok(made)
 }
 
-/// Curves over training, from the tables of all stages.
+/// The forms that pictures need and that follow from the tables; without the prompts, no position is known to be a subject's.
+pub(super) fn forms(found: &BTreeMap<String, Rows>, task: Option<&Task>) -> Result<Vec<Rows>> {
+    let mut made = Vec::new();
+    if let Some(rows) = found.get("attention") {
+        let mut view = Rows { name: "attention_view".to_owned(), ..rows.clone() };
+        let (layers, heads) = (view.texts("layer")?, view.texts("head")?);
+        let names: Vec<String> = layers.iter().zip(&heads).map(|(l, h)| format!("L{l}H{h}")).collect();
+        view.columns.push(column("name", "The head.", &names));
+        made.push(view);
+    }
+    if let Some(rows) = found.get("attribution_source") {
+        made.push(labelled(sources(rows, found)?, "attribution_source_top")?);
+    }
+    if let (Some(parts), Some(accumulated)) = (found.get("attribution"), found.get("accumulated")) {
+        made.extend(direct::sum(parts, accumulated)?);
+    }
+    if let Some(rows) = found.get("resid_by_pos") {
+        made.push(labelled(rows.clone(), "resid_by_pos_view")?);
+    }
+    if let Some(rows) = found.get("edges")
+        && let Some(method) = rows.texts("method")?.first()
+    {
+        made.push(Rows { name: "edges_first".to_owned(), ..rows.only("method", method)? });
+    }
+    if let Some(rows) = found.get("patch_pattern") {
+        made.push(patch::patterns(rows)?);
+    }
+    if let (Some(rows), None) = (found.get("lens"), found.get("lens_first")) {
+        made.push(Rows { name: "lens_first".to_owned(), ..rows.clone() });
+    }
+    if let Some(rows) = found.get("head_scores") {
+        made.extend(scores::tables(rows)?);
+    }
+    if let (Some(effects), Some(summary)) = (found.get("ablate_effect"), found.get("ablate")) {
+        made.extend(ablation::tables(effects, summary)?);
+    }
+    if let Some(rows) = found.get("path") {
+        made.push(path::table(rows)?);
+    }
+    made.extend(circuit::tables(found)?);
+    made.extend(training::tables(found)?);
+    made.extend(probe::tables(found)?);
+    made.extend(steer::tables(found)?);
+    made.extend(lesions::tables(task, found)?);
+    made.extend(weights::tables(found)?);
+    Ok(made)
+}
+
+/// Curves and small multiples over training, from the tables of all stages.
 pub(super) fn training(joined: &[Rows]) -> Result<Vec<Rows>> {
-    series::tables(joined)
+    let mut made = series::tables(joined)?;
+    made.extend(stages::tables(joined)?);
+    Ok(made)
 }
 
 /// A copy with a column `at`: how a position is written under a picture. Its name where prompts of several templates

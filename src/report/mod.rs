@@ -1,5 +1,6 @@
 //! The report: findings as one page that explains them.
 
+pub mod compare;
 mod derive;
 mod facts;
 mod figures;

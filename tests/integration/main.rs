@@ -6,6 +6,7 @@ mod attribution_patching;
 mod causal;
 mod chat;
 mod command;
+mod comparing;
 mod compiled;
 mod cone;
 mod conformance;

@@ -13,7 +13,7 @@ const LINES: usize = 8;
 const COLUMNS: usize = 16;
 
 /// The tables that can be made from those there are.
-pub(super) fn tables(task: &Task, found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
+pub(super) fn tables(task: Option<&Task>, found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
     let mut made = Vec::new();
     if let Some(rows) = found.get("knockout") {
         made.extend(knockout(rows)?);
@@ -39,13 +39,13 @@ pub(super) fn tables(task: &Task, found: &BTreeMap<String, Rows>) -> Result<Vec<
 }
 
 /// With the states' names short enough to stand over a panel, and which positions are the subject's.
-fn traced(mut rows: Rows, task: &Task) -> Result<Rows> {
+fn traced(mut rows: Rows, task: Option<&Task>) -> Result<Rows> {
     let short = |state: String| {
         let state = state.replace("resid_post, ", "post, ").replace("resid_pre, ", "pre, ");
         state.replace("mlp severed", "mlp cut").replace("attention severed", "attn cut")
     };
     let panels: Vec<String> = rows.texts("state")?.into_iter().map(short).collect();
-    let subjects = subjects(task);
+    let subjects = task.map(subjects).unwrap_or_default();
     let subject: Vec<bool> = rows.texts("pos")?.iter().map(|place| subjects.contains(place)).collect();
     rows.columns.push(column("panel", "The state, short; `cut` is severed.", &panels));
     rows.columns.push(column("subject", "Whether the position belongs to the subject.", &subject));

@@ -39,6 +39,23 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         [],
     ));
     blocks.extend(story.figure("training", "training"));
+    let mut multiples = |names: &[&str], table: &str, words: &str| {
+        let figures: Vec<Block> = names.iter().filter_map(|name| story.figure(name, table)).collect();
+        if !figures.is_empty() {
+            blocks.push(paragraph(words, []));
+            blocks.extend(figures);
+        }
+    };
+    multiples(
+        &["forming_total", "forming_previous", "forming_duplicate", "forming_induction"],
+        "training_heads",
+        "**Every head at every stage**, on one scale: which of them come to matter, and when.",
+    );
+    multiples(
+        &["forming_edges"],
+        "training_edges",
+        "**Who tells whom.** The edges whose cut costs most in the finished model, followed back to the beginning.",
+    );
     if let Some(onsets) = story.table("training_onset") {
         blocks.push(Block::Table(onset_table(onsets)));
     }
