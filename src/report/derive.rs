@@ -11,6 +11,7 @@ mod weights;
 
 use std::collections::BTreeMap;
 
+use super::explore::attention_rows;
 use super::story::{Run, Story, column};
 use crate::error::Result;
 use crate::patterns::patterns;
@@ -47,6 +48,11 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
         let names: Vec<String> = layers.iter().zip(&heads).map(|(l, h)| format!("L{l}H{h}")).collect();
         view.columns.push(column("name", "The head.", &names));
         made.push((view, false));
+    }
+    if found.get("examples_attention").is_none()
+        && let Some(rows) = attention_rows(run, &story)?
+    {
+        made.push((rows, true));
     }
     if let Some(rows) = found.get("attribution_source") {
         made.push((labelled(sources(rows, found)?, "attribution_source_top")?, false));

@@ -1,6 +1,8 @@
 //! The report: findings as one page that explains them.
 
+mod command;
 mod derive;
+mod explore;
 mod html;
 mod markdown;
 mod numbers;

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Deserialize;
 
 use super::story::{Picture, Run, Story};
-use super::{derive, html, markdown, progress, sections};
+use super::{derive, explore, html, markdown, progress, sections};
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::figure::{self, PRINT, View};
@@ -60,7 +60,8 @@ fn all(run: &Run, folder: &mut Folder) -> Result<()> {
         folder.figure(&name, &svg, &png)?;
         story.pictures.insert(name, Picture { svg, caption });
     }
-    let page = sections::page(&story);
+    let mut page = sections::page(&story);
+    page.data = explore::data(&story, &page)?;
     folder.write("index.html", html(&page)?.as_bytes())?;
     folder.write("report.md", markdown(&page).as_bytes())?;
     rerun(run, folder)
