@@ -1,9 +1,9 @@
 // Where the selected head looks on the selected prompt.
 
-import { say } from "./data.js";
+import { floor, max, min, say } from "./data.js";
 import { scaleOver } from "./color.js";
-import { colorBar, fit, grid, label, s, sheet, slanted, tickLook, ticks, vertical } from "./draw.js";
-import { spokenHead } from "./heads.js";
+import { by, colorBar, fit, grid, label, ring, sheet, slanted, ticks, vertical } from "./draw.js";
+import { named } from "./heads.js";
 
 /** The panel. @param {any} data */
 export function attentionPanel(data) {
@@ -11,7 +11,7 @@ export function attentionPanel(data) {
   const pattern = (now) => (now.H === "m" ? undefined : data.pattern(now.ex, now.L, now.H));
   const place = (now) => {
     const n = data.prompts[now.ex].clean.length;
-    const size = Math.min(30, 318 / n);
+    const size = min(30, 318 / n);
     return { n, size, x: 92, y: 58 };
   };
   const why = (now) => {
@@ -24,8 +24,8 @@ export function attentionPanel(data) {
   };
   return {
     id: "attention",
-    title: (now) => (now.H === "m" ? "Attention" : `Attention of ${spokenHead(now.L, now.H)}`),
-    keys: "Up and down: the position that looks. Left and right: the one looked at.",
+    title: (now) => (now.H === "m" ? "Attention" : `Attention of ${named(now)}`),
+    keys: "Arrows: query and key.",
     absent: (now) => (pattern(now) ? "" : why(now)),
     readout: (now) => {
       const [prompt, weights] = [data.prompts[now.ex], pattern(now)?.[now.q]];
@@ -34,48 +34,39 @@ export function attentionPanel(data) {
       const weight = Number.isNaN(weights[k]) ? (data.causal && k > now.q ? "ahead of it" : "not carried: small") : say(weights[k]);
       return `${prompt.clean[now.q]} (${now.q}) → ${prompt.clean[k]} (${k}): ${weight}`;
     },
-    draw(palette, now) {
+    draw(tone, now) {
       const weights = pattern(now);
       const tokens = data.prompts[now.ex].clean;
       const { n, size, x, y } = place(now);
       const bottom = y + n * size;
-      const svg = sheet(420, bottom + 34, `Attention of ${spokenHead(now.L, now.H)} on prompt ${now.ex + 1}`);
-      grid(svg, { x, y, w: size, h: size, columns: n, rows: n }, (q, k) => {
-        if (data.causal && k > q) return palette.masked;
-        return scale.color(palette, weights[q][k] || 0);
-      });
-      const font = Math.max(7, Math.min(10.5, size * 0.8));
-      ticks(n, size, 11, now.q, (i, on) => svg.append(label(x - 5, y + (i + 0.5) * size, fit(tokens[i], 84, font),
-        { ...tickLook(palette, on, font), "text-anchor": "end" })));
-      ticks(n, size, 11, now.k, (i, on) =>
-        slanted(svg, x + (i + 0.5) * size, y - 4, fit(tokens[i], 62, font), tickLook(palette, on, font)));
-      const width = data.causal ? now.q + 1 : n;
-      svg.append(s("rect", {
-        x: x - 0.5, y: y + now.q * size - 0.5, width: width * size, height: size, fill: "none", stroke: palette.accent, "stroke-width": 1.5,
-      }));
-      if (now.k !== null) {
-        svg.append(s("rect", {
-          x: x + now.k * size - 0.5, y: y + now.q * size - 0.5, width: size, height: size, fill: "none", stroke: palette.mark, "stroke-width": 2,
-        }));
-      }
-      colorBar(svg, x, bottom + 12, 130, scale, palette, "attention; a row sums to 1", say);
+      const svg = sheet(420, bottom + 34, tone, `Attention of ${named(now)} on prompt ${now.ex + 1}`);
+      grid(svg, { x, y, w: size, h: size, columns: n, rows: n }, (q, k) =>
+        data.causal && k > q ? tone.masked : scale.color(tone, weights[q][k] || 0));
+      const font = max(7, min(10.5, size * 0.8));
+      ticks(n, size, 11, now.q, tone, (i, look) =>
+        label(svg, x - 5, y + (i + 0.5) * size, fit(tokens[i], 84, font), "end", look), font);
+      ticks(n, size, 11, now.k, tone, (i, look) =>
+        slanted(svg, x + (i + 0.5) * size, y - 4, fit(tokens[i], 62, font), "start", look), font);
+      ring(svg, x, y + now.q * size, (data.causal ? now.q + 1 : n) * size, size, tone.accent, 1.5);
+      if (now.k !== null) ring(svg, x + now.k * size, y + now.q * size, size, size, tone.mark);
+      colorBar(svg, x, bottom + 12, scale, tone, "attention; a row sums to 1");
       return svg;
     },
     at(px, py, now) {
       if (!pattern(now)) return null;
       const { n, size, x, y } = place(now);
-      const [k, q] = [Math.floor((px - x) / size), Math.floor((py - y) / size)];
+      const [k, q] = [floor((px - x) / size), floor((py - y) / size)];
       if (q < 0 || q >= n || k >= n || px < 0) return null;
       return k < 0 || (data.causal && k > q) ? { q, k: null } : { q, k };
     },
     move(key, now) {
       const { n } = place(now);
       if (vertical(key)) {
-        const q = now.q + (key === "ArrowUp" ? -1 : 1);
+        const q = now.q + by(key);
         return q >= 0 && q < n ? { q, k: null } : null;
       }
       const most = data.causal ? now.q : n - 1;
-      const k = now.k === null ? most : now.k + (key === "ArrowLeft" ? -1 : 1);
+      const k = now.k === null ? most : now.k + by(key);
       return k >= 0 && k <= most ? { k } : null;
     },
     table(now) {
@@ -86,6 +77,6 @@ export function attentionPanel(data) {
       return { columns: ["example", "layer", "head", "query", "key", "query_token", "key_token", "weight"], rows };
     },
     command: (now) => (data.commands.examples_attention ?? "").replace("{head}", now.H === "m" ? `L${now.L}H0` : `L${now.L}H${now.H}`),
-    name: (now) => `attention-${spokenHead(now.L, now.H)}-prompt${now.ex}`,
+    name: (now) => `attention-${named(now)}-prompt${now.ex}`,
   };
 }

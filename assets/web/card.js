@@ -1,8 +1,8 @@
 // The selected component: its direct and total effect among all others, its part, its habits, where it looks.
 
-import { say, sayCell } from "./data.js";
-import { axisOver, chip, h, label, s, sheet, valueAxis } from "./draw.js";
-import { headOf, spokenHead } from "./heads.js";
+import { finite, say, sayCell } from "./data.js";
+import { axisOver, chip, h, label, rule, s, sheet, valueAxis } from "./draw.js";
+import { headOf, named } from "./heads.js";
 
 /** The panel. @param {any} data @param {any[]} list the measures */
 export function cardPanel(data, list) {
@@ -17,10 +17,11 @@ export function cardPanel(data, list) {
     const row = rowOf(now);
     const rows = [];
     const word = (column) => (row >= 0 ? components.get(column)[row] : null);
-    if (word("role")) rows.push(["Part", word("role")]);
-    if (word("rank")) rows.push(["Rank", `${word("rank")} of ${components.rows}, by total effect`]);
-    if (word("note")) rows.push(["Note", word("note")]);
-    if (word("q") !== null && word("q") !== undefined) rows.push(["q value", say(word("q"))]);
+    if (components) {
+      const q = word("q") ?? null;
+      rows.push(["Part", word("role") || "none known"], ["Note", word("note") || "–"]);
+      rows.push(["Rank", `${word("rank") ?? "–"} of ${components.rows} by total effect${q === null ? "" : `; q = ${say(q)}`}`]);
+    }
     const habits = list.filter((measure) => measure.group === "habits" && measure.column !== "entropy")
       .map((measure) => [measure.column, cellOf(measure, now)]).filter(([, cell]) => cell && !Number.isNaN(cell.v));
     habits.sort(([, a], [, b]) => b.v - a.v);
@@ -39,36 +40,30 @@ export function cardPanel(data, list) {
   };
   return {
     id: "card",
-    title: (now) => spokenHead(now.L, now.H),
+    title: (now) => named(now),
     readout: (now) => (effects.length ? effects : list.slice(0, 2)).map((measure) => {
       const cell = cellOf(measure, now);
       return `${measure.name} ${cell ? sayCell(cell) : "–"}`;
     }).join(" · "),
-    draw(palette, now) {
+    draw(tone, now) {
       const shown = effects.length ? effects : list.slice(0, 1);
-      const svg = sheet(420, 24 + 34 * shown.length + 22, `Effects of ${spokenHead(now.L, now.H)} among those of all`);
-      const ends = shown.flatMap((measure) => [...measure.cells.values()].flatMap(({ v, lo, hi }) => [v, lo, hi]));
-      const axis = axisOver(ends, 92, 392);
+      const svg = sheet(420, 46 + 34 * shown.length, tone, `Effects of ${named(now)} among those of all`);
+      const axis = axisOver(shown.flatMap((measure) => [...measure.cells.values()].flatMap(({ v, lo, hi }) => [v, lo, hi])), 92, 392);
       const { x } = axis;
       const bottom = 10 + 34 * shown.length;
-      svg.append(s("line", { x1: x(0), x2: x(0), y1: 4, y2: bottom, stroke: palette.line }));
+      rule(svg, x(0), 4, x(0), bottom, tone.line);
       shown.forEach((measure, i) => {
         const y = 24 + 34 * i;
-        svg.append(label(80, y, measure.name, { "text-anchor": "end", fill: palette.ink }));
+        label(svg, 80, y, measure.name, "end", { fill: tone.ink, "font-size": 11 });
         for (const { v } of measure.cells.values()) {
-          if (Number.isFinite(v)) {
-            svg.append(s("line", { x1: x(v), x2: x(v), y1: y - 5, y2: y + 5, stroke: palette.soft, opacity: 0.4 }));
-          }
+          if (finite(v)) rule(svg, x(v), y - 5, x(v), y + 5, tone.soft, { opacity: 0.4 });
         }
-        const own = cellOf(measure, now);
-        if (!own || !Number.isFinite(own.v)) return;
-        if (Number.isFinite(own.lo) && Number.isFinite(own.hi)) {
-          svg.append(s("line", { x1: x(own.lo), x2: x(own.hi), y1: y, y2: y, stroke: palette.accent, "stroke-width": 2 }));
-        }
-        svg.append(s("circle", { cx: x(own.v), cy: y, r: 4.5, fill: palette.accent }));
+        const { v, lo, hi } = cellOf(measure, now) ?? { v: NaN };
+        if (finite(lo) && finite(hi)) rule(svg, x(lo), y, x(hi), y, tone.accent, { "stroke-width": 2 });
+        if (finite(v)) svg.append(s("circle", { cx: x(v), cy: y, r: 4.5, fill: tone.accent }));
       });
-      valueAxis(svg, palette, axis, bottom, say);
-      svg.append(label(392, bottom + 24, shown[0]?.unit ?? "", { fill: palette.soft, "font-size": 10, "text-anchor": "end" }));
+      valueAxis(svg, tone, axis, bottom);
+      label(svg, 392, bottom + 24, shown[0]?.unit ?? "", "end");
       return svg;
     },
     below(now) {
@@ -84,6 +79,6 @@ export function cardPanel(data, list) {
       return { columns: ["method", "measure", "unit", "value", "ci_lo", "ci_hi", "table"], rows };
     },
     command: () => data.commands.components ?? data.commands[list[0].table] ?? "",
-    name: (now) => `component-${spokenHead(now.L, now.H).replace(" ", "")}`,
+    name: (now) => `component-${named(now).replace(" ", "")}`,
   };
 }

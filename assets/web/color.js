@@ -8,22 +8,22 @@
  * @property {string[]} sequential from nothing to all
  */
 
+const stops = (text) => text.split(" ").map((hex) => `#${hex}`);
+
 /** @type {Palette} */
 export const LIGHT = {
   ink: "#222222", soft: "#595959", line: "#dddddd", paper: "#ffffff",
   masked: "#f4f4f4", missing: "#d0d0d0", accent: "#20558a", mark: "#000000",
-  diverging: ["#67001f", "#b2182b", "#d6604d", "#f4a582", "#fddbc7", "#f7f7f7", "#d1e5f0", "#92c5de", "#4393c3",
-    "#2166ac", "#053061"],
-  sequential: ["#ffffff", "#deebf7", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08519c", "#08306b"],
+  diverging: stops("67001f b2182b d6604d f4a582 fddbc7 f7f7f7 d1e5f0 92c5de 4393c3 2166ac 053061"),
+  sequential: stops("ffffff deebf7 c6dbef 9ecae1 6baed6 4292c6 2171b5 08519c 08306b"),
 };
 
 /** @type {Palette} */
 export const DARK = {
   ink: "#dcdee1", soft: "#9aa1ab", line: "#33373d", paper: "#15171a",
   masked: "#1a1c20", missing: "#4a4f57", accent: "#8dbbe8", mark: "#ffffff",
-  diverging: ["#ffc9b3", "#f59a80", "#dd6852", "#a8402f", "#5c2a24", "#25282d", "#1f3f5b", "#2a6496", "#4d94d8",
-    "#86b9ea", "#c6e0fb"],
-  sequential: ["#1d2024", "#1f3247", "#21476b", "#265d90", "#3477b3", "#4d94d8", "#7db3e6", "#aed1f2", "#dcecfb"],
+  diverging: stops("ffc9b3 f59a80 dd6852 a8402f 5c2a24 25282d 1f3f5b 2a6496 4d94d8 86b9ea c6e0fb"),
+  sequential: stops("1d2024 1f3247 21476b 265d90 3477b3 4d94d8 7db3e6 aed1f2 dcecfb"),
 };
 
 const parts = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));

@@ -1,5 +1,11 @@
 // What the page carries: tables, prompts, attention.
 
+export const finite = Number.isFinite;
+export const max = Math.max;
+export const min = Math.min;
+export const floor = Math.floor;
+export const abs = Math.abs;
+
 /** @param {string} base64 @returns {DataView} */
 function bytes(base64) {
   const text = atob(base64);
@@ -128,9 +134,9 @@ function readings(raw) {
 /** A number as a sentence says it. @param {number | null | undefined} x */
 export function say(x) {
   if (x === null || x === undefined || Number.isNaN(x)) return "no value";
-  const size = Math.abs(x);
+  const size = abs(x);
   if (size === 0) return "0";
-  if (!Number.isFinite(x)) return x > 0 ? "∞" : "−∞";
+  if (!finite(x)) return x > 0 ? "∞" : "−∞";
   const text = size < 0.001 ? x.toExponential(1) : x.toFixed(size < 0.1 ? 3 : size < 1000 ? 2 : 0);
   return text.replaceAll("-", "−").replace("e+", "e");
 }
@@ -147,7 +153,7 @@ export function csv(columns, rows) {
   const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
   const cell = (x) => {
     if (x === null || x === undefined) return "";
-    if (typeof x === "number") return Number.isFinite(x) ? String(x) : Number.isNaN(x) ? "NaN" : x > 0 ? "inf" : "-inf";
+    if (typeof x === "number") return finite(x) ? String(x) : Number.isNaN(x) ? "NaN" : x > 0 ? "inf" : "-inf";
     return quoted(/^['=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(String(x)) ? `'${x}` : String(x));
   };
   return [columns.map(quoted), ...rows.map((row) => row.map(cell))].map((row) => row.join(",") + "\n").join("");

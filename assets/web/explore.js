@@ -1,29 +1,24 @@
 // The explorer: panels around one selection.
 
 import { LIGHT, DARK } from "./color.js";
-import { say } from "./data.js";
+import { abs, max, min, say } from "./data.js";
+import { on } from "./page.js";
 import { fromHash, makeStore, toHash } from "./store.js";
-import { chip, h } from "./draw.js";
+import { button, chip, h } from "./draw.js";
 import { copyCommand, menu, save, tell } from "./save.js";
-import { headOf, headsPanel, measures, spokenHead } from "./heads.js";
+import { headOf, headsPanel, measures, named } from "./heads.js";
 import { cardPanel } from "./card.js";
 import { attentionPanel } from "./attention.js";
 import { lensPanel } from "./lens.js";
 import { placesPanel } from "./places.js";
-import { eachPanel, promptStrip, toPrompt } from "./prompts.js";
+import { eachPanel, go, promptStrip } from "./prompts.js";
 
 /** Rows of a panel's table that are shown; its CSV has all. */
 const LISTED = 400;
 
 const KEYS = [
-  ["point, click", "preview, hold"],
-  ["Esc", "let go of everything"],
-  ["arrows", "move within the panel that has the focus: layer and head, position, prompt"],
-  ["[ and ]", "one layer down or up"],
-  ["Shift", "held: the pointer previews nothing"],
-  ["e", "save the panel as SVG"],
-  ["c", "copy the command that computes the panel again"],
-  ["?", "this list"],
+  ["point, click", "preview, hold"], ["Esc", "let go of everything"], ["arrows", "move within the panel that has the focus"],
+  ["[ ]", "one layer down, up"], ["Shift", "no previews"], ["e", "save the panel as SVG"], ["c", "copy its command"], ["?", "this list"],
 ];
 
 /** Builds the explorer; none if there is nothing to explore. @param {any} data */
@@ -42,38 +37,40 @@ export function explore(data) {
   const store = makeStore(() => strongest(list), (now) => within(data, now));
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const print = matchMedia("print");
-  const palette = () => (dark.matches && !print.matches ? DARK : LIGHT);
+  const tone = () => (dark.matches && !print.matches ? DARK : LIGHT);
 
   const strip = promptStrip(data, store);
   const grid = h("div", { class: "panels" });
   const held = h("span", { class: "held" });
-  const free = h("button", { type: "button", class: "link", hidden: true }, "Let go");
-  free.addEventListener("click", () => store.release());
+  const free = button("Let go", () => store.release(), { hidden: true });
   const help = helpBox();
-  const keys = h("button", { type: "button", class: "link", "aria-haspopup": "dialog" }, "Keys");
-  keys.addEventListener("click", () => help.showModal());
+  const keys = button("Keys", () => help.showModal(), { "aria-haspopup": "dialog" });
   const heard = h("p", { class: "sr", role: "status", "aria-live": "polite" });
   root.append(
     h("h2", {}, h("a", { href: "#explore" }, "Explore")),
     h("p", { class: "hint" }, h("span", {}, "Point to preview, click to hold, Esc lets go. "), keys, h("span", { class: "now" }, held, " ", free)),
     strip.node, grid, help, heard,
   );
-  const views = panels.map((panel) => view(panel, data, store, palette));
-  grid.append(...views.map(({ node }) => node));
+  const views = panels.map((panel) => view(panel, data, store, tone));
+  // two columns that fill up by themselves; on a narrow page one, in the order of `panels`
+  const columns = [["heads", "attention", "places"], ["card", "lens", "each"]];
+  grid.append(...columns.map((ids) =>
+    h("div", { class: "column" }, ...views.map(({ node }) => node).filter(({ dataset }) => ids.includes(dataset.panel)))));
+  views.forEach(({ node }, i) => node.style.setProperty("--order", String(i)));
   root.hidden = false;
 
   /** The panel that keys mean: where the focus is, or was last. */
   let focused = views[0];
   for (const one of views) {
-    one.node.addEventListener("focusin", () => (focused = one));
-    one.node.addEventListener("pointerdown", () => (focused = one));
+    on(one.node, "focusin", () => (focused = one));
+    on(one.node, "pointerdown", () => (focused = one));
   }
 
   let waiting = false;
   const paint = () => {
     waiting = false;
     const now = store.now();
-    strip.update(now, palette());
+    strip.update(now, tone());
     views.forEach((one) => one.paint(now));
     const names = Object.keys(store.held());
     held.textContent = names.length ? `held: ${spoken(data, now, names)}` : "";
@@ -98,27 +95,27 @@ export function explore(data) {
     if (why === "hold") heard.textContent = `${spoken(data, store.now(), ["L", "q", "ex"])}. ${focused.say(store.now())}`;
     return undefined;
   });
-  dark.addEventListener("change", paint);
-  print.addEventListener("change", paint);
-  addEventListener("beforeprint", paint);
+  on(dark, "change", paint);
+  on(print, "change", paint);
+  on(window, "beforeprint", paint);
 
   const read = () => {
     const selection = fromHash(location.hash);
     if (selection) store.restore(selection);
     return selection;
   };
-  addEventListener("hashchange", read);
+  on(window, "hashchange", read);
   if (read()) root.scrollIntoView();
   else paint();
 
-  document.addEventListener("keydown", (event) => {
+  on(document, "keydown", (event) => {
     const target = /** @type {HTMLElement} */ (event.target);
     if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, dialog")) return;
     const now = store.now();
     const does = {
       Escape: () => (store.release(), document.querySelectorAll(".menu[open]").forEach((box) => box.removeAttribute("open"))),
-      "[": () => store.hold({ L: Math.max(0, now.L - 1) }),
-      "]": () => store.hold({ L: Math.min(data.model.layers - 1, now.L + 1) }),
+      "[": () => store.hold({ L: max(0, now.L - 1) }),
+      "]": () => store.hold({ L: min(data.model.layers - 1, now.L + 1) }),
       "?": () => help.showModal(),
       e: () => focused.save("svg"),
       c: () => focused.copy(),
@@ -135,14 +132,14 @@ export function explore(data) {
 function strongest(list) {
   let [best, most] = [["0", "0"], -1];
   for (const [key, { v }] of list[0]?.cells ?? []) {
-    if (!key.endsWith("m") && Math.abs(v) > most) [best, most] = [key.split("."), Math.abs(v)];
+    if (!key.endsWith("m") && abs(v) > most) [best, most] = [key.split("."), abs(v)];
   }
   return { ex: 0, L: Number(best[0]), H: Number(best[1]), q: -1, k: null, m: list[0]?.key ?? "", s: "" };
 }
 
 /** A selection put inside of what there is; by default the position where the answer is due. */
 function within(data, now) {
-  const inside = (x, n) => Math.max(0, Math.min(n - 1, x));
+  const inside = (x, n) => max(0, min(n - 1, x));
   const ex = inside(now.ex, data.prompts.length);
   const { clean, end } = data.prompts[ex];
   const q = now.q < 0 ? end : inside(now.q, clean.length);
@@ -155,23 +152,22 @@ function within(data, now) {
 function spoken(data, now, names) {
   const has = (...some) => some.some((name) => names.includes(name));
   const parts = [];
-  if (has("L", "H")) parts.push(spokenHead(now.L, now.H));
+  if (has("L", "H")) parts.push(named(now));
   if (has("q")) parts.push(`${data.prompts[now.ex].clean[now.q]} (${now.q})`);
   if (has("ex") && data.prompts.length > 1) parts.push(`prompt ${now.ex + 1}`);
   return parts.join(", ") || "the view";
 }
 
 function helpBox() {
-  const close = h("button", { type: "button", class: "link" }, "Close");
   const rows = KEYS.map(([key, what]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)));
-  const box = h("dialog", { class: "help", "aria-label": "Keys" }, h("h3", {}, "Keys"), h("dl", {}, ...rows), close);
-  close.addEventListener("click", () => box.close());
-  box.addEventListener("click", (event) => event.target === box && box.close());
+  const box = h("dialog", { class: "help", "aria-label": "Keys" }, h("h3", {}, "Keys"), h("dl", {}, ...rows),
+    button("Close", () => box.close()));
+  on(box, "click", (event) => event.target === box && box.close());
   return box;
 }
 
 /** One panel on the page: its heading, choices, drawing, numbers. */
-function view(panel, data, store, palette) {
+function view(panel, data, store, tone) {
   const title = h("h3", { id: `panel-${panel.id}` });
   const readout = h("output", { class: "readout" });
   const plot = h("div", { class: "plot", tabindex: 0, role: "application", "aria-labelledby": `panel-${panel.id}` });
@@ -197,12 +193,12 @@ function view(panel, data, store, palette) {
       }
       (groups.get(group) ?? select).append(h("option", { value }, name));
     }
-    select.addEventListener("change", () => store.hold({ [panel.choose.key]: select.value }));
+    on(select, "change", () => store.hold({ [panel.choose.key]: select.value }));
     head.append(select);
   }
   head.append(box);
   const numbers = h("details", { class: "numbers" }, h("summary", {}, "The numbers"));
-  numbers.addEventListener("toggle", () => list());
+  on(numbers, "toggle", () => list());
   const node = h("section", { class: "panel", "data-panel": panel.id, "aria-labelledby": `panel-${panel.id}` },
     head, readout, plot, below, numbers);
 
@@ -228,26 +224,21 @@ function view(panel, data, store, palette) {
     const box = svg.getBoundingClientRect();
     const { width, height } = svg.viewBox.baseVal;
     const [x, y] = [((event.clientX - box.left) / box.width) * width, ((event.clientY - box.top) / box.height) * height];
-    const change = panel.at?.(x, y, store.now()) ?? null;
-    return change?.ex === undefined ? change : toPrompt(data, change.ex, store.now(), store.held().q !== undefined);
+    return panel.at?.(x, y, store.now()) ?? null;
   };
-  plot.addEventListener("pointermove", (event) => {
-    if (!event.shiftKey && event.pointerType !== "touch") store.peek(at(event));
+  on(plot, "pointermove", (event) => {
+    if (!event.shiftKey && event.pointerType !== "touch") go(data, store, at(event), "peek");
   });
-  plot.addEventListener("pointerleave", () => store.peek(null));
-  plot.addEventListener("click", (event) => {
-    const change = at(event);
-    if (change) store.hold(change);
-  });
-  plot.addEventListener("keydown", (event) => {
+  on(plot, "pointerleave", () => store.peek(null));
+  on(plot, "click", (event) => go(data, store, at(event)));
+  on(plot, "keydown", (event) => {
     if (!event.key.startsWith("Arrow") || event.ctrlKey || event.metaKey || event.altKey || !panel.move) return;
     event.preventDefault();
-    const change = panel.move(event.key, store.now());
-    if (change) store.hold(change.ex === undefined ? change : toPrompt(data, change.ex, store.now(), store.held().q !== undefined));
+    go(data, store, panel.move(event.key, store.now()));
   });
-  below.addEventListener("click", (event) => {
+  on(below, "click", (event) => {
     const row = event.target.closest?.("tbody tr[data-ex]");
-    if (row) store.hold(toPrompt(data, Number(row.dataset.ex), store.now(), store.held().q !== undefined));
+    if (row) go(data, store, { ex: Number(row.dataset.ex) });
   });
 
   return {
@@ -261,7 +252,7 @@ function view(panel, data, store, palette) {
       if (select) select.value = panel.choose.now(now);
       const absent = panel.absent?.(now) ?? "";
       readout.textContent = absent ? "" : panel.readout(now);
-      plot.replaceChildren(absent ? h("p", { class: "absent" }, absent) : panel.draw(palette(), now));
+      plot.replaceChildren(absent ? h("p", { class: "absent" }, absent) : panel.draw(tone(), now));
       const more = absent ? undefined : panel.below?.(now);
       if (more !== below.firstChild) below.replaceChildren(...(more ? [more] : []));
       if (box.open) refresh();
@@ -286,7 +277,7 @@ function linkFigures(data, store) {
   const position = (place, now) => (/^\d+$/.test(place) ? Number(place) : data.prompts[now.ex].pos[place]);
   for (const mark of marks) {
     mark.node.classList.add("pick");
-    mark.node.addEventListener("click", () => {
+    on(mark.node, "click", () => {
       const q = mark.head ? undefined : position(mark.place, store.now());
       store.hold(mark.head ? { L: mark.head[0], H: mark.head[1] } : q === undefined ? { L: mark.L } : { L: mark.L, q, k: null });
       tell(`Selected ${spoken(data, store.now(), mark.head ? ["L"] : ["L", "q"])}`);
@@ -296,10 +287,10 @@ function linkFigures(data, store) {
     if (why === "peek") return;
     const [now, held] = [store.now(), store.held()];
     for (const { node, head, L, place } of marks) {
-      const on = head
+      const chosen = head
         ? held.H !== undefined && head[0] === now.L && head[1] === now.H
         : held.q !== undefined && held.L !== undefined && L === now.L && position(place, now) === now.q;
-      node.classList.toggle("on", on);
+      node.classList.toggle("on", chosen);
     }
   };
   store.onChange(show);

@@ -1,7 +1,9 @@
 // What the model would say at the selected position if it stopped after each layer.
 
-import { say } from "./data.js";
-import { fit, label, layerStep, ring, s, sheet, tickLook, vertical } from "./draw.js";
+import { finite, floor, max, min, say } from "./data.js";
+import { box, by, fit, label, layerStep, ring, sheet, tickLook, vertical } from "./draw.js";
+
+const sayRank = (rank) => say(rank).replace(/[.]00$/, "");
 
 /** The panel. @param {any} data */
 export function lensPanel(data) {
@@ -32,56 +34,55 @@ export function lensPanel(data) {
     after.sort((a, b) => depth(a) - depth(b));
     return { rows: after, depth, whose };
   };
-  const height = () => Math.max(14, Math.min(26, 380 / (data.model.layers + 1)));
+  const height = () => max(14, min(26, 380 / (data.model.layers + 1)));
   return {
     id: "lens",
     title: (now) => {
       const token = data.prompts[now.ex].clean[now.q];
       return ["If it stopped early, after ", { token, pos: now.q }];
     },
-    keys: "Up and down: layer. Left and right: position.",
+    keys: "Arrows: layer and position.",
     absent: (now) => (readings(now).rows.length ? "" : "The lens was not read at this position of this prompt."),
     readout: (now) => {
       const { rows, depth } = readings(now);
       const own = rows.find((row) => depth(row) === now.L + 1);
       if (!own) return "";
-      const answer = own.prob === null ? "" : ` · answer ${say(own.prob)}, rank ${say(own.rank)}`;
+      const answer = own.prob === null ? "" : ` · answer ${say(own.prob)}, rank ${sayRank(own.rank)}`;
       return `after layer ${now.L}: ${own.top}${answer}`;
     },
-    draw(palette, now) {
+    draw(tone, now) {
       const { rows, depth, whose } = readings(now);
       const step = height();
       const top = 24;
-      const svg = sheet(420, top + rows.length * step + 22, `The lens at position ${now.q}, layer by layer`);
-      const soft = { fill: palette.soft, "font-size": 10 };
+      const svg = sheet(420, top + rows.length * step + 22, tone, `The lens at position ${now.q}, layer by layer`);
       const [tokenX, barX, barW, rankX] = [58, 190, 150, 412];
-      svg.append(label(tokenX, 9, "first token", soft), label(barX, 9, "probability of the answer", soft));
-      svg.append(label(rankX, 9, "rank", { ...soft, "text-anchor": "end" }));
+      label(svg, tokenX, 9, "first token");
+      label(svg, barX, 9, "probability of the answer");
+      label(svg, rankX, 9, "rank", "end");
       rows.forEach((row, i) => {
         const [y, on] = [top + (i + 0.5) * step, depth(row) === now.L + 1];
-        const weight = on ? 700 : 400;
-        svg.append(label(48, y, depth(row) ? String(row.layer) : "input",
-          { ...tickLook(palette, on), "text-anchor": "end" }));
-        svg.append(label(tokenX, y, fit(row.top ?? "", 124), { fill: palette.ink, "font-weight": weight }));
-        svg.append(s("rect", { x: barX, y: y - 4, width: barW, height: 8, fill: palette.masked }));
-        if (Number.isFinite(row.prob)) {
-          svg.append(s("rect", { x: barX, y: y - 4, width: barW * row.prob, height: 8, fill: palette.accent }));
-          svg.append(label(barX + barW + 6, y, say(row.prob), { ...soft, fill: palette.ink }));
+        const ink = { ...tickLook(tone, on, 11), fill: tone.ink };
+        label(svg, 48, y, depth(row) ? String(row.layer) : "input", "end", tickLook(tone, on));
+        label(svg, tokenX, y, fit(row.top ?? "", 124, 11), "start", ink);
+        box(svg, barX, y - 4, barW, 8, tone.masked);
+        if (finite(row.prob)) {
+          box(svg, barX, y - 4, barW * row.prob, 8, tone.accent);
+          label(svg, barX + barW + 6, y, say(row.prob), "start", { fill: tone.ink });
         }
-        if (Number.isFinite(row.rank)) svg.append(label(rankX, y, say(row.rank).replace(/[.]00$/, ""), { "text-anchor": "end", fill: palette.ink }));
-        if (on) ring(svg, 4, top + i * step, 414, step, palette, 1);
+        if (finite(row.rank)) label(svg, rankX, y, sayRank(row.rank), "end", { fill: tone.ink });
+        if (on) ring(svg, 4, top + i * step, 414, step, tone.mark, 1);
       });
-      svg.append(label(4, top + rows.length * step + 14, fit(whose, 400, 10), soft));
+      label(svg, 4, top + rows.length * step + 14, fit(whose, 400));
       return svg;
     },
     at(px, py, now) {
       const { rows, depth } = readings(now);
-      const i = Math.floor((py - 24) / height());
+      const i = floor((py - 24) / height());
       return rows[i] && depth(rows[i]) > 0 ? { L: rows[i].layer } : null;
     },
     move(key, now) {
       if (vertical(key)) return layerStep(data, now, key);
-      const q = now.q + (key === "ArrowLeft" ? -1 : 1);
+      const q = now.q + by(key);
       return q >= 0 && q < data.prompts[now.ex].clean.length ? { q, k: null } : null;
     },
     table(now) {

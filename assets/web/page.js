@@ -4,6 +4,9 @@
  * @param {string} what @param {ParentNode} [within] @returns {any[]} */
 export const all = (what, within = document) => [...within.querySelectorAll(what)];
 
+/** Listens. @param {EventTarget} where @param {string} what @param {(event: any) => any} act */
+export const on = (where, what, act) => where.addEventListener(what, act);
+
 const inOrder = new Intl.Collator("en", { numeric: true });
 
 /** Sort a table by a click on its heading: numbers from the largest, words from A; missing cells stay last.
@@ -23,7 +26,7 @@ export function sortable(table) {
       if (!number || text === "") return text;
       return parseFloat(text.replace(/[−[]/g, (c) => (c === "−" ? "-" : "")).replace("inf", "Infinity"));
     };
-    button.addEventListener("click", () => {
+    on(button, "click", () => {
       const was = head.getAttribute("aria-sort");
       const down = was ? was === "ascending" : number;
       heads.forEach((other) => other.removeAttribute("aria-sort"));
@@ -68,8 +71,11 @@ export function unfoldLinked() {
     } catch {
       return;
     }
-    if (id) document.getElementById(id)?.closest("details")?.setAttribute("open", "");
+    const place = id && document.getElementById(id);
+    if (!place) return;
+    place.closest("details")?.setAttribute("open", "");
+    place.scrollIntoView(); // the script may have moved it
   };
-  addEventListener("hashchange", unfold);
+  on(window, "hashchange", unfold);
   unfold();
 }

@@ -1,54 +1,55 @@
 // The prompts: the selected one as tokens, and what the selected component does on each.
 
-import { say } from "./data.js";
-import { sortable } from "./page.js";
+import { finite, max, say } from "./data.js";
+import { on, sortable } from "./page.js";
 import { between } from "./color.js";
-import { axisOver, chip, h, label, s, sheet, valueAxis } from "./draw.js";
-import { spokenHead } from "./heads.js";
+import { axisOver, box, button, by, chip, h, label, rule, s, sheet, valueAxis, vertical } from "./draw.js";
+import { named } from "./heads.js";
 
-/** The change that goes to another prompt; a held position goes along by its name.
- * @param {any} data @param {number} ex @param {any} now @param {boolean} held whether the position is held */
-export function toPrompt(data, ex, now, held) {
-  if (!held) return { ex, k: null };
-  const pos = data.prompts[now.ex].pos;
-  const name = Object.keys(pos).find((name) => pos[name] === now.q);
-  return { ex, q: data.prompts[ex]?.pos[name] ?? now.q, k: null };
+/** Holds or previews a change; to another prompt a held position goes along by its name.
+ * @param {any} data @param {any} store @param {any} change @param {"hold" | "peek"} how */
+export function go(data, store, change, how = "hold") {
+  if (!change && how === "hold") return;
+  const ex = change?.ex;
+  if (ex !== undefined && store.held().q !== undefined) {
+    const now = store.now();
+    const pos = data.prompts[now.ex].pos;
+    const name = Object.keys(pos).find((name) => pos[name] === now.q);
+    change = { ex, q: data.prompts[ex].pos[name] ?? now.q, k: null };
+  }
+  store[how](change);
 }
 
 /** The selected prompt: its tokens, coloured by the attention of the selected head from the selected position.
  * @param {any} data @param {any} store */
 export function promptStrip(data, store) {
   const n = data.prompts.length;
-  const step = (by) => {
-    const now = store.now();
-    const ex = now.ex + by;
-    if (ex >= 0 && ex < n) store.hold(toPrompt(data, ex, now, store.held().q !== undefined));
+  const step = (way) => {
+    const ex = store.now().ex + way;
+    if (ex >= 0 && ex < n) go(data, store, { ex });
   };
-  const back = h("button", { type: "button", "aria-label": "Previous prompt" }, "‹");
-  const on = h("button", { type: "button", "aria-label": "Next prompt" }, "›");
-  back.addEventListener("click", () => step(-1));
-  on.addEventListener("click", () => step(1));
+  const back = button("‹", () => step(-1), { "aria-label": "Previous prompt" });
+  const next = button("›", () => step(1), { "aria-label": "Next prompt" });
   const where = h("span", { class: "where" });
   const asked = h("span", { class: "asked" });
   const tokens = h("ol", { "aria-label": "The tokens of the prompt" });
-  const steps = n > 1 ? [back, where, on] : [where];
+  const steps = n > 1 ? [back, where, next] : [where];
   const node = h("div", { class: "prompt" }, h("p", {}, h("span", { class: "steps" }, ...steps), asked), tokens);
   const at = (event) => event.target.closest?.("button[data-pos]")?.dataset.pos;
-  tokens.addEventListener("pointerover", (event) => {
+  on(tokens, "pointerover", (event) => {
     const q = at(event);
     if (q !== undefined && !event.shiftKey && event.pointerType !== "touch") store.peek({ q: Number(q), k: null });
   });
-  tokens.addEventListener("pointerleave", () => store.peek(null));
-  tokens.addEventListener("click", (event) => {
+  on(tokens, "pointerleave", () => store.peek(null));
+  on(tokens, "click", (event) => {
     const q = at(event);
     if (q !== undefined) store.hold({ q: Number(q), k: null });
   });
-  tokens.addEventListener("keydown", (event) => {
-    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!by) return;
+  on(tokens, "keydown", (event) => {
+    if (!event.key.startsWith("Arrow") || vertical(event.key)) return;
     event.preventDefault();
     const now = store.now();
-    const q = now.q + by;
+    const q = now.q + by(event.key);
     if (q < 0 || q >= data.prompts[now.ex].clean.length) return;
     store.hold({ q, k: null });
     tokens.querySelector(`[data-pos="${q}"]`)?.focus();
@@ -74,22 +75,24 @@ export function promptStrip(data, store) {
     if (prompt.answers.length) asked.append("answer ", ...prompt.answers.slice(0, 3).map((token) => chip(token)));
     if (prompt.wrong.length) asked.append(" rather than ", ...prompt.wrong.slice(0, 3).map((token) => chip(token)));
   };
-  /** @param {any} now @param {import("./color.js").Palette} palette */
-  const update = (now, palette) => {
+  /** @param {any} now @param {import("./color.js").Palette} tone */
+  const update = (now, tone) => {
     if (shown !== now.ex) build(now);
     back.disabled = now.ex === 0;
-    on.disabled = now.ex === n - 1;
+    next.disabled = now.ex === n - 1;
     const weights = now.H === "m" ? undefined : data.pattern(now.ex, now.L, now.H)?.[now.q];
     [...tokens.children].forEach((item, pos) => {
       const button = item.firstChild;
       const weight = weights?.[pos];
       const known = weight !== undefined && !Number.isNaN(weight);
-      const color = known ? between(palette.sequential, weight * 0.7) : "";
+      const color = known ? between(tone.sequential, weight * 0.7) : "";
       button.firstChild.style.background = color;
-      button.title = `position ${pos}${known ? `; attention ${say(weight)} from ${spokenHead(now.L, now.H)}` : ""}`;
+      button.title = `position ${pos}${known ? `; attention ${say(weight)} from ${named(now)}` : ""}`;
       button.setAttribute("aria-pressed", String(pos === now.q));
       button.tabIndex = pos === now.q ? 0 : -1;
     });
+    // what stands below must not jump when prompts of other lengths are previewed
+    tokens.style.minHeight = `${tokens.offsetHeight}px`;
   };
   return { node, update };
 }
@@ -121,33 +124,26 @@ export function eachPanel(data, list) {
   return {
     id: "each",
     title: "Prompt by prompt",
-    absent: (now) => (own(now).values ? "" : `${spokenHead(now.L, now.H)} has no values by prompt.`),
-    keys: "Left and right: prompt.",
+    absent: (now) => (own(now).values ? "" : `${named(now)} has no values by prompt.`),
+    keys: "Arrows: prompt.",
     readout: (now) => {
       const { measure, values } = own(now);
       const text = values && now.ex < values.length ? say(values[now.ex]) : "no value carried";
-      return `${measure.name} of ${spokenHead(now.L, now.H)} on prompt ${now.ex + 1}: ${text}`;
+      return `${measure.name} of ${named(now)} on prompt ${now.ex + 1}: ${text}`;
     },
-    draw(palette, now) {
+    draw(tone, now) {
       const { measure, cell, values } = own(now);
       const { x } = axis(measure);
-      const svg = sheet(420, 106, `${measure.name} of ${spokenHead(now.L, now.H)} on each prompt`);
-      svg.append(s("line", { x1: x(0), x2: x(0), y1: 4, y2: 74, stroke: palette.line }));
-      if (Number.isFinite(cell.lo) && Number.isFinite(cell.hi)) {
-        svg.append(s("rect", { x: x(cell.lo), y: 4, width: Math.max(1, x(cell.hi) - x(cell.lo)), height: 70, fill: palette.accent, opacity: 0.14 }));
-      }
-      svg.append(s("line", { x1: x(cell.v), x2: x(cell.v), y1: 4, y2: 74, stroke: palette.accent, "stroke-width": 1.5 }));
-      const dots = s("g", { fill: palette.soft, "fill-opacity": 0.55 });
-      values.forEach((v, i) => {
-        if (Number.isFinite(v) && i !== now.ex) dots.append(s("circle", { cx: x(v), cy: y(i), r: 3 }));
-      });
-      svg.append(dots);
-      if (Number.isFinite(values[now.ex])) {
-        svg.append(s("circle", { cx: x(values[now.ex]), cy: y(now.ex), r: 5, fill: palette.accent, stroke: palette.paper, "stroke-width": 1.5 }));
-      }
-      valueAxis(svg, palette, axis(measure), 76, say);
-      svg.append(label(210, 99, `${measure.name} (${measure.unit}); line and band: mean and interval`,
-        { fill: palette.soft, "font-size": 10, "text-anchor": "middle" }));
+      const svg = sheet(420, 106, tone, `${measure.name} of ${named(now)} on each prompt`);
+      rule(svg, x(0), 4, x(0), 74, tone.line);
+      const { v: mean, lo, hi } = cell;
+      if (finite(lo) && finite(hi)) box(svg, x(lo), 4, max(1, x(hi) - x(lo)), 70, tone.accent, { opacity: 0.14 });
+      if (finite(mean)) rule(svg, x(mean), 4, x(mean), 74, tone.accent, { "stroke-width": 1.5 });
+      const dot = (i, r, look) => finite(values[i]) && svg.append(s("circle", { cx: x(values[i]), cy: y(i), r, ...look }));
+      values.forEach((_, i) => i !== now.ex && dot(i, 3, { "fill-opacity": 0.55 }));
+      dot(now.ex, 5, { fill: tone.accent, stroke: tone.paper, "stroke-width": 1.5 });
+      valueAxis(svg, tone, axis(measure), 76);
+      label(svg, 210, 99, `${measure.name} (${measure.unit}); line and band: mean and interval`, "middle");
       return svg;
     },
     at(px, py, now) {
@@ -162,8 +158,7 @@ export function eachPanel(data, list) {
       return best === null ? null : { ex: best };
     },
     move(key, now) {
-      const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[key];
-      const ex = now.ex + by;
+      const ex = now.ex + by(key);
       return ex >= 0 && ex < data.prompts.length ? { ex } : null;
     },
     /** The same numbers as a list to choose from. */
@@ -173,7 +168,7 @@ export function eachPanel(data, list) {
       if (listed.key !== key && values) {
         const rows = [...values].map((v, i) => {
           const { id, clean } = data.prompts[i];
-          const pick = h("button", { type: "button", class: "link", "data-ex": i }, id);
+          const pick = button(id, () => undefined);
           return h("tr", { "data-ex": i }, h("th", { scope: "row" }, pick), h("td", { class: "n" }, say(v)),
             h("td", { class: "text" }, clean.join(" ").replaceAll("␣", "").slice(0, 300)));
         });
@@ -191,11 +186,11 @@ export function eachPanel(data, list) {
       const { measure, values } = own(now);
       const rows = [...(values ?? [])].map((v, i) => {
         const { id, clean } = data.prompts[i];
-        return [id, spokenHead(now.L, now.H), measure.name, measure.unit, Number(v.toPrecision(7)), clean.join(" ")];
+        return [id, named(now), measure.name, measure.unit, Number(v.toPrecision(7)), clean.join(" ")];
       });
       return { columns: ["example", "component", "measure", "unit", "value", "prompt"], rows };
     },
     command: (now) => data.commands[chosen(now).table] ?? "",
-    name: (now) => `prompts-${chosen(now).key}-${spokenHead(now.L, now.H).replace(" ", "")}`,
+    name: (now) => `prompts-${chosen(now).key}-${named(now).replace(" ", "")}`,
   };
 }

@@ -1,11 +1,15 @@
 // What leaves the page: drawings, pictures, tables, commands.
 
-import { all } from "./page.js";
+import { all, on } from "./page.js";
 import { csv, rowsOf } from "./data.js";
-import { h } from "./draw.js";
+import { button, h } from "./draw.js";
 
 /** Dots for each inch of a printed picture. */
 const DPI = 300;
+
+const FORMS = [
+  ["svg", "SVG"], ["png", "PNG", `${DPI} dots per inch, for paper`], ["png2", "PNG 2×", "twice the pixels of the screen"], ["csv", "CSV"],
+];
 
 /** Hands a file to the reader. @param {Blob} blob @param {string} name */
 export function download(blob, name) {
@@ -99,25 +103,19 @@ export async function save(from, form) {
 /** The buttons of a command: what it is, and one that copies it. @param {() => string} command */
 export function commandLine(command) {
   const code = h("code", {}, command());
-  const button = h("button", { type: "button", class: "link" }, "Copy command");
-  const line = h("p", { class: "command" }, code, " ", button);
-  button.addEventListener("click", () => copyCommand(command(), line));
+  const line = h("p", { class: "command" }, code, " ", button("Copy command", () => copyCommand(command(), line)));
   return { line, refresh: () => (code.textContent = command()) };
 }
 
 /** The menu of a panel. @param {Source} from @param {() => string} command */
 export function menu(from, command) {
   const files = h("p", { class: "files" });
-  for (const [form, called] of [["svg", "SVG"], ["png", "PNG"], ["png2", "PNG 2×"], ["csv", "CSV"]]) {
-    const button = h("button", { type: "button", class: "link", "data-save": form }, called);
-    if (form === "png") button.title = `${DPI} dots per inch, for paper`;
-    if (form === "png2") button.title = "twice the pixels of the screen";
-    button.addEventListener("click", () => save(from, form));
-    files.append(button, " ");
+  for (const [form, called, title] of FORMS) {
+    files.append(button(called, () => save(from, form), { "data-save": form, title }), " ");
   }
   const { line, refresh } = commandLine(command);
   const box = h("details", { class: "menu" }, h("summary", {}, "Save"), files, line);
-  box.addEventListener("toggle", refresh);
+  on(box, "toggle", refresh);
   return { box, line, refresh };
 }
 
@@ -137,19 +135,14 @@ export function figureMenus(data) {
     };
     for (const link of links) {
       if (link.dataset.save === "csv" && !rows) continue; // the file beside the page has it
-      link.addEventListener("click", (event) => {
+      on(link, "click", (event) => {
         event.preventDefault();
         save(from, link.dataset.save);
       });
     }
-    const twice = h("button", { type: "button", class: "link", "data-save": "png2" }, "PNG 2×");
-    twice.addEventListener("click", () => save(from, "png2"));
+    const twice = button("PNG 2×", () => save(from, "png2"), { "data-save": "png2" });
     links.find((link) => link.dataset.save === "png")?.after(" ", twice);
     const line = figure.querySelector(".command");
-    if (line) {
-      const button = h("button", { type: "button", class: "link" }, "Copy command");
-      button.addEventListener("click", () => copyCommand(line.querySelector("code").textContent, line));
-      line.append(" ", button);
-    }
+    line?.append(" ", button("Copy command", () => copyCommand(line.firstChild.textContent, line)));
   }
 }

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { csv, decode, floats, say, sayCell, shorts } from "../../assets/web/data.js";
 import { fromHash, makeStore, toHash } from "../../assets/web/store.js";
 import { between, DARK, inkOn, LIGHT, scaleOver } from "../../assets/web/color.js";
-import { headOf, measures, spokenHead } from "../../assets/web/heads.js";
+import { headOf, measures, named } from "../../assets/web/heads.js";
 
 const packed = (array) => Buffer.from(array.buffer).toString("base64");
 
@@ -101,5 +101,5 @@ test("measures find heads and MLPs, and leave out what is neither", () => {
   assert.deepEqual([...total.cells.keys()], ["0.1", "0.m"]);
   assert.ok(Number.isNaN(total.cells.get("0.m").v));
   assert.deepEqual([headOf("a10.h3"), headOf("m2"), headOf("embed")], [[10, 3], [2, "m"], null]);
-  assert.deepEqual([spokenHead(2, 0), spokenHead(1, "m")], ["L2H0", "MLP 1"]);
+  assert.deepEqual([named({ L: 2, H: 0 }), named({ L: 1, H: "m" })], ["L2H0", "MLP 1"]);
 });
