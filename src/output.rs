@@ -131,10 +131,9 @@ impl Folder {
         Ok(())
     }
 
-    /// `figures/<name>.svg` and `figures/<name>.png`.
-    pub fn figure(&mut self, name: &str, svg: &str, png: &[u8]) -> Result<()> {
-        self.write(&format!("figures/{name}.svg"), svg.as_bytes())?;
-        self.write(&format!("figures/{name}.png"), png)
+    /// `figures/<name>.<ending>` of each file: the drawing in several formats, its numbers, its LaTeX.
+    pub fn figure(&mut self, name: &str, files: &[(&str, Vec<u8>)]) -> Result<()> {
+        files.iter().try_for_each(|(ending, bytes)| self.write(&format!("figures/{name}.{ending}"), bytes))
     }
 
     /// [`TENSORS`]: the tensors as f32, by name.

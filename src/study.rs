@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::analysis::{self, Findings};
 use crate::checkpoint;
 use crate::error::{Error, Result};
+use crate::figure::Venue;
 use crate::lab::{self, Arrays, Lab};
 use crate::metric::Metric;
 use crate::model::Folding;
@@ -45,6 +46,9 @@ pub struct Study {
     pub seed: u64,
     /// What patching measures.
     pub metric: Metric,
+    /// Where figures are to be printed: `neurips`, `acl`, `slide`, …; by default `neurips`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub venue: Option<Venue>,
     /// JSONL of prompts over which mean ablation averages; by default random sequences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<PathBuf>,
@@ -149,6 +153,7 @@ impl Default for Study {
             fold: None,
             seed: 0,
             metric: Metric::default(),
+            venue: None,
             reference: None,
             circuit: None,
             values: None,

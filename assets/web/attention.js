@@ -11,21 +11,17 @@ export function attentionPanel(data) {
   const pattern = (now) => (now.H === "m" ? undefined : data.pattern(now.ex, now.L, now.H));
   const place = (now) => {
     const n = data.prompts[now.ex].clean.length;
-    const size = min(30, 318 / n);
+    const size = min(30, 300 / n);
     return { n, size, x: 92, y: 58 };
   };
   const why = (now) => {
-    if (now.H === "m") return "An MLP looks at no other position. Select a head to see where it looks.";
-    if (!data.attended.includes(now.ex)) {
-      const n = data.attended.length;
-      return `The page carries attention for ${n === 1 ? "the first prompt" : `the first ${n} prompts`}; this is prompt ${now.ex + 1}.`;
-    }
-    return "On prompts this long the page carries the strongest heads only.";
+    if (now.H === "m") return "An MLP looks at no other position.";
+    if (data.attended.includes(now.ex)) return "On long prompts the page carries the strongest heads only.";
+    return `The page carries the attention on the first ${data.attended.length} prompts; this is prompt ${now.ex + 1}.`;
   };
   return {
     id: "attention",
     title: (now) => (now.H === "m" ? "Attention" : `Attention of ${named(now)}`),
-    keys: "Arrows: query and key.",
     absent: (now) => (pattern(now) ? "" : why(now)),
     readout: (now) => {
       const [prompt, weights] = [data.prompts[now.ex], pattern(now)?.[now.q]];
@@ -39,13 +35,13 @@ export function attentionPanel(data) {
       const tokens = data.prompts[now.ex].clean;
       const { n, size, x, y } = place(now);
       const bottom = y + n * size;
-      const svg = sheet(420, bottom + 34, tone, `Attention of ${named(now)} on prompt ${now.ex + 1}`);
+      const svg = sheet(420, bottom + 34, tone);
       grid(svg, { x, y, w: size, h: size, columns: n, rows: n }, (q, k) =>
         data.causal && k > q ? tone.masked : scale.color(tone, weights[q][k] || 0));
       const font = max(7, min(10.5, size * 0.8));
-      ticks(n, size, 11, now.q, tone, (i, look) =>
+      ticks(n, size, 9, now.q, tone, (i, look) =>
         label(svg, x - 5, y + (i + 0.5) * size, fit(tokens[i], 84, font), "end", look), font);
-      ticks(n, size, 11, now.k, tone, (i, look) =>
+      ticks(n, size, 9, now.k, tone, (i, look) =>
         slanted(svg, x + (i + 0.5) * size, y - 4, fit(tokens[i], 62, font), "start", look), font);
       ring(svg, x, y + now.q * size, (data.causal ? now.q + 1 : n) * size, size, tone.accent, 1.5);
       if (now.k !== null) ring(svg, x + now.k * size, y + now.q * size, size, size, tone.mark);

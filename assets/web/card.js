@@ -47,7 +47,7 @@ export function cardPanel(data, list) {
     }).join(" · "),
     draw(tone, now) {
       const shown = effects.length ? effects : list.slice(0, 1);
-      const svg = sheet(420, 46 + 34 * shown.length, tone, `Effects of ${named(now)} among those of all`);
+      const svg = sheet(420, 46 + 34 * shown.length, tone);
       const axis = axisOver(shown.flatMap((measure) => [...measure.cells.values()].flatMap(({ v, lo, hi }) => [v, lo, hi])), 92, 392);
       const { x } = axis;
       const bottom = 10 + 34 * shown.length;

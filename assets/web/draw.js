@@ -38,11 +38,9 @@ export function button(text, act, look = {}) {
 /** A token as it stands in the page's text. @param {string} token @param {string} [more] */
 export const chip = (token, more = "") => h("code", { class: `tok ${more}`, dir: "auto" }, token);
 
-/** An empty drawing; what is written on it is small and soft unless it is set otherwise.
- * @param {number} width @param {number} height @param {any} tone @param {string} name */
-export const sheet = (width, height, tone, name) => s("svg", {
-  viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": name,
-  "font-family": FONT, "font-size": 10, fill: tone.soft,
+/** An empty drawing; what is written on it is small and soft unless it is set otherwise. */
+export const sheet = (width, height, tone) => s("svg", {
+  viewBox: `0 0 ${width} ${height}`, width, height, "font-family": FONT, "font-size": 10, fill: tone.soft,
 });
 
 let pen;

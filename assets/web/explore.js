@@ -171,7 +171,6 @@ function view(panel, data, store, tone) {
   const title = h("h3", { id: `panel-${panel.id}` });
   const readout = h("output", { class: "readout" });
   const plot = h("div", { class: "plot", tabindex: 0, role: "application", "aria-labelledby": `panel-${panel.id}` });
-  if (panel.keys) plot.setAttribute("aria-description", panel.keys);
   const below = h("div", { class: "below" });
   const source = {
     svg: () => panel.draw(LIGHT, store.now()),

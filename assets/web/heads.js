@@ -113,7 +113,6 @@ export function headsPanel(data, list) {
       options: list.map((measure) => ({ value: measure.key, name: measure.name, group: measure.group })),
       now: (now) => chosen(now).key,
     },
-    keys: "Arrows: head and layer.",
     readout: (now) => {
       const cell = chosen(now).cells.get(`${now.L}.${now.H}`);
       return `${named(now)}: ${cell ? `${sayCell(cell)} ${chosen(now).unit}` : "no value"}`;
@@ -121,7 +120,7 @@ export function headsPanel(data, list) {
     draw(tone, now) {
       const measure = chosen(now);
       const { order, size, x, y, bottom } = place;
-      const svg = sheet(420, bottom + 46, tone, `${measure.name} of every head; ${named(now)} is selected`);
+      const svg = sheet(420, bottom + 46, tone);
       const scale = scaleOver([...measure.cells.values()].map((cell) => cell.v), measure.kind);
       const color = (L, H) => {
         const v = measure.cells.get(`${L}.${H}`)?.v ?? NaN;

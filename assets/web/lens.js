@@ -41,7 +41,6 @@ export function lensPanel(data) {
       const token = data.prompts[now.ex].clean[now.q];
       return ["If it stopped early, after ", { token, pos: now.q }];
     },
-    keys: "Arrows: layer and position.",
     absent: (now) => (readings(now).rows.length ? "" : "The lens was not read at this position of this prompt."),
     readout: (now) => {
       const { rows, depth } = readings(now);
@@ -54,7 +53,7 @@ export function lensPanel(data) {
       const { rows, depth, whose } = readings(now);
       const step = height();
       const top = 24;
-      const svg = sheet(420, top + rows.length * step + 22, tone, `The lens at position ${now.q}, layer by layer`);
+      const svg = sheet(420, top + rows.length * step + 22, tone);
       const [tokenX, barX, barW, rankX] = [58, 190, 150, 412];
       label(svg, tokenX, 9, "first token");
       label(svg, barX, 9, "probability of the answer");

@@ -45,7 +45,6 @@ export function placesPanel(data) {
       label: "Patched", key: "s", now: (now) => chosen(now).name,
       options: all.map(({ name }) => ({ value: name, name, group: "" })),
     },
-    keys: "Arrows: layer and position.",
     readout: (now) => {
       const { cells, columns } = map(chosen(now));
       const at = columnOf(now);
@@ -57,7 +56,7 @@ export function placesPanel(data) {
       const { columns, rows, w, h: height, x, y, bottom } = place(now);
       const { cells, scale } = map(chosen(now));
       const own = columnOf(now);
-      const svg = sheet(420, bottom + 84, tone, `${chosen(now).name} by layer and position`);
+      const svg = sheet(420, bottom + 84, tone);
       const value = (L, c) => cells.get(`${L}.${columns[c].name}`)?.v;
       grid(svg, { x, y, w, h: height, columns: columns.length, rows }, (L, c) => {
         const v = value(L, c) ?? NaN;

@@ -125,7 +125,6 @@ export function eachPanel(data, list) {
     id: "each",
     title: "Prompt by prompt",
     absent: (now) => (own(now).values ? "" : `${named(now)} has no values by prompt.`),
-    keys: "Arrows: prompt.",
     readout: (now) => {
       const { measure, values } = own(now);
       const text = values && now.ex < values.length ? say(values[now.ex]) : "no value carried";
@@ -134,7 +133,7 @@ export function eachPanel(data, list) {
     draw(tone, now) {
       const { measure, cell, values } = own(now);
       const { x } = axis(measure);
-      const svg = sheet(420, 106, tone, `${measure.name} of ${named(now)} on each prompt`);
+      const svg = sheet(420, 106, tone);
       rule(svg, x(0), 4, x(0), 74, tone.line);
       const { v: mean, lo, hi } = cell;
       if (finite(lo) && finite(hi)) box(svg, x(lo), 4, max(1, x(hi) - x(lo)), 70, tone.accent, { opacity: 0.14 });

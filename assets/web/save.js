@@ -31,11 +31,11 @@ export function svgText(svg, unit) {
   return new XMLSerializer().serializeToString(copy);
 }
 
-/** A drawing as a picture. @param {SVGSVGElement} svg @param {"pt" | "px"} unit @param {"print" | "screen"} use */
-export async function pngBlob(svg, unit, use) {
+/** A drawing as a picture. @param {SVGSVGElement} svg @param {"pt" | "px"} unit @param {boolean} print for paper, or for a screen */
+export async function pngBlob(svg, unit, print) {
   const { width, height } = svg.viewBox.baseVal;
   const inch = unit === "pt" ? 72 : 96;
-  const scale = use === "print" ? DPI / inch : (2 * 96) / inch;
+  const scale = print ? DPI / inch : (2 * 96) / inch;
   // no browser draws a canvas much larger
   const most = Math.min(scale, 16000 / Math.max(width, height));
   const image = new Image();
@@ -81,23 +81,19 @@ export async function copyCommand(command, near) {
  * @typedef {object} Source
  * @property {() => SVGSVGElement} svg in the colours of paper
  * @property {"pt" | "px"} unit what its view box is in
- * @property {() => string} name of the file, without ending
+ * @property {(form: string) => string} name of the file, without ending
  * @property {() => ({ columns: string[], rows: any[][] } | undefined)} table
  */
 
-/** Saves a drawing in one form; false if it has none in that form. @param {Source} from @param {string} form */
+/** Saves a drawing in one form. @param {Source} from @param {string} form */
 export async function save(from, form) {
-  if (form === "csv") {
-    const rows = from.table();
-    if (!rows) return false;
-    download(new Blob([csv(rows.columns, rows.rows)], { type: "text/csv" }), `${from.name()}.csv`);
-  } else if (form === "svg") {
-    download(new Blob([svgText(from.svg(), from.unit)], { type: "image/svg+xml" }), `${from.name()}.svg`);
-  } else {
-    download(await pngBlob(from.svg(), from.unit, form === "png" ? "print" : "screen"), `${from.name()}.png`);
-  }
-  tell(`Saved ${from.name()}.${form.startsWith("png") ? "png" : form}`);
-  return true;
+  const rows = form === "csv" && from.table();
+  const made = rows ? new Blob([csv(rows.columns, rows.rows)], { type: "text/csv" })
+    : form === "svg" ? new Blob([svgText(from.svg(), from.unit)], { type: "image/svg+xml" })
+    : await pngBlob(from.svg(), from.unit, form === "png");
+  const name = `${from.name(form)}.${form.slice(0, 3)}`;
+  download(made, name);
+  tell(`Saved ${name}`);
 }
 
 /** The buttons of a command: what it is, and one that copies it. @param {() => string} command */
@@ -122,19 +118,19 @@ export function menu(from, command) {
 /** Lets the links beneath the page's figures save from the page itself. @param {any} data the page's, if it has any */
 export function figureMenus(data) {
   for (const figure of all("figure[id^=figure-]")) {
-    const box = figure.querySelector(".menu");
     const links = all("[data-save]", figure);
-    if (!box || !links.length) continue;
+    if (!links.length) continue;
     const csvLink = links.find((link) => link.dataset.save === "csv");
     const rows = csvLink && data?.table(csvLink.dataset.table);
     const from = {
       svg: () => figure.querySelector(".paper > svg"),
       unit: /** @type {"pt"} */ ("pt"),
-      name: () => (figure.id.replace("figure-", "")),
+      name: (form) => (form === "csv" ? csvLink.dataset.table : figure.id.slice(7)),
       table: () => rows && rowsOf(rows),
     };
     for (const link of links) {
-      if (link.dataset.save === "csv" && !rows) continue; // the file beside the page has it
+      // what the page does not hold is in the file beside it
+      if (!["svg", "png"].includes(link.dataset.save) && !(link === csvLink && rows)) continue;
       on(link, "click", (event) => {
         event.preventDefault();
         save(from, link.dataset.save);

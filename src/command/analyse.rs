@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::flags::{FolderFlags, FormatFlags, ModelFlags, PlanFlags, PromptFlags, SeriesFlags};
+use super::flags::{FolderFlags, FormatFlags, ModelFlags, PlanFlags, PromptFlags, SeriesFlags, VenueFlags};
 use super::print;
 use crate::analysis;
 use crate::error::{Error, Result};
@@ -25,6 +25,8 @@ pub(super) struct Common {
     format: FormatFlags,
     #[command(flatten)]
     pub folder: FolderFlags,
+    #[command(flatten)]
+    venue: VenueFlags,
     #[command(flatten)]
     plan: PlanFlags,
     /// Print this table instead of the first (names as in the folder's `tables/`)
@@ -245,6 +247,12 @@ impl Common {
                 "give the folder of the unfinished run with `--out`",
             ));
         }
+        if self.venue.venue.is_some() && self.folder.out.is_none() {
+            return Err(Error::usage(
+                "`--venue` is for the figures of a run folder, and none is named",
+                "add `--out DIR`",
+            ));
+        }
         self.prompts.check()?;
         let threads = self.model.threads()?;
         let mut study = Study { steps: vec![Step::named(analysis)], ..self.model.study() };
@@ -253,6 +261,7 @@ impl Common {
             *generator = analysis::find(analysis)?.task.to_owned();
         }
         self.series.fill(&mut study);
+        self.venue.fill(&mut study);
         for parameter in &self.parameters {
             study = study.set(&format!("{analysis}.{parameter}"))?;
         }

@@ -10,6 +10,7 @@ use super::print;
 use super::progress::Bars;
 use crate::checkpoint::{Env, Hub};
 use crate::error::{Error, Result};
+use crate::figure::Venue;
 use crate::lab::{self, Lab};
 use crate::metric::Metric;
 use crate::model::Folding;
@@ -185,6 +186,23 @@ pub(super) struct FolderFlags {
     /// Continue unfinished work in the folder
     #[arg(long)]
     pub resume: bool,
+}
+
+/// How the run's figures are drawn.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct VenueFlags {
+    /// Where the folder's figures are to be printed, which decides their widths and type: neurips (by default), icml, iclr, acl, aaai,
+    /// cvpr, tmlr, slide, blog
+    #[arg(long, value_name = "VENUE")]
+    pub venue: Option<Venue>,
+}
+
+impl VenueFlags {
+    /// Writes it into a study, which may name one itself.
+    pub(super) fn fill(&self, study: &mut Study) {
+        study.venue = self.venue.or(study.venue);
+    }
 }
 
 /// Whether work is only planned.

@@ -8,6 +8,7 @@ use crate::analysis::ANALYSES;
 use crate::checkpoint::{Bundled, bundled};
 use crate::error::{Error, Result};
 use crate::family::{FAMILIES, Family};
+use crate::figure::FIGURES;
 use crate::metric::Metric;
 use crate::row;
 use crate::row::Rows;
@@ -15,7 +16,7 @@ use crate::site::{At, Site};
 use crate::table::{self, Format};
 use crate::task::{FORMATS, GENERATORS, Generator, LabelKind};
 
-/// List model families, sites, analyses, tasks, formats of prompts, metrics or bundled models
+/// List model families, sites, analyses, tasks, formats of prompts, metrics, kinds of figures or bundled models
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   glassbox list sites
@@ -35,6 +36,7 @@ enum What {
     Tasks,
     Formats,
     Metrics,
+    Figures,
     Models,
 }
 
@@ -113,6 +115,9 @@ impl List {
                 Rows::of("formats", &std::iter::once(own).chain(others).collect::<Vec<_>>())
             }
             What::Metrics => Rows::of("metrics", &Metric::ALL.map(|m| named(m.name(), m.about()))),
+            What::Figures => {
+                Rows::of("figures", &FIGURES.iter().map(|f| named(f.name, f.about)).collect::<Vec<_>>())
+            }
             What::Models => {
                 let steps = |all: &[u64]| match all {
                     [] => String::new(),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::flags::{FolderFlags, ModelFlags, PlanFlags, PromptFlags, SeriesFlags};
+use super::flags::{FolderFlags, ModelFlags, PlanFlags, PromptFlags, SeriesFlags, VenueFlags};
 use super::print;
 use crate::error::Result;
 use crate::output::{Folder, Place};
@@ -19,6 +19,7 @@ use crate::table::Format;
 #[command(after_help = "Examples:
   glassbox report
   glassbox report --task facts --n 32 --out my-report
+  glassbox report --venue acl                            figures as wide as a column of ACL, and as its whole page
   glassbox report --task facts --n 16 --checkpoints      how it came to be, beside what it is
   glassbox report --prompt 'When Mary and John went to the store , John gave a drink to' --answer Mary --wrong John
   glassbox report --model path/to/gpt2 --prompts pairs.jsonl --metric prob-diff")]
@@ -31,6 +32,8 @@ pub(super) struct Report {
     prompts: PromptFlags,
     #[command(flatten)]
     folder: FolderFlags,
+    #[command(flatten)]
+    venue: VenueFlags,
     #[command(flatten)]
     plan: PlanFlags,
 }
@@ -51,6 +54,7 @@ impl Report {
             self.prompts.fill(&mut study);
         }
         self.series.fill(&mut study);
+        self.venue.fill(&mut study);
         work("report", &study, &self.model, &self.folder, &self.plan)
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::flags::{FolderFlags, HubFlags, ModelFlags, PlanFlags, parse_bytes};
+use super::flags::{FolderFlags, HubFlags, ModelFlags, PlanFlags, VenueFlags, parse_bytes};
 use super::report::work;
 use crate::error::Result;
 use crate::study::Study;
@@ -42,6 +42,8 @@ pub(super) struct Run {
     #[command(flatten)]
     folder: FolderFlags,
     #[command(flatten)]
+    venue: VenueFlags,
+    #[command(flatten)]
     plan: PlanFlags,
 }
 
@@ -51,6 +53,7 @@ impl Run {
         for setting in &self.settings {
             study = study.set(setting)?;
         }
+        self.venue.fill(&mut study);
         if let Some(device) = self.device {
             study.device = device;
         }

@@ -13,15 +13,10 @@ use crate::error::{Error, Result};
 use crate::figure::backend::{Canvas, UNITS};
 use crate::figure::color::{Color, FAINT, INK, RULE, WHITE};
 use crate::figure::font;
+use crate::figure::marker::Marker;
 use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Text};
+use crate::figure::style::Style;
 use crate::figure::ticks;
-
-/// Size of tick labels.
-pub const TICK: f64 = 7.0;
-/// Size of axis labels.
-pub const LABEL: f64 = 8.0;
-/// Length of tick marks; their labels stand twice as far away.
-pub const TICK_MARK: f64 = 2.0;
 
 /// One axis.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +51,8 @@ pub enum Shape {
     Bar { from: [f64; 2], to: [f64; 2], color: Color },
     /// A dot of a radius in points.
     Dot { at: [f64; 2], r: f64, color: Color },
+    /// A point of another shape, of about a dot's area.
+    Sign { at: [f64; 2], r: f64, color: Color, marker: Marker },
 }
 
 impl From<Shape> for Mark {
@@ -87,8 +84,8 @@ impl Axis {
     }
 
     /// Width of the widest tick label.
-    pub fn widest(&self) -> f64 {
-        font::widest(self.ticks.iter().map(|(_, text)| text.as_str()), TICK, false)
+    pub fn widest(&self, style: &Style) -> f64 {
+        font::widest(self.ticks.iter().map(|(_, text)| text.as_str()), style.tick, false)
     }
 
     /// Where `value` lies between `start` and `end`.
@@ -112,34 +109,42 @@ pub fn spread(values: impl IntoIterator<Item = f64>, anchors: &[f64], air: f64) 
 }
 
 /// Draws axes and marks; the plotting area is exactly `frame`, tick labels stand outside of it.
-pub fn plot(scene: &mut Scene, frame: Frame, x: &Axis, y: &Axis, marks: &[Mark]) -> Result<()> {
-    draw(scene, frame, x, y, marks).map_err(|e| {
+pub fn plot(
+    scene: &mut Scene,
+    style: &Style,
+    frame: Frame,
+    x: &Axis,
+    y: &Axis,
+    marks: &[Mark],
+) -> Result<()> {
+    draw(scene, style, frame, x, y, marks).map_err(|e| {
         Error::input(format!("the picture could not be laid out: {e}"), "ask for a larger picture")
     })
 }
 
 /// Says in the middle of a plot that there is nothing in it.
-pub fn nothing(scene: &mut Scene, frame: Frame) {
-    let text = Text::new(frame.x + frame.w / 2.0, frame.y + frame.h / 2.0, "no values", LABEL).middle();
+pub fn nothing(scene: &mut Scene, style: &Style, frame: Frame) {
+    let text = Text::new(frame.x + frame.w / 2.0, frame.y + frame.h / 2.0, "no values", style.label).middle();
     let half = text.width() / 2.0 + 2.0;
-    let ground = Frame::new(text.x - half, frame.y + frame.h / 2.0 - LABEL / 2.0, 2.0 * half, LABEL);
+    let ground = Frame::new(text.x - half, frame.y + (frame.h - style.label) / 2.0, 2.0 * half, style.label);
     scene.add(Item::Rect(ground, Fill::Solid(WHITE), None));
     scene.add(text.anchor(Anchor::Middle).color(FAINT));
 }
 
 /// Writes an axis label below the frame or, turned, at its left.
-pub fn name(scene: &mut Scene, frame: Frame, x: Option<(&str, f64)>, y: Option<(&str, f64)>) {
+pub fn name(scene: &mut Scene, style: &Style, frame: Frame, x: Option<(&str, f64)>, y: Option<(&str, f64)>) {
+    let size = style.label;
     if let Some((text, baseline)) = x {
-        let text = font::fit(text, LABEL, false, scene.width);
-        let half = font::width(&text, LABEL, false) / 2.0;
+        let text = font::fit(text, size, false, scene.width);
+        let half = font::width(&text, size, false) / 2.0;
         let at = (frame.x + frame.w / 2.0).min(scene.width - half - 1.0).max(half + 1.0);
-        scene.add(Text::new(at, baseline, text, LABEL).anchor(Anchor::Middle));
+        scene.add(Text::new(at, baseline, text, size).anchor(Anchor::Middle));
     }
     if let Some((text, baseline)) = y {
-        let text = font::fit(text, LABEL, false, scene.height);
-        let half = font::width(&text, LABEL, false) / 2.0;
+        let text = font::fit(text, size, false, scene.height);
+        let half = font::width(&text, size, false) / 2.0;
         let at = (frame.y + frame.h / 2.0).min(scene.height - half - 1.0).max(half + 1.0);
-        scene.add(Text::new(baseline, at, text, LABEL).anchor(Anchor::Middle).turn(-90.0));
+        scene.add(Text::new(baseline, at, text, size).anchor(Anchor::Middle).turn(-90.0));
     }
 }
 
@@ -147,6 +152,7 @@ type Fault<'a> = DrawingAreaErrorKind<<Canvas<'a> as DrawingBackend>::ErrorType>
 
 fn draw<'a>(
     scene: &'a mut Scene,
+    style: &Style,
     frame: Frame,
     x: &Axis,
     y: &Axis,
@@ -163,10 +169,10 @@ fn draw<'a>(
         .build_cartesian_2d(Ruler(x.clone()), Ruler(y.clone()))?;
     let mut mesh = chart.configure_mesh();
     mesh.max_light_lines(0)
-        .bold_line_style(ink(RULE).stroke_width(units(0.5) as u32))
-        .axis_style(ink(FAINT).stroke_width(units(0.6) as u32))
-        .label_style(("sans-serif", TICK * UNITS).into_font().color(&ink(INK)))
-        .set_all_tick_mark_size(units(TICK_MARK));
+        .bold_line_style(ink(RULE).stroke_width(units(style.rule) as u32))
+        .axis_style(ink(FAINT).stroke_width(units(1.2 * style.rule) as u32))
+        .label_style(("sans-serif", style.tick * UNITS).into_font().color(&ink(INK)))
+        .set_all_tick_mark_size(units(style.mark()));
     if !x.rules {
         mesh.disable_x_mesh();
     }
@@ -179,7 +185,7 @@ fn draw<'a>(
     mesh.draw()?;
     for mark in marks {
         let first = canvas.borrow().begin();
-        draw_shape(&mut chart, &mark.shape)?;
+        draw_shape(&mut chart, style, &mark.shape)?;
         canvas.borrow_mut().group(first, &mark.tip);
     }
     Ok(())
@@ -187,17 +193,19 @@ fn draw<'a>(
 
 fn draw_shape<'a>(
     chart: &mut ChartContext<'_, Canvas<'a>, Cartesian2d<Ruler, Ruler>>,
+    style: &Style,
     shape: &Shape,
 ) -> std::result::Result<(), Fault<'a>> {
     let pair = |p: &[f64; 2]| (p[0], p[1]);
+    let (on, off) = (units(style.space(3.0)), units(style.space(2.0)));
     match shape {
         Shape::Line { points, color, width, dash } => {
-            let style = ink(*color).stroke_width(units(*width).max(1) as u32);
+            let ink = ink(*color).stroke_width(units(*width).max(1) as u32);
             let points: Vec<(f64, f64)> = points.iter().map(pair).collect();
             if *dash {
-                chart.draw_series(DashedLineSeries::new(points, units(3.0), units(2.0), style))?;
+                chart.draw_series(DashedLineSeries::new(points, on, off, ink))?;
             } else {
-                chart.draw_series(LineSeries::new(points, style))?;
+                chart.draw_series(LineSeries::new(points, ink))?;
             }
         }
         Shape::Band { points, color } => {
@@ -212,6 +220,14 @@ fn draw_shape<'a>(
         Shape::Dot { at, r, color } => {
             chart.draw_series([Circle::new(pair(at), units(*r), ink(*color).filled())])?;
         }
+        Shape::Sign { at, r, color, marker } => match marker.corners(*r) {
+            None => draw_shape(chart, style, &Shape::Dot { at: *at, r: *r, color: *color })?,
+            Some(corners) => {
+                let corners: Vec<(i32, i32)> = corners.iter().map(|[x, y]| (units(*x), units(*y))).collect();
+                let sign = EmptyElement::at(pair(at)) + Polygon::new(corners, ink(*color).filled());
+                chart.draw_series([sign])?;
+            }
+        },
     }
     Ok(())
 }
@@ -255,6 +271,7 @@ fn ink(color: Color) -> RGBAColor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figure::style::Venue;
 
     #[test]
     fn marks_land_where_the_axis_says() {
@@ -262,7 +279,7 @@ mod tests {
         let frame = Frame::new(40.0, 10.0, 150.0, 60.0);
         let (x, y) = (Axis::round([0.0, 10.0], 5, true), Axis::round([0.0, 1.0], 4, false));
         let dot = Shape::Dot { at: [5.0, 0.25], r: 2.0, color: INK };
-        plot(&mut scene, frame, &x, &y, &[dot.into()]).unwrap();
+        plot(&mut scene, &Venue::Neurips.style(), frame, &x, &y, &[dot.into()]).unwrap();
         let Some(Item::Circle { at, .. }) = scene.items.last() else { panic!("no dot") };
         assert!((at[0] - x.place(5.0, 40.0, 190.0)).abs() < 0.02, "{at:?}");
         assert!((at[1] - y.place(0.25, 70.0, 10.0)).abs() < 0.02, "{at:?}");

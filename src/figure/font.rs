@@ -19,18 +19,19 @@ pub const CAP: f64 = 0.729;
 /// More characters than any figure can show are not even measured.
 const LONGEST: usize = 400;
 
-/// Width in points of `text` at `size` points.
-pub fn width(text: &str, size: f64, bold: bool) -> f64 {
+/// The glyph of a character and how far it advances, in ems; none where the typeface lacks it.
+pub fn glyph(c: char, bold: bool) -> Option<(u16, f64)> {
     static FACES: OnceLock<[Option<Face<'static>>; 2]> = OnceLock::new();
     let faces = FACES.get_or_init(|| [Face::parse(REGULAR, 0).ok(), Face::parse(BOLD, 0).ok()]);
-    let face = faces[usize::from(bold)].as_ref();
-    let em = |c: char| -> f64 {
-        let advance = face.and_then(|face| {
-            let glyph = face.glyph_index(c)?;
-            Some(f64::from(face.glyph_hor_advance(glyph)?) / f64::from(face.units_per_em()))
-        });
-        advance.unwrap_or(1.0) // a glyph we lack is drawn by the reader's own font, at most an em wide as a rule
-    };
+    let face = faces[usize::from(bold)].as_ref()?;
+    let glyph = face.glyph_index(c)?;
+    Some((glyph.0, f64::from(face.glyph_hor_advance(glyph)?) / f64::from(face.units_per_em())))
+}
+
+/// Width in points of `text` at `size` points.
+pub fn width(text: &str, size: f64, bold: bool) -> f64 {
+    // What the typeface lacks is drawn as its code point: see `visible`.
+    let em = |c: char| glyph(c, bold).map_or(1.0, |(_, advance)| advance);
     text.chars().take(LONGEST).map(em).sum::<f64>() * size
 }
 
@@ -56,15 +57,26 @@ pub fn fit(text: &str, size: f64, bold: bool, room: f64) -> String {
     String::new()
 }
 
-/// Text whose every character can be seen: line ends, tabs, control and direction marks become signs.
+/// Text as it is drawn, alike in every format: as [`inert`], and what the typeface lacks is written as its code point,
+/// `<U+65E5>`, so that it neither vanishes nor depends on the fonts of whoever looks at it.
 pub fn visible(text: &str) -> String {
+    shown(text, |c| glyph(c, false).is_none() || glyph(c, true).is_none())
+}
+
+/// Text that can do nothing to what is around it, for words that are not drawn: line ends, tabs, control and direction
+/// marks become signs.
+pub fn inert(text: &str) -> String {
+    shown(text, |_| false)
+}
+
+fn shown(text: &str, lacking: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\n' => out.push('↵'),
             '\t' => out.push('→'),
             '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => out.push(' '),
-            c if acts(c) => out.push_str(&format!("<U+{:04X}>", u32::from(c))),
+            c if acts(c) || lacking(c) => out.push_str(&format!("<U+{:04X}>", u32::from(c))),
             c => out.push(c),
         }
     }
@@ -108,6 +120,7 @@ mod tests {
     #[test]
     fn hostile_text_becomes_visible() {
         assert_eq!(visible("a\nb\u{202e}c\u{0}"), "a↵b<U+202E>c<U+0000>");
+        assert_eq!((visible("日→é"), inert("日\n")), ("<U+65E5>→é".to_owned(), "日↵".to_owned()));
         assert_eq!(token(" Mary"), "␣Mary");
         assert_eq!((token(""), token("  ")), ("∅".to_owned(), "␣␣".to_owned()));
     }

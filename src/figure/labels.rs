@@ -1,12 +1,12 @@
 //! Labels under a row of ticks: flat where they fit, else slanted, else upright, else thinned out.
 
-use crate::figure::axes::TICK;
 use crate::figure::font;
 use crate::figure::scene::{Anchor, Scene, Text};
+use crate::figure::style::Style;
 
-/// A label that would be longer is shortened with an ellipsis.
+/// A label that would be longer is shortened with an ellipsis; at 7 points.
 const LONGEST: f64 = 62.0;
-/// Ticks so far apart are labelled flat even when a long label must be shortened.
+/// Ticks so far apart are labelled flat even when a long label must be shortened; at 7 points.
 const ROOMY: f64 = 44.0;
 /// Line height over text size for turned labels that stand side by side.
 const LEADING: f64 = 1.12;
@@ -48,25 +48,27 @@ pub fn every(step: f64, needed: f64) -> usize {
 }
 
 /// Sets labels for ticks `step` points apart.
-pub fn plan(ticks: &[Tick], step: f64) -> Plan {
+pub fn plan(style: &Style, ticks: &[Tick], step: f64) -> Plan {
+    let (sizes, air) = (style.sizes(), style.space(3.0));
     let numeric = ticks.iter().all(|tick| tick.text.parse::<f64>().is_ok());
     let widest = |size: f64| ticks.iter().map(|t| font::width(&t.text, size, t.bold)).fold(0.0, f64::max);
     let slant = |size: f64| step * std::f64::consts::FRAC_1_SQRT_2 >= size * LEADING;
-    let flat = numeric || widest(TICK) + 3.0 <= step || step >= ROOMY;
+    let flat = numeric || widest(style.tick) + air <= step || step >= style.space(ROOMY);
     let (size, angle, stride): (f64, f64, usize) = if flat {
-        (TICK, 0.0, if numeric { every(step, widest(TICK) + 3.0) } else { 1 })
-    } else if let Some(size) = [7.0, 6.5, 6.0].into_iter().find(|s| slant(*s)) {
+        (style.tick, 0.0, if numeric { every(step, widest(style.tick) + air) } else { 1 })
+    } else if let Some(size) = sizes.into_iter().take(3).find(|s| slant(*s)) {
         (size, -45.0, 1)
     } else {
-        let size = [7.0, 6.5, 6.0, 5.5, 5.0].into_iter().find(|s| step >= s * LEADING);
-        size.map_or_else(|| (6.0, -90.0, (6.0 * LEADING / step).ceil() as usize), |s| (s, -90.0, 1))
+        let size = sizes.into_iter().find(|s| step >= s * LEADING);
+        let thinned = || (sizes[2], -90.0, (sizes[2] * LEADING / step).ceil() as usize);
+        size.map_or_else(thinned, |s| (s, -90.0, 1))
     };
     let room = if numeric {
         f64::INFINITY
     } else if flat {
-        step - 3.0
+        step - air
     } else {
-        LONGEST
+        style.space(LONGEST)
     };
     let set = |(i, tick): (usize, &Tick)| {
         let text =
@@ -89,6 +91,11 @@ pub fn plan(ticks: &[Tick], step: f64) -> Plan {
 }
 
 impl Plan {
+    /// Whether every label is written, and none turned.
+    pub fn is_flat(&self) -> bool {
+        self.angle == 0.0 && self.texts.iter().all(Option::is_some)
+    }
+
     /// Writes the labels; the first tick stands at `x`, their top at `y`.
     pub fn draw(&self, scene: &mut Scene, x: f64, y: f64, step: f64) {
         for (i, tick) in self.texts.iter().enumerate() {
@@ -109,20 +116,23 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figure::style::Venue;
+
+    const STYLE: fn() -> Style = || Venue::Neurips.style();
 
     #[test]
     fn labels_turn_as_room_shrinks() {
         let words: Vec<Tick> = ["When", "Mary", "and", "John"].map(Tick::plain).to_vec();
-        let angles: Vec<f64> = [40.0, 14.0, 8.0].map(|step| plan(&words, step).angle).to_vec();
+        let angles: Vec<f64> = [40.0, 14.0, 8.0].map(|step| plan(&STYLE(), &words, step).angle).to_vec();
         assert_eq!(angles, [0.0, -45.0, -90.0]);
-        let thin = plan(&words, 2.0);
+        let thin = plan(&STYLE(), &words, 2.0);
         assert!(thin.texts.iter().filter(|t| t.is_some()).count() < 4);
     }
 
     #[test]
     fn numbers_are_thinned_and_never_turned() {
         let numbers: Vec<Tick> = (0..32).map(|i| Tick::plain(i.to_string())).collect();
-        let plan = plan(&numbers, 5.0);
+        let plan = plan(&STYLE(), &numbers, 5.0);
         assert_eq!(plan.angle, 0.0);
         assert!(plan.texts[1].is_none() && plan.texts[5].is_some());
     }

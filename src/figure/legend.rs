@@ -1,14 +1,10 @@
 //! Names of colours above a plot, in as many rows as they need.
 
-use crate::figure::axes::TICK;
 use crate::figure::color::Color;
 use crate::figure::font;
+use crate::figure::marker::Marker;
 use crate::figure::scene::{Fill, Frame, Item, Scene, Stroke, Text};
-
-/// Height of a row of names.
-const ROW: f64 = 10.0;
-/// Before the first name.
-const MARGIN: f64 = 4.0;
+use crate::figure::style::Style;
 
 /// What stands before a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +15,8 @@ pub enum Sign {
     Line,
     /// A dashed line.
     Dash,
-    /// A dot: points.
-    Dot,
+    /// A point.
+    Marker(Marker),
 }
 
 /// A name and its look.
@@ -34,39 +30,54 @@ pub struct Entry {
 }
 
 /// Height that the legend takes above a plot; a small margin when there is nothing to tell apart.
-pub fn height(entries: &[Entry], width: f64) -> f64 {
-    let lowest = places(entries, width).last().map_or(0.0, |(_, y)| *y);
-    if entries.len() > 1 { lowest + ROW } else { 4.0 }
+pub fn height(style: &Style, entries: &[Entry], width: f64) -> f64 {
+    let lowest = places(style, entries, width).last().map_or(0.0, |(_, y)| *y);
+    if entries.len() > 1 { lowest + style.space(10.0) } else { style.space(4.0) }
 }
 
 /// Draws the names from the top left corner on; nothing for a single one.
-pub fn draw(scene: &mut Scene, entries: &[Entry]) {
+pub fn draw(scene: &mut Scene, style: &Style, entries: &[Entry]) {
     if entries.len() < 2 {
         return;
     }
-    for (entry, (x, y)) in entries.iter().zip(places(entries, scene.width)) {
-        let (color, box_) = (entry.color, Frame::new(x + 2.0, y - 2.5, 9.0, 5.0));
+    let room = scene.width - style.space(24.0);
+    for (entry, (x, y)) in entries.iter().zip(places(style, entries, scene.width)) {
+        let color = entry.color;
+        let end = [x + style.space(13.0), y];
         match entry.sign {
-            Sign::Box => scene.add(Item::Rect(box_, Fill::Solid(color), None)),
-            Sign::Line => scene.line([x, y], [x + 13.0, y], Stroke::solid(color, 1.1)),
-            Sign::Dash => scene.line([x, y], [x + 13.0, y], Stroke::dashed(color, 1.1)),
-            Sign::Dot => {
-                let fill = Fill::Solid(color);
-                scene.add(Item::Circle { at: [x + 8.0, y], r: 2.0, fill, stroke: None });
+            Sign::Box => {
+                let high = style.space(5.0);
+                let frame = Frame::new(x + style.space(2.0), y - high / 2.0, style.space(9.0), high);
+                scene.add(Item::Rect(frame, Fill::Solid(color), None));
             }
+            Sign::Line => scene.line([x, y], end, Stroke::solid(color, style.line)),
+            Sign::Dash => scene.line([x, y], end, Stroke::dashed(color, style.line)),
+            Sign::Marker(marker) => point(scene, style, [x + style.space(8.0), y], color, marker),
         }
-        let name = font::fit(&font::visible(&entry.name), TICK, false, scene.width - 24.0);
-        scene.add(Text::new(x + 16.0, y, name, TICK).middle());
+        let name = font::fit(&font::visible(&entry.name), style.tick, false, room);
+        scene.add(Text::new(x + style.space(16.0), y, name, style.tick).middle());
     }
 }
 
+fn point(scene: &mut Scene, style: &Style, at: [f64; 2], color: Color, marker: Marker) {
+    let (r, fill, stroke) = (style.dot(), Fill::Solid(color), None);
+    scene.add(match marker.corners(r) {
+        None => Item::Circle { at, r, fill, stroke },
+        Some(corners) => {
+            let points = corners.iter().map(|[x, y]| [at[0] + x, at[1] + y]).collect();
+            Item::Path { points, closed: true, fill, stroke }
+        }
+    });
+}
+
 /// Where each entry begins, on its middle line.
-fn places(entries: &[Entry], width: f64) -> Vec<(f64, f64)> {
-    let (mut x, mut y) = (MARGIN, 6.0);
+fn places(style: &Style, entries: &[Entry], width: f64) -> Vec<(f64, f64)> {
+    let margin = style.space(4.0);
+    let (mut x, mut y) = (margin, style.space(6.0));
     let place = |entry: &Entry| {
-        let wide = 26.0 + font::width(&font::visible(&entry.name), TICK, false);
-        if x + wide - 10.0 > width && x > MARGIN {
-            (x, y) = (MARGIN, y + ROW);
+        let wide = style.space(26.0) + font::width(&font::visible(&entry.name), style.tick, false);
+        if x + wide - style.space(10.0) > width && x > margin {
+            (x, y) = (margin, y + style.space(10.0));
         }
         let at = (x, y);
         x += wide;

@@ -1,7 +1,7 @@
 //! Pictures of tables, good enough for papers.
 //!
 //! A [`View`] says as data which columns of a table go where; [`draw`] makes a [`Scene`], a drawing in points; a scene
-//! is written as SVG or PNG. Nothing here knows a model. Promises:
+//! is written as SVG, PDF or PNG. Nothing here knows a model. Promises:
 //!
 //! - the same table and view give the same bytes;
 //! - text is at least 5 points, lines at least half a point, no system font is read;
@@ -10,10 +10,12 @@
 //!
 //! A new picture is one file in `kind/` and one line in [`FIGURES`].
 
+pub mod caption;
 pub mod color;
 pub mod font;
 pub mod scene;
 pub mod style;
+pub mod tex;
 pub mod view;
 
 mod axes;
@@ -24,10 +26,16 @@ mod grid;
 pub mod kind;
 mod labels;
 mod legend;
+mod marker;
+mod pdf;
 mod png;
+mod stack;
 mod svg;
 mod ticks;
+mod words;
 
+pub use caption::Facts;
+pub use pdf::TextAs;
 pub use png::{PRINT, SCREEN_2X};
 pub use scene::Scene;
 pub use style::{Span, Style, Venue};
@@ -51,10 +59,16 @@ pub const FIGURES: &[Figure] = &[
     kind::attention::FIGURE,
     kind::bars::FIGURE,
     kind::curve::FIGURE,
+    kind::dose::FIGURE,
     kind::heatmap::FIGURE,
     kind::lens::FIGURE,
+    kind::panels::FIGURE,
+    kind::probe::FIGURE,
     kind::scatter::FIGURE,
+    kind::scores::FIGURE,
     kind::tokens::FIGURE,
+    kind::trace::FIGURE,
+    kind::waterfall::FIGURE,
 ];
 
 /// Draws what the view asks for.
@@ -65,9 +79,10 @@ pub fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         .find(|figure| figure.name == view.kind)
         .ok_or_else(|| Error::unknown("picture", &view.kind, names()))?;
     check(view)?;
-    let mut scene = (figure.draw)(&view.rows(rows)?, view)?;
+    let kept = view.rows(rows)?;
+    let mut scene = (figure.draw)(&kept, view)?;
     scene.title = if view.name.is_empty() { figure.name.to_owned() } else { view.name.clone() };
-    scene.caption = view.caption.clone();
+    scene.caption = caption::write(&scene, &kept, view);
     Ok(scene)
 }
 
@@ -105,6 +120,11 @@ impl Scene {
     /// The drawing as one SVG document.
     pub fn to_svg(&self) -> String {
         svg::write(self)
+    }
+
+    /// The drawing as a PDF page of its size; see [`TextAs`].
+    pub fn to_pdf(&self, text: TextAs) -> Result<Vec<u8>> {
+        pdf::write(self, text)
     }
 
     /// The drawing as PNG; see [`PRINT`] and [`SCREEN_2X`].

@@ -20,7 +20,7 @@ const POINTS: f64 = 72.0;
 /// Above this many pixels a picture is a mistake, not a figure.
 const MOST_PIXELS: f64 = 2e8;
 
-/// The drawing at `dpi` dots per inch; the file says so, so that it prints at its true size.
+/// The drawing at `dpi` dots per inch; the file says so, so that it prints at its true size, and carries the caption.
 pub fn write(scene: &Scene, dpi: f64) -> Result<Vec<u8>> {
     let pixels = |points: f64| (points * dpi / POINTS).round();
     let (w, h) = (pixels(scene.width), pixels(scene.height));
@@ -41,7 +41,7 @@ pub fn write(scene: &Scene, dpi: f64) -> Result<Vec<u8>> {
     let scale = Transform::from_scale(w as f32 / tree.size().width(), h as f32 / tree.size().height());
     resvg::render(&tree, scale, &mut pixmap.as_mut());
     let png = pixmap.encode_png().map_err(|e| broken(e.to_string()))?;
-    Ok(with_resolution(&png, dpi))
+    Ok(with_facts(&png, dpi, &scene.caption))
 }
 
 /// A raster as PNG bytes; `None` when the bytes do not make whole rows.
@@ -68,20 +68,28 @@ fn options() -> &'static Options<'static> {
     })
 }
 
-/// Inserts the chunk that tells readers how many pixels make a metre, after the header.
-fn with_resolution(png: &[u8], dpi: f64) -> Vec<u8> {
+/// Inserts chunks after the header: how many pixels make a metre, and the caption.
+fn with_facts(png: &[u8], dpi: f64, caption: &str) -> Vec<u8> {
     const HEADER: usize = 8 + 4 + 4 + 13 + 4; // signature, then length, name, fields and checksum of IHDR
     let per_metre = ((dpi / 0.0254).round() as u32).to_be_bytes();
-    let mut chunk = b"pHYs".to_vec();
-    chunk.extend(per_metre);
-    chunk.extend(per_metre);
-    chunk.push(1);
+    let resolution = [&per_metre[..], &per_metre[..], &[1]].concat();
+    let mut facts = chunk(b"pHYs", &resolution);
+    if !caption.is_empty() {
+        // keyword, not compressed, no language, no translated keyword, text
+        facts.extend(chunk(b"iTXt", &[b"Description\0\0\0\0\0", font::inert(caption).as_bytes()].concat()));
+    }
     let (head, tail) = png.split_at(HEADER.min(png.len()));
-    let length = (chunk.len() as u32 - 4).to_be_bytes();
-    [head, &length, &chunk, &crc(&chunk).to_be_bytes(), tail].concat()
+    [head, &facts, tail].concat()
 }
 
-/// PNG's checksum (CRC-32), bit by bit: a chunk has 13 bytes.
+/// Length, name, contents, checksum.
+fn chunk(name: &[u8; 4], contents: &[u8]) -> Vec<u8> {
+    let named = [&name[..], contents].concat();
+    let length = u32::try_from(contents.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [&length[..], &named, &crc(&named).to_be_bytes()].concat()
+}
+
+/// PNG's checksum (CRC-32), bit by bit: the chunks are short.
 fn crc(bytes: &[u8]) -> u32 {
     let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
     !bytes.iter().fold(!0u32, |crc, b| (0..8).fold(crc ^ u32::from(*b), |crc, _| step(crc)))
@@ -93,10 +101,14 @@ mod tests {
 
     #[test]
     fn pictures_have_the_pixels_of_their_size() {
-        let png = write(&Scene::new(234.0, 100.0), PRINT).unwrap();
+        let caption = "Effect − n = 12, 日本.".to_owned();
+        let png = write(&Scene { caption, ..Scene::new(234.0, 100.0) }, PRINT).unwrap();
         let image = Pixmap::decode_png(&png).unwrap();
         assert_eq!((image.width(), image.height()), (975, 417));
         assert_eq!(&png[37..41], b"pHYs");
+        assert_eq!(&png[58..62], b"iTXt");
+        let said = "Description\0\0\0\0\0Effect − n = 12, 日本.".as_bytes();
+        assert_eq!(&png[62..62 + said.len()], said);
     }
 
     #[test]

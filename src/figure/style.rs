@@ -3,10 +3,12 @@
 //! Widths are in PDF points (1/72 inch, LaTeX's `bp`). They come from the venues' style files; type sizes follow what those
 //! ask for and what tueplots, which typesets for the same venues, settled on.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 
 /// Where a figure is to be printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Venue {
     /// NeurIPS: one column of 5.5 inches.
@@ -31,7 +33,7 @@ pub enum Venue {
 }
 
 /// How much of the page's width a figure takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Span {
     /// One column; in a venue of one column, all of it.
@@ -55,6 +57,42 @@ pub struct Style {
     pub line: f64,
     /// Axes and rules; at least 0.5 prints.
     pub rule: f64,
+    /// A figure whose height follows from its contents is made no taller than this.
+    pub tall: f64,
+}
+
+impl Style {
+    /// A distance that is `points` where tick labels are 7 points high, and grows and shrinks with them.
+    pub fn space(&self, points: f64) -> f64 {
+        points * self.tick / 7.0
+    }
+
+    /// Length of tick marks; their labels stand twice as far away.
+    pub fn mark(&self) -> f64 {
+        self.space(2.0)
+    }
+
+    /// Radius of a dot that marks a point of a line or scatter.
+    pub fn dot(&self) -> f64 {
+        1.6 * self.line
+    }
+
+    /// Lines beside those that carry data: intervals, references, outlines.
+    pub fn thin(&self) -> f64 {
+        (0.65 * self.line).max(self.rule)
+    }
+
+    /// How far above a figure's lower edge the baseline of an axis label stands, so that no descender is cut.
+    pub fn foot(&self) -> f64 {
+        0.26 * self.label + 0.7
+    }
+
+    /// Sizes for text that must fit a small place, the preferred one first: from tick labels to the smallest that is
+    /// still read, never below 5.
+    pub fn sizes(&self) -> [f64; 5] {
+        let least = (self.small / 1.2).max(5.0);
+        [0.0, 0.25, 0.5, 0.75, 1.0].map(|part| self.tick + (least - self.tick) * part)
+    }
 }
 
 impl Venue {
@@ -102,7 +140,9 @@ impl Venue {
             Venue::Slide => (18.0, 14.0, 12.0, 2.2, 1.0),
             Venue::Blog => (11.0, 9.0, 7.5, 1.4, 0.7),
         };
-        Style { label, tick, small, line, rule }
+        // a slide of 16:9 has 405 points, and a heading
+        let tall = if self == Venue::Slide { 340.0 } else { 600.0 };
+        Style { label, tick, small, line, rule, tall }
     }
 
     /// The name as it is written in views and on the command line.
@@ -118,5 +158,30 @@ impl Venue {
             Venue::Slide => "slide",
             Venue::Blog => "blog",
         }
+    }
+}
+
+impl std::str::FromStr for Venue {
+    type Err = Error;
+
+    fn from_str(word: &str) -> Result<Venue> {
+        let found = Venue::ALL.into_iter().find(|venue| venue.name() == word);
+        found.ok_or_else(|| Error::unknown("venue", word, Venue::ALL.map(Venue::name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn type_and_lines_print() {
+        for venue in Venue::ALL {
+            let style = venue.style();
+            assert!(style.label >= style.tick && style.tick >= style.small, "{venue:?}");
+            assert!(style.sizes().iter().all(|size| *size >= 5.0), "{venue:?}");
+            assert!(style.rule >= 0.5 && style.thin() >= 0.5 && style.line > style.thin(), "{venue:?}");
+        }
+        assert_eq!(Venue::Neurips.style().sizes(), [7.0, 6.5, 6.0, 5.5, 5.0]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::figure::color::{Color, MISSING};
+use crate::figure::color::{Color, HATCH, MISSING};
 use crate::figure::font;
 use crate::figure::png;
 use crate::figure::scene::{Anchor, Fill, Frame, Group, Item, Scene, Stroke, Text};
@@ -21,12 +21,12 @@ pub fn write(scene: &Scene) -> String {
         escape(&scene.caption),
     );
     if hatched(&scene.items) {
-        let ground = paint(MISSING);
+        let (ground, lines) = (paint(MISSING), paint(HATCH));
         let _ = writeln!(
             svg.out,
             "<defs><pattern id=\"{}missing\" width=\"3\" height=\"3\" patternUnits=\"userSpaceOnUse\" \
              patternTransform=\"rotate(45)\"><rect width=\"3\" height=\"3\" fill=\"{ground}\"/>\
-             <rect width=\"0.7\" height=\"3\" fill=\"#8c8c8c\"/></pattern></defs>",
+             <rect width=\"0.7\" height=\"3\" fill=\"{lines}\"/></pattern></defs>",
             svg.name
         );
     }
@@ -122,7 +122,12 @@ impl Writer {
         if text.angle != 0.0 {
             let _ = write!(self.out, " transform=\"rotate({} {x} {y})\"", num(text.angle));
         }
-        let _ = writeln!(self.out, " fill=\"{}\">{}</text>", paint(text.color), escape(&text.text));
+        let _ = writeln!(
+            self.out,
+            " fill=\"{}\">{}</text>",
+            paint(text.color),
+            escape(&font::visible(&text.text))
+        );
     }
 
     /// Closes a shape's tag with its fill and outline.
@@ -151,10 +156,11 @@ impl Writer {
     }
 }
 
-/// Text for an element or a quoted attribute: no markup, no invisible character, nothing XML forbids.
+/// Text for an element or a quoted attribute: no markup, no invisible character, nothing XML forbids. What is drawn is
+/// made [`visible`](font::visible) before.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in font::visible(text).chars() {
+    for c in font::inert(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -198,7 +204,8 @@ fn name(scene: &Scene) -> String {
     format!("f{hash:08x}-")
 }
 
-fn hatched(items: &[Item]) -> bool {
+/// Whether anything is hatched.
+pub fn hatched(items: &[Item]) -> bool {
     items.iter().any(|item| match item {
         Item::Rect(_, fill, _) | Item::Path { fill, .. } | Item::Circle { fill, .. } => *fill == Fill::Hatch,
         Item::Group(group) => hatched(&group.items),

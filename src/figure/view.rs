@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::figure::caption::Facts;
 use crate::figure::color::Map;
 use crate::figure::style::{Span, Style, Venue};
 use crate::row::{Column, Rows};
@@ -22,7 +23,7 @@ use crate::row::{Column, Rows};
 /// "#).unwrap();
 /// assert_eq!(view.kind, "heatmap");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct View {
     /// File name without extension; the caller's, not used in drawing.
@@ -31,8 +32,13 @@ pub struct View {
     pub table: String,
     /// Which picture: a name in [`FIGURES`](crate::figure::FIGURES).
     pub kind: String,
-    /// The caption. It becomes the description inside the file, not part of the drawing.
+    /// What is shown, in a sentence or two. With what follows from view, table and facts after it (see
+    /// [`caption`](crate::figure::caption)) it becomes the description inside the file; it is no part of the drawing.
     pub caption: String,
+    /// What the numbers are of, where that is not the prompts that the facts tell of: "repeated random tokens". Empty for no data.
+    pub data: Option<String>,
+    /// What bootstrap intervals draw whole, where that is not whole prompts or pairs: "groups of prompts".
+    pub over: Option<String>,
     /// Keep only rows whose columns have these values, compared as text.
     pub only: BTreeMap<String, String>,
 
@@ -48,6 +54,8 @@ pub struct View {
     pub hi: Option<String>,
     /// Several drawn numbers side by side, instead of `value`, `lo` and `hi`.
     pub series: Vec<Series>,
+    /// One more drawn number, in a low strip below on the same x axis: what probing or steering is set against.
+    pub strip: Option<Series>,
     /// Column that splits the rows into panels.
     pub facet: Option<String>,
     /// Column that splits the rows into lines, colours or strips.
@@ -62,6 +70,8 @@ pub struct View {
     pub x_text: Option<String>,
     /// Column with the token that stands at each `y`.
     pub y_text: Option<String>,
+    /// Column with the token that should follow at each `x`.
+    pub target: Option<String>,
     /// Yes-or-no column: tokens to set in bold, cells to mark.
     pub mark: Option<String>,
 
@@ -85,6 +95,8 @@ pub struct View {
     pub map: Option<Map>,
     /// Limits of the colours or of the value axis; values outside are shown as clipped.
     pub limits: Option<[f64; 2]>,
+    /// Whether panels of different colours share one scale; by default they do.
+    pub shared: Option<bool>,
     /// From what size on a cell whose interval excludes 0 is outlined; by default a twentieth of the largest drawn.
     pub outline: Option<f64>,
     /// How many to label (grids, points) or to keep (bars); 0 = none.
@@ -95,10 +107,14 @@ pub struct View {
     pub log_x: bool,
     /// Dashed lines at values that matter.
     pub references: Vec<Reference>,
+    /// Where the numbers come from, for the caption.
+    pub facts: Facts,
+    /// Pictures of the same table that stand together as (a), (b), …: for the kind `panels`.
+    pub panels: Vec<View>,
 }
 
 /// A drawn number: its column, its interval, its name in the legend.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Series {
     /// Column of the number.
@@ -108,22 +124,23 @@ pub struct Series {
     /// Column with the interval's upper end.
     pub hi: Option<String>,
     /// Name in the legend; by default the column's.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
 }
 
 /// A dashed line with a name.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
     /// Where on the value axis.
     pub at: f64,
     /// What it is.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
 }
 
 /// Where the first row of a grid stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LayerAxis {
     /// Layer 0 at the top.
@@ -135,7 +152,7 @@ pub enum LayerAxis {
 }
 
 /// Order of bars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Sort {
     /// Largest value first.
@@ -148,6 +165,17 @@ pub enum Sort {
 }
 
 impl View {
+    /// The view as TOML, from which it can be read back; what has its default is left out.
+    pub fn to_toml(&self) -> Result<String> {
+        let broken = |e: toml::ser::Error| {
+            Error::usage(format!("the view `{}` cannot be written: {e}", self.name), "check its numbers")
+        };
+        let mut all = toml::Table::try_from(self).map_err(broken)?;
+        let plain = toml::Table::try_from(View::default()).map_err(broken)?;
+        all.retain(|key, value| plain.get(key) != Some(value));
+        toml::to_string(&all).map_err(broken)
+    }
+
     /// The width in points; `span` is the kind's own choice where the view makes none.
     pub fn points(&self, span: Span) -> f64 {
         self.width.unwrap_or_else(|| self.venue.width(self.span.unwrap_or(span)))
@@ -244,6 +272,17 @@ mod tests {
         assert_eq!(view.points(Span::Col), 300.0);
         let view: View = toml::from_str("venue = \"icml\"\nspan = \"full\"").unwrap();
         assert_eq!(view.points(Span::Col), 486.0);
+    }
+
+    #[test]
+    fn a_view_is_written_as_it_is_read() {
+        let text = "name = \"h\"\nkind = \"curve\"\nvenue = \"acl\"\nspan = \"half\"\nlimits = [0.0, 1.0]\nlog_x = true\n\n\
+                    [only]\nsite = \"z\"\n\n[[series]]\nvalue = \"a\"\n\n[[references]]\nat = 0.5\nname = \"chance\"\n\n\
+                    [facts]\nmodel = \"m\"\nseed = 3\n";
+        let view: View = toml::from_str(text).unwrap();
+        let written = view.to_toml().unwrap();
+        assert_eq!(toml::from_str::<View>(&written).unwrap(), view);
+        assert!(!written.contains("sort") && !written.contains("x_label"), "{written}");
     }
 
     #[test]

@@ -3,6 +3,9 @@
 mod command;
 mod derive;
 mod explore;
+mod facts;
+mod figures;
+mod findings;
 mod html;
 mod markdown;
 mod numbers;
@@ -13,6 +16,7 @@ mod story;
 mod svg;
 mod write;
 
+pub use figures::{Drawing, ENDINGS};
 pub use html::write as html;
 pub use markdown::write as markdown;
 pub use progress::run;

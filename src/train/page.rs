@@ -26,7 +26,8 @@ pub(super) fn write(trainer: &Trainer, gates: &[Gate], folder: &mut Folder) -> R
         ..View::default()
     };
     let scene = figure::draw(&training, &view)?;
-    folder.figure("loss", &scene.to_svg(), &scene.to_png(SCREEN_2X)?)?;
+    let (svg, png) = (scene.to_svg().into_bytes(), scene.to_png(SCREEN_2X)?);
+    folder.figure("loss", &[("svg", svg), ("png", png)])?;
     let step = trainer.step.to_string();
     let last = all.only("step", &step)?;
     let held = gates.iter().filter(|gate| gate.holds()).count();

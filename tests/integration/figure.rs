@@ -3,6 +3,7 @@
 //! `GLASSBOX_GALLERY=<folder> cargo test --release figure` also writes each picture there, to be looked at.
 
 mod samples;
+mod vision;
 
 use glassbox::figure::{self, FIGURES, Span, Venue};
 use glassbox::row::Rows;
@@ -79,7 +80,7 @@ fn captions_describe_and_pictures_have_their_size() {
     (view.venue, view.span) = (Venue::Icml, Some(Span::Full));
     let scene = figure::draw(&rows, &view).unwrap();
     let svg = scene.to_svg();
-    assert!(svg.contains("<desc>Effect of &lt;each&gt; head &amp; its interval.</desc>"));
+    assert!(svg.contains("<desc>Effect of &lt;each&gt; head &amp; its interval. Outlined: "));
     assert!(svg.contains("width=\"486pt\""));
     let png = scene.to_png(figure::SCREEN_2X).unwrap();
     let pixels = u32::from_be_bytes(png[16..20].try_into().unwrap());

@@ -97,7 +97,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("figure", &["error", "row"]),
     (
         "study",
-        &["error", "model", "vocabulary", "checkpoint", "lab", "metric", "task", "sweep", "row", "analysis"],
+        &[
+            "error",
+            "model",
+            "vocabulary",
+            "checkpoint",
+            "lab",
+            "metric",
+            "task",
+            "sweep",
+            "row",
+            "analysis",
+            "figure",
+        ],
     ),
     (
         "report",

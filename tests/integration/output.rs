@@ -34,7 +34,7 @@ fn a_run_appears_whole_with_true_hashes() {
     folder.write("study.toml", b"a = 1").unwrap();
     folder.write("study.toml", b"a = 2").unwrap();
     folder.table(&sample()).unwrap();
-    folder.figure("heads", "<svg/>", b"png").unwrap();
+    folder.figure("heads", &[("svg", b"<svg/>".to_vec()), ("png", b"png".to_vec())]).unwrap();
     let tensor = Tensor::new(&[1f64, 2.0], &Device::Cpu).unwrap();
     folder.tensors(&BTreeMap::from([("z".to_owned(), tensor)]), &BTreeMap::new()).unwrap();
     assert!(!out.exists());

@@ -51,7 +51,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     }
 
     let map = view.map.unwrap_or(Map::Blues);
-    let limits = view.limits.or((map == Map::Blues).then_some([0.0, 1.0]));
+    let limits = view.limits.or(map.from_white().then_some([0.0, 1.0]));
     let marks = optional_marks(rows, &view.mark)?;
     let (down, across) = (&view.y_text, &view.x_text);
     // One token column serves both axes when the same positions stand on both.
@@ -63,6 +63,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let named =
         |given: &str, name: &str| if given.is_empty() { name.to_owned() } else { label(given, name, false) };
     let grid = Grid {
+        style: view.style(),
         panels: heads.into_iter().zip(cells).map(|(name, cells)| Panel { name, cells }).collect(),
         columns,
         rows: lines,
@@ -71,6 +72,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         names: [named(&view.x_label, "key (attended to)"), named(&view.y_label, "query (attends)")],
         width: view.points(Span::Full),
         shape: Shape::Square(if w > 32 { 3.0 } else { 6.0 }, 16.0),
+        above: Vec::new(),
         note: String::new(),
     };
     Ok(grid.draw())

@@ -2,14 +2,15 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
-use crate::figure::axes::{self, Axis, LABEL, Mark, Shape, TICK, TICK_MARK};
+use crate::figure::axes::{self, Axis, Mark, Shape};
 use crate::figure::color::{CATEGORICAL, Color, FAINT, INK, NEGATIVE, POSITIVE, WHITE};
 use crate::figure::font;
 use crate::figure::legend::{self, Entry, Sign};
 use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Stroke, Text};
-use crate::figure::style::Span;
+use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
 use crate::figure::view::{Series, Sort, View, optional_numbers, optional_texts};
+use crate::figure::words::Words;
 use crate::row::Rows;
 
 /// This picture.
@@ -36,52 +37,61 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let roles = optional_texts(rows, &view.role)?;
     let series = view.all_series()?;
     let all: Vec<Numbers> = series.iter().map(|s| numbers(rows, s)).collect::<Result<_>>()?;
-    let (order, left_out) = order(&all, view);
-
-    let width = view.points(Span::Full);
+    let (width, style) = (view.points(Span::Full), view.style());
     let n = all.len().max(1);
-    let thick = if n == 1 { 7.0 } else { 4.6 };
-    let pitch = n as f64 * thick + if n == 1 { 4.0 } else { 5.0 };
+    let thick = if n == 1 { style.space(7.0) } else { style.space(4.6) };
+    let pitch = n as f64 * thick + style.space(if n == 1 { 4.0 } else { 5.0 });
+    let most = ((style.tall - style.space(60.0)) / pitch).max(1.0) as usize;
+    let (order, left_out) = order(&all, view, KEPT.min(most));
+
     let role = |i: usize| roles.as_ref().map_or_else(String::new, |r| font::visible(&r[i]));
     let room = width * 0.42;
-    let name = |i: usize| font::fit(&labels[i], TICK, false, room);
+    let name = |i: usize| font::fit(&labels[i], style.tick, false, room);
     let full = |i: usize| {
         let (name, role) = (name(i), role(i));
-        let rest = room - font::width(&name, TICK, false) - 4.0;
-        let role = font::fit(&role, TICK, false, rest);
+        let rest = room - font::width(&name, style.tick, false) - 4.0;
+        let role = font::fit(&role, style.tick, false, rest);
         (name, role)
     };
     let used = |i: usize| {
         let (name, role) = full(i);
         let gap = if role.is_empty() { 0.0 } else { 4.0 };
-        font::width(&name, TICK, false) + gap + font::width(&role, TICK, false)
+        font::width(&name, style.tick, false) + gap + font::width(&role, style.tick, false)
     };
     let left = order.iter().map(|i| used(*i)).fold(0.0, f64::max) + 6.0;
     let entry = |(k, s): (usize, &Numbers)| Entry { name: s.name.clone(), color: shade(k), sign: Sign::Box };
     let entries: Vec<Entry> = all.iter().enumerate().map(entry).collect();
-    let legend = legend::height(&entries, width);
+    let legend = legend::height(&style, &entries, width);
 
     let drawn = all.iter().flat_map(|s| order.iter().flat_map(|i| [s.value[*i], s.lo[*i], s.hi[*i]]));
     let range = view.limits.unwrap_or_else(|| axes::spread(drawn.flatten(), &[0.0], 0.04));
     let note = note(&all, &left_out);
     let high = order.len() as f64 * pitch + 4.0;
-    let below = TICK_MARK * 2.0 + TICK + LABEL + 6.0 + if note.is_empty() { 0.0 } else { 9.0 };
+    let words = match (view.value_label.as_str(), view.x_label.as_str()) {
+        ("", "") if n > 1 => String::new(),
+        ("", "") => series[0].value.replace('_', " "),
+        ("", words) | (words, _) => words.to_owned(),
+    };
+    let words = Words::new(&style, &words, width - 2.0);
+    let note = Words::small(&style, &note, width - 8.0);
+    let ticked = 2.0 * style.mark() + style.tick + style.space(2.0);
+    let below = ticked + words.depth() + note.depth() + 4.0;
     let mut scene = Scene::new(width, legend + high + below);
     let frame = Frame::new(left, legend, width - left - 10.0, high);
-    let x = Axis::round(range, (frame.w / 45.0).clamp(2.0, 8.0) as usize, true);
+    let x = Axis::round(range, (frame.w / style.space(45.0)).clamp(2.0, 8.0) as usize, true);
     let y = Axis { range: [high, 0.0], ticks: Vec::new(), rules: false, bare: true };
     let (mut marks, mut clipped) = (Vec::new(), Vec::new());
     for (row, &i) in order.iter().enumerate() {
         let top = 2.0 + row as f64 * pitch + (pitch - n as f64 * thick) / 2.0;
         let (name, role) = full(i);
         let middle = legend + top + n as f64 * thick / 2.0;
-        let label = Text::new(4.0, middle, name, TICK).middle();
+        let label = Text::new(4.0, middle, name, style.tick).middle();
         let after = label.x + label.width() + 4.0;
         scene.add(label);
-        scene.add(Text::new(after, middle, role, TICK).middle().color(FAINT));
+        scene.add(Text::new(after, middle, role, style.tick).middle().color(FAINT));
         for (k, s) in all.iter().enumerate() {
             let place = top + k as f64 * thick;
-            marks.extend(bar(s, i, &labels[i], range, (k, n, place, thick)));
+            marks.extend(bar(&style, s, i, &labels[i], range, (k, n, place, thick)));
             if let Some(v) = s.value[i].filter(|v| *v < range[0] || *v > range[1]) {
                 // Cut off by the frame: the bar says its number.
                 let end = x.place(v.clamp(range[0], range[1]), frame.x, frame.right());
@@ -89,46 +99,36 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             }
             if s.value[i].is_none_or(f64::is_nan) {
                 let zero = x.place(0f64.clamp(range[0], range[1]), frame.x, frame.right());
-                let stub = Frame::new(zero, frame.y + place + 0.4, 8.0, thick - 0.8);
+                let stub = Frame::new(zero, frame.y + place + 0.4, style.space(8.0), thick - 0.8);
                 scene.add(Item::Rect(stub, Fill::Hatch, None));
             }
         }
     }
-    axes::plot(&mut scene, frame, &x, &y, &marks)?;
+    axes::plot(&mut scene, &style, frame, &x, &y, &marks)?;
     for (text, at, top) in clipped {
         let ends = if at < x.place(0.0, frame.x, frame.right()) {
             (2.0, Anchor::Start)
         } else {
             (-2.0, Anchor::End)
         };
-        let text = Text::new(at + ends.0, top + thick / 2.0, text, thick.min(6.0)).bold(true).middle();
+        let text = Text::new(at + ends.0, top + thick / 2.0, text, thick.min(style.small).max(5.0))
+            .bold(true)
+            .middle();
         scene.add(text.anchor(ends.1).color(WHITE));
     }
     if (range[0]..=range[1]).contains(&0.0) {
         let zero = x.place(0.0, frame.x, frame.right());
-        scene.line([zero, frame.y], [zero, frame.bottom()], Stroke::solid(INK, 0.6));
+        scene.line([zero, frame.y], [zero, frame.bottom()], Stroke::solid(INK, style.thin()));
     }
-    let words = match (view.value_label.as_str(), view.x_label.as_str()) {
-        ("", "") if n > 1 => String::new(),
-        ("", "") => series[0].value.replace('_', " "),
-        ("", words) | (words, _) => font::visible(words),
-    };
-    axes::name(
-        &mut scene,
-        frame,
-        Some((&words, frame.bottom() + TICK_MARK * 2.0 + TICK + LABEL + 1.0)),
-        None,
-    );
-    legend::draw(&mut scene, &entries);
-    if !note.is_empty() {
-        let y = scene.height - 3.0;
-        scene.add(Text::new(4.0, y, note, 6.0).color(FAINT));
-    }
+    words.below(&mut scene, frame.x + frame.w / 2.0, frame.bottom() + ticked);
+    legend::draw(&mut scene, &style, &entries);
+    note.note(&mut scene, 4.0, frame.bottom() + ticked + words.depth() + 2.0);
     Ok(scene)
 }
 
 /// One bar with its interval; nothing where the value is missing.
 fn bar(
+    style: &Style,
     s: &Numbers,
     i: usize,
     label: &str,
@@ -154,7 +154,7 @@ fn bar(
     if let (Some(lo), Some(hi)) = (s.lo[i].filter(|v| !v.is_nan()), s.hi[i].filter(|v| !v.is_nan())) {
         let (middle, cap) = (top + thick / 2.0, thick * 0.25);
         let mut line =
-            |points| marks.push(Shape::Line { points, color: INK, width: 0.7, dash: false }.into());
+            |points| marks.push(Shape::Line { points, color: INK, width: style.thin(), dash: false }.into());
         line(vec![[clamp(lo), middle], [clamp(hi), middle]]);
         for end in [lo, hi].into_iter().filter(|v| *v == clamp(*v)) {
             line(vec![[end, middle - cap], [end, middle + cap]]);
@@ -164,7 +164,7 @@ fn bar(
 }
 
 /// The places of the kept rows, in drawing order, and of those left out.
-fn order(all: &[Numbers], view: &View) -> (Vec<usize>, Vec<usize>) {
+fn order(all: &[Numbers], view: &View, kept: usize) -> (Vec<usize>, Vec<usize>) {
     let rows = all.first().map_or(0, |s| s.value.len());
     let first = |i: usize| all.first().and_then(|s| s.value[i]).unwrap_or(f64::NAN);
     let size = |i: usize| {
@@ -172,7 +172,7 @@ fn order(all: &[Numbers], view: &View) -> (Vec<usize>, Vec<usize>) {
     };
     let mut by_size: Vec<usize> = (0..rows).collect();
     by_size.sort_by(|a, b| size(*b).total_cmp(&size(*a)).then(a.cmp(b)));
-    let mut kept: Vec<usize> = by_size.iter().copied().take(view.top.unwrap_or(KEPT).max(1)).collect();
+    let mut kept: Vec<usize> = by_size.iter().copied().take(view.top.unwrap_or(kept).max(1)).collect();
     let left_out = by_size[kept.len()..].to_vec();
     let descending = |v: f64| if v.is_nan() { f64::NEG_INFINITY } else { v };
     match view.sort {

@@ -87,6 +87,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     }
     let panels = facets.into_iter().zip(cells).map(|(name, cells)| Panel { name, cells }).collect();
     let grid = Grid {
+        style: view.style(),
         panels,
         columns: axis(rows, &x_names, &xs, x_text, &marks)?,
         rows: down,
@@ -95,6 +96,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         names: [label(x_label, x, x_text.is_some()), label(y_label, y, y_text.is_some())],
         width: view.points(Span::Half),
         shape: Shape::Square(if x_text.is_some() { 7.0 } else { 5.0 }, 28.0),
+        above: Vec::new(),
         note: String::new(),
     };
     Ok(grid.draw())
@@ -142,10 +144,9 @@ pub fn label(given: &str, column: &str, tokens: bool) -> String {
 /// Words along the colour bar; a diverging one says which colour is positive.
 pub fn bar_label(view: &View, map: Map, value: &str) -> String {
     let words = label(&view.value_label, value, false);
-    if map == Map::RdBu && !words.contains("blue") {
-        format!("{words} (blue\u{a0}=\u{a0}positive)")
-    } else {
-        words
+    match map.positive() {
+        Some(color) if !words.contains(color) => format!("{words} ({color}\u{a0}=\u{a0}positive)"),
+        _ => words,
     }
 }
 

@@ -2,14 +2,16 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
-use crate::figure::axes::{self, Axis, LABEL, Mark, Shape, TICK, TICK_MARK};
+use crate::figure::axes::{self, Axis, Mark, Shape};
 use crate::figure::color::{CATEGORICAL, FAINT};
 use crate::figure::font;
 use crate::figure::legend::{self, Entry, Sign};
+use crate::figure::marker::Marker;
 use crate::figure::scene::{Frame, Scene, Stroke, Text};
-use crate::figure::style::Span;
+use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
 use crate::figure::view::{View, categories, optional_texts};
+use crate::figure::words::Words;
 use crate::row::Rows;
 
 /// This picture.
@@ -21,8 +23,6 @@ pub const FIGURE: Figure = Figure {
 
 /// Points named when the view does not say.
 const NAMED: usize = 8;
-/// Radius of a point.
-const RADIUS: f64 = 2.0;
 
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (x_name, y_name) = (view.need("x", &view.x)?, view.need("y", &view.y)?);
@@ -38,18 +38,25 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
 
     // One scale for both axes, so that distance from y = x can be seen.
     let range = view.limits.unwrap_or_else(|| axes::spread(points.iter().flat_map(|(_, p)| *p), &[], 0.07));
-    let width = view.points(Span::Half);
+    let (width, style) = (view.points(Span::Half), view.style());
+    let radius = style.dot();
     let entry = |(k, name): (usize, &String)| Entry {
         name: name.clone(),
         color: CATEGORICAL[k % 7],
-        sign: Sign::Dot,
+        sign: Sign::Marker(Marker::of(k)),
     };
     let entries: Vec<Entry> = groups.iter().enumerate().map(entry).collect();
-    let top = legend::height(&entries, width);
-    let below = 2.0 * TICK_MARK + TICK + LABEL + 5.0;
-    let count = (width / 45.0).clamp(3.0, 7.0) as usize;
+    let top = legend::height(&style, &entries, width);
+    let words = |given: &str, column: &str| {
+        if given.is_empty() { column.replace('_', " ") } else { given.to_owned() }
+    };
+    let across = Words::new(&style, &words(&view.x_label, x_name), width - 2.0);
+    let up = Words::new(&style, &words(&view.y_label, y_name), width - 40.0);
+    let ticked = 2.0 * style.mark() + style.tick;
+    let below = ticked + across.depth() + style.space(3.0);
+    let count = (width / style.space(45.0)).clamp(3.0, 7.0) as usize;
     let axis = Axis::round(range, count, true);
-    let left = LABEL + 4.0 + axis.widest() + 2.0 * TICK_MARK + 2.0;
+    let left = up.depth() + style.space(3.0) + axis.widest(&style) + 2.0 * style.mark() + 1.0;
     let side = (width - left - 8.0).min(view.height.unwrap_or(320.0).max(100.0) - top - below);
     let mut scene = Scene::new(width, top + side + below);
     let frame = Frame::new(left + (width - left - 8.0 - side) / 2.0, top, side, side);
@@ -57,20 +64,21 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let name = |i: usize| labels.as_ref().map_or_else(String::new, |l| font::visible(&l[i]));
     let inside = |p: &[f64; 2]| p.iter().all(|v| (range[0]..=range[1]).contains(v));
     let diagonal =
-        Shape::Line { points: range.map(|v| [v, v]).to_vec(), color: FAINT, width: 0.7, dash: true };
+        Shape::Line { points: range.map(|v| [v, v]).to_vec(), color: FAINT, width: style.thin(), dash: true };
     let mut marks: Vec<Mark> = vec![diagonal.into()];
     if (range[0]..=range[1]).contains(&0.0) {
         for points in [vec![[0.0, range[0]], [0.0, range[1]]], vec![[range[0], 0.0], [range[1], 0.0]]] {
-            marks.push(Shape::Line { points, color: FAINT, width: 0.5, dash: false }.into());
+            marks.push(Shape::Line { points, color: FAINT, width: style.rule, dash: false }.into());
         }
     }
     for (i, p) in points.iter().filter(|(_, p)| inside(p)) {
         let color = CATEGORICAL[group_of[*i] % 7].alpha(0.85);
         let tip =
             format!("{}: {} {}, {} {}", name(*i), x_name, ticks::number(p[0]), y_name, ticks::number(p[1]));
-        marks.push(Mark { tip, shape: Shape::Dot { at: *p, r: RADIUS, color } });
+        let marker = Marker::of(group_of[*i]);
+        marks.push(Mark { tip, shape: Shape::Sign { at: *p, r: radius, color, marker } });
     }
-    axes::plot(&mut scene, frame, &axis, &axis, &marks)?;
+    axes::plot(&mut scene, &style, frame, &axis, &axis, &marks)?;
 
     let at =
         |p: &[f64; 2]| [axis.place(p[0], frame.x, frame.right()), axis.place(p[1], frame.bottom(), frame.y)];
@@ -83,30 +91,25 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         let t = f64::from(i) / 200.0;
         Frame::new(frame.x + t * frame.w - 0.8, frame.bottom() - t * frame.h - 0.8, 1.6, 1.6)
     });
-    let dot = |p: &[f64; 2]| Frame::new(p[0] - RADIUS, p[1] - RADIUS, 2.0 * RADIUS, 2.0 * RADIUS);
+    let dot = |p: &[f64; 2]| Frame::new(p[0] - radius, p[1] - radius, 2.0 * radius, 2.0 * radius);
     let taken = seen.iter().map(dot).chain(diagonal).collect();
-    write_names(&mut scene, frame, &names, taken);
+    write_names(&mut scene, &style, frame, &names, taken);
 
-    let words = |given: &str, column: &str| {
-        if given.is_empty() { column.replace('_', " ") } else { given.to_owned() }
-    };
-    let across = words(&view.x_label, x_name);
-    let up = words(&view.y_label, y_name);
-    let (x_at, y_at) = (scene.height - 3.0, frame.x - left + LABEL);
-    axes::name(&mut scene, frame, Some((&across, x_at)), Some((&up, y_at)));
+    across.below(&mut scene, frame.x + side / 2.0, frame.bottom() + ticked + style.space(2.0));
+    up.beside(&mut scene, frame.x - left, frame.y + side / 2.0);
     if seen.is_empty() {
-        axes::nothing(&mut scene, frame);
+        axes::nothing(&mut scene, &style, frame);
     }
-    legend::draw(&mut scene, &entries);
+    legend::draw(&mut scene, &style, &entries);
     Ok(scene)
 }
 
 /// Points that lie on each other share one name: "a0.h1, a1.h1, m0".
-fn together(names: &[(String, [f64; 2])]) -> Vec<(String, [f64; 2])> {
+fn together(names: &[(String, [f64; 2])], near: f64) -> Vec<(String, [f64; 2])> {
     let mut groups: Vec<(String, [f64; 2])> = Vec::new();
     for (name, [x, y]) in names {
-        let near = |at: &[f64; 2]| (at[0] - x).abs() < 3.0 * RADIUS && (at[1] - y).abs() < 3.0 * RADIUS;
-        match groups.iter_mut().find(|(_, at)| near(at)) {
+        let close = |at: &[f64; 2]| (at[0] - x).abs() < near && (at[1] - y).abs() < near;
+        match groups.iter_mut().find(|(_, at)| close(at)) {
             // one name for several points of it
             Some((group, _)) if group.split(", ").any(|known| known == name) => {}
             Some((group, _)) => {
@@ -121,13 +124,19 @@ fn together(names: &[(String, [f64; 2])]) -> Vec<(String, [f64; 2])> {
 
 /// Writes names beside their points where they cover nothing `taken` nor each other, with a thin line when moved away;
 /// a name that finds no place is left out.
-fn write_names(scene: &mut Scene, frame: Frame, names: &[(String, [f64; 2])], mut taken: Vec<Frame>) {
-    let size = TICK - 0.5;
-    for (name, [x, y]) in &together(names) {
+pub fn write_names(
+    scene: &mut Scene,
+    style: &Style,
+    frame: Frame,
+    names: &[(String, [f64; 2])],
+    mut taken: Vec<Frame>,
+) {
+    let (size, radius) = (style.sizes()[1], style.dot());
+    for (name, [x, y]) in &together(names, 3.0 * radius) {
         let (w, h) = (font::width(name, size, false), size * 0.95);
         let mut spots = Vec::new();
-        for far in [0.0, 6.0, 12.0, 20.0, 30.0] {
-            let (dx, dy) = (RADIUS + 1.5 + far, RADIUS + 1.0 + far);
+        for far in [0.0, 6.0, 12.0, 20.0, 30.0].map(|far| style.space(far)) {
+            let (dx, dy) = (radius + 1.5 + far, radius + 1.0 + far);
             spots.extend([
                 (far, Frame::new(x + dx, y - h / 2.0, w, h)),
                 (far, Frame::new(x - dx - w, y - h / 2.0, w, h)),
@@ -146,7 +155,7 @@ fn write_names(scene: &mut Scene, frame: Frame, names: &[(String, [f64; 2])], mu
         if let Some((far, spot)) = free {
             if far > 0.0 {
                 let end = [x.clamp(spot.x, spot.right()), y.clamp(spot.y, spot.bottom())];
-                scene.line([*x, *y], end, Stroke::solid(FAINT, 0.5));
+                scene.line([*x, *y], end, Stroke::solid(FAINT, style.rule));
             }
             scene.add(Text::new(spot.x, spot.y + h / 2.0, name.clone(), size).middle());
             taken.push(spot);

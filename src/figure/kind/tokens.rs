@@ -2,13 +2,12 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
-use crate::figure::axes::{LABEL, TICK};
 use crate::figure::color::{FAINT, Map, RULE, Scale};
 use crate::figure::colorbar::Bar;
 use crate::figure::font;
 use crate::figure::kind::heatmap::{bar_label, repeated};
 use crate::figure::scene::{Anchor, Fill, Frame, Group, Item, Scene, Stroke, Text};
-use crate::figure::style::Span;
+use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
 use crate::figure::view::{View, categories};
 use crate::row::Rows;
@@ -20,13 +19,6 @@ pub const FIGURE: Figure = Figure {
             one strip per head",
     draw,
 };
-
-/// Size of the tokens.
-const SIZE: f64 = 8.0;
-/// Height of a line of tokens.
-const LINE: f64 = 14.0;
-/// A token wider than this is shortened.
-const WIDEST: f64 = 90.0;
 
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (x, value) = (view.need("x", &view.x)?, view.need("value", &view.value)?);
@@ -47,46 +39,49 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
 
     let map = view.map.unwrap_or(Map::RdBu);
     let scale = Scale::over(values.iter().flatten().copied(), map, view.limits);
-    let width = view.points(Span::Full);
-    let names: Vec<String> = strips.iter().map(|s| font::fit(&font::visible(s), TICK, true, 80.0)).collect();
-    let widest = font::widest(names.iter().map(String::as_str), TICK, true);
-    let left = if widest > 0.0 { widest + 8.0 } else { 4.0 };
+    let (width, style) = (view.points(Span::Full), view.style());
+    let (size, line) = (style.label - 1.0, style.space(14.0)); // of tokens, and of a line of them
+    let widest = style.space(90.0); // a longer token is shortened
+    let names: Vec<String> =
+        strips.iter().map(|s| font::fit(&font::visible(s), style.tick, true, style.space(80.0))).collect();
+    let named = font::widest(names.iter().map(String::as_str), style.tick, true);
+    let left = if named > 0.0 { named + 8.0 } else { 4.0 };
 
     let mut scene = Scene::new(width, 0.0);
     let mut y = 3.0;
     for (strip, name) in places.iter().zip(&names) {
-        scene.add(Text::new(4.0, y + LINE / 2.0, name.clone(), TICK).bold(true).middle());
+        scene.add(Text::new(4.0, y + line / 2.0, name.clone(), style.tick).bold(true).middle());
         let mut at = left;
         for &i in strip.iter().flatten() {
-            let token = font::fit(&font::token(&tokens[i]), SIZE, false, WIDEST.min(width - left - 10.0));
-            let wide = font::width(&token, SIZE, false) + 5.0;
+            let token = font::fit(&font::token(&tokens[i]), size, false, widest.min(width - left - 10.0));
+            let wide = font::width(&token, size, false) + style.space(5.0);
             if at + wide > width - 3.0 && at > left {
-                (at, y) = (left, y + LINE + 1.5);
+                (at, y) = (left, y + line + 1.5);
             }
-            scene.add(cell(Frame::new(at, y, wide, LINE), &token, values[i], &scale));
+            scene.add(cell(&style, Frame::new(at, y, wide, line), &token, values[i], &scale));
             at += wide + 1.5;
         }
-        y += LINE + 5.0;
+        y += line + style.space(5.0);
     }
-    let length = 120f64.min(width - 40.0);
+    let length = style.space(120.0).min(width - 40.0);
     let label = bar_label(view, map, value);
-    let bar = Bar::new(&scale, &label, false, length, width - 8.0);
-    let half = font::width(&label, LABEL, false).min(width - 8.0) / 2.0 - length / 2.0;
-    scene.height = y + 3.0 + bar.depth() + 3.0;
+    let bar = Bar::new(&style, &scale, &label, false, length, width - 8.0);
+    let half = font::width(&label, style.label, false).min(width - 8.0) / 2.0 - length / 2.0;
+    scene.height = y + 3.0 + bar.depth() + 2.0;
     bar.draw(&mut scene, (left + 4.0).max(half + 5.0).min(width - length - 12.0), y + 3.0);
     Ok(scene)
 }
 
 /// One token on its colour; hatched where it has no value.
-fn cell(frame: Frame, token: &str, value: Option<f64>, scale: &Scale) -> Group {
+fn cell(style: &Style, frame: Frame, token: &str, value: Option<f64>, scale: &Scale) -> Group {
     let value = value.filter(|v| !v.is_nan());
     let (fill, ink) = match value {
         Some(v) => (Fill::Solid(scale.color(v)), scale.color(v).ink()),
         None => (Fill::Hatch, FAINT),
     };
-    let text = Text::new(frame.x + frame.w / 2.0, frame.y + frame.h / 2.0, token, SIZE).middle();
+    let text = Text::new(frame.x + frame.w / 2.0, frame.y + frame.h / 2.0, token, style.label - 1.0).middle();
     let items = vec![
-        Item::Rect(frame, fill, Some(Stroke::solid(RULE, 0.5))),
+        Item::Rect(frame, fill, Some(Stroke::solid(RULE, style.rule))),
         text.anchor(Anchor::Middle).color(ink).into(),
     ];
     let tip = format!("{token}: {}", value.map_or_else(|| "no value".to_owned(), ticks::number));

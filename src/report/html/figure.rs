@@ -6,8 +6,10 @@ use crate::report::page::Figure;
 use crate::report::svg;
 use crate::show;
 
-/// The files of a figure that lie beside the page: ending, and what it is called.
-const FILES: [(&str, &str); 2] = [("svg", "SVG"), ("png", "PNG")];
+/// The files of a figure that lie beside the page: ending, and what it is called. The first two every page has, the others
+/// those whose figures are drawn from a table.
+const FILES: [(&str, &str); 5] =
+    [("svg", "SVG"), ("png", "PNG"), ("pdf", "PDF"), ("tex", "LaTeX"), ("csv", "CSV")];
 
 impl Html<'_> {
     /// A drawing, its caption, and folded up beneath it how to save it and the numbers behind it.
@@ -34,14 +36,15 @@ impl Html<'_> {
     fn menu(&mut self, figure: &Figure) {
         let name = escape(&figure.name);
         self.push(&["<details class=\"menu\"><summary>Save</summary>\n<p class=\"files\">"]);
-        for (ending, called) in FILES {
+        let table = figure.data.as_ref().map(|table| escape(&table.rows.name));
+        let most = if table.is_some() { FILES.len() } else { 2 };
+        for (ending, called) in FILES.into_iter().take(most) {
             self.push(&["<a data-save=\"", ending, "\" href=\"figures/", &name, ".", ending, "\" download=\""]);
-            self.push(&[&name, ".", ending, "\">", called, "</a> "]);
-        }
-        if let Some(table) = &figure.data {
-            let table = escape(&table.rows.name);
-            self.push(&["<a data-save=\"csv\" data-table=\"", &table, "\" href=\"tables/", &table]);
-            self.push(&[".csv\" download=\"", &table, ".csv\">CSV</a>"]);
+            self.push(&[&name, ".", ending, "\""]);
+            if let ("csv", Some(table)) = (ending, &table) {
+                self.push(&[" data-table=\"", table, "\""]);
+            }
+            self.push(&[">", called, "</a> "]);
         }
         self.push(&["</p>\n"]);
         if !figure.command.is_empty() {

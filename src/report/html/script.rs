@@ -22,11 +22,14 @@ pub(super) const MODULES: [(&str, &str); 14] = [
     ("main.js", include_str!("../../../assets/web/main.js")),
 ];
 
-/// The script, as it stands in the page.
+/// The script, as it stands in the page. Comments that have lines of their own stay behind, and so does what indents.
 pub(super) fn joined() -> String {
     let mut script = String::from("\"use strict\";\n(() => {\n");
-    for line in MODULES.iter().flat_map(|(_, text)| text.lines()) {
-        if !line.starts_with("import ") {
+    let mut in_comment = false;
+    for line in MODULES.iter().flat_map(|(_, text)| text.lines()).map(str::trim) {
+        if in_comment || line.starts_with("/**") {
+            in_comment = !line.ends_with("*/");
+        } else if !(line.is_empty() || line.starts_with("//") || line.starts_with("import ")) {
             script += line.strip_prefix("export ").unwrap_or(line);
             script.push('\n');
         }

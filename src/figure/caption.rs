@@ -1,0 +1,360 @@
+//! Captions: a view says in a sentence what is shown; what else a reader must know follows from the view, the drawn rows, the
+//! drawing and the [`Facts`] of the run, and is added here, each once.
+//!
+//! Added are, where they apply: what a share is a share of, the direction of patching, what takes a part's place, what intervals
+//! are, what outlines and hatching mean, at what limits colours or axes are cut, and last the source: model and weights, data and n,
+//! seed, type of numbers. Of a table without facts only what the table itself tells is said.
+
+use serde::{Deserialize, Serialize};
+
+use crate::figure::color::{INK, Map};
+use crate::figure::scene::{Fill, Item, Scene};
+use crate::figure::svg;
+use crate::figure::view::View;
+use crate::row::{Column, Rows};
+
+/// Where numbers come from, as words that can stand in a caption. All empty: nobody said.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Facts {
+    /// The model.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub model: String,
+    /// Which weights, short: `weights 874b547`, `revision 607a30d`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub weights: String,
+    /// The prompts: `64 prompt pairs of ioi`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub data: String,
+    /// How many they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
+    /// What a bootstrap draws whole: `pairs`, `prompts`; empty for a single prompt, which has no intervals.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub over: String,
+    /// What is measured: `logit difference`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub metric: String,
+    /// What every random draw followed from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Type of the numbers, where it is not f32.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub dtype: String,
+}
+
+impl Facts {
+    /// Whether anybody said where the numbers come from.
+    fn known(&self) -> bool {
+        !self.model.is_empty()
+    }
+}
+
+/// The caption of a drawing of these rows: all of them are drawn.
+pub fn write(scene: &Scene, rows: &Rows, view: &View) -> String {
+    let said = match view.caption.trim() {
+        "" => shown(view),
+        said if said.ends_with(['.', '?', '!']) => said.to_owned(),
+        said => format!("{said}."),
+    };
+    let says = |words: &[&str]| {
+        let lower = said.to_lowercase();
+        words.iter().any(|word| lower.contains(word))
+    };
+    let rest = [
+        gap(view, &said),
+        direction(rows, view).filter(|_| !says(&["nois"])),
+        ablation(rows, view).filter(|_| !says(&["resampl", "mean abl", "zero"])),
+        intervals(rows, view).filter(|_| !says(&["band", "whisker", "interval"])),
+        outlines(scene, view),
+        (svg::hatched(&scene.items) && !says(&["hatch"])).then(|| "Hatched: no value.".to_owned()),
+        clipped(rows, view),
+        source(rows, view),
+    ];
+    let all: Vec<String> = std::iter::once(said.clone()).chain(rest.into_iter().flatten()).collect();
+    all.join(" ")
+}
+
+/// What is shown, of a view that does not say it.
+fn shown(view: &View) -> String {
+    let words = |column: &Option<String>| column.as_deref().map(spoken);
+    let or = |given: &str, column: &Option<String>| match given {
+        "" => words(column),
+        given => Some(given.to_owned()),
+    };
+    let series: Vec<String> = view
+        .series
+        .iter()
+        .map(|s| if s.name.is_empty() { spoken(&s.value) } else { s.name.clone() })
+        .collect();
+    let value = or(&view.value_label, &view.value).or_else(|| (!series.is_empty()).then(|| listed(&series)));
+    let (x, y) = (or(&view.x_label, &view.x), or(&view.y_label, &view.y));
+    let axes: Vec<String> = [&x, &y].into_iter().flatten().cloned().collect();
+    let by: Vec<String> = if axes.is_empty() { words(&view.label).into_iter().collect() } else { axes };
+    let mut text = match (value, x, y) {
+        (None, Some(x), Some(y)) => format!("{y} against {x}"),
+        (Some(value), ..) if !by.is_empty() => format!("{value} by {}", listed(&by)),
+        (value, ..) => value.unwrap_or_else(|| view.kind.clone()),
+    };
+    for (column, what) in [(&view.group, "in each"), (&view.facet, "one panel for each")] {
+        text += &words(column).map(|column| format!(", {what} {column}")).unwrap_or_default();
+    }
+    let only: Vec<String> =
+        view.only.iter().map(|(column, value)| format!("{} {value}", spoken(column))).collect();
+    if !only.is_empty() {
+        text += &format!("; {} only", listed(&only));
+    }
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}
+
+/// What shares are shares of.
+fn gap(view: &View, said: &str) -> Option<String> {
+    let metric = &view.facts.metric;
+    let labels = [&view.value_label, &view.x_label, &view.y_label];
+    let shares = labels.iter().any(|label| label.contains("gap"));
+    let known = said.contains(metric.as_str()) || labels.iter().any(|label| label.contains(metric.as_str()));
+    (shares && !known).then(|| format!("The gap is that in {metric} between clean and corrupt prompts."))
+}
+
+/// From which run activations were taken, where all rows agree and it is not one of several panels.
+fn direction(rows: &Rows, view: &View) -> Option<String> {
+    view.facts.known().then_some(())?;
+    match single(rows, "direction")?.as_str() {
+        "denoise" => Some("Denoising: values of the clean run are put into the corrupt run.".to_owned()),
+        "noise" => Some("Noising: values of the corrupt run are put into the clean run.".to_owned()),
+        _ => None,
+    }
+}
+
+/// What stood in the place of a part that was taken out, where all rows agree.
+fn ablation(rows: &Rows, view: &View) -> Option<String> {
+    view.facts.known().then_some(())?;
+    let kind = match single(rows, "kind")?.as_str() {
+        "zero" => "zero",
+        "mean" => "its mean",
+        "mean-by-position" => "its mean at the same position",
+        "resample" => "its value on another prompt",
+        _ => return None,
+    };
+    Some(format!("In place of a part stands {kind}."))
+}
+
+/// What the drawn intervals are.
+fn intervals(rows: &Rows, view: &View) -> Option<String> {
+    let own = (view.lo.clone(), view.hi.clone());
+    let pairs = std::iter::once(own).chain(view.series.iter().map(|s| (s.lo.clone(), s.hi.clone())));
+    let (lo, hi) = pairs.filter_map(|(lo, hi)| Some((lo?, hi?))).find(|(lo, hi)| both(rows, lo, hi))?;
+    let what = match view.kind.as_str() {
+        "bars" | "waterfall" => "Whiskers",
+        "heatmap" | "trace" | "attention" | "lens" | "tokens" => return None,
+        _ => "Bands",
+    };
+    Some(match over(view) {
+        Some(over) => format!("{what}: 95 % bootstrap intervals over whole {over}."),
+        None => format!("{what}: from {} to {}.", spoken(&lo), spoken(&hi)),
+    })
+}
+
+/// What outlined cells are, if there are any.
+fn outlines(scene: &Scene, view: &View) -> Option<String> {
+    outlined(&scene.items).then_some(())?;
+    let size = match view.outline {
+        Some(least) => format!("{least} or more from 0"),
+        None => "a twentieth of the largest or more".to_owned(),
+    };
+    let interval = match (over(view), &view.lo, &view.hi) {
+        (Some(over), ..) => format!("a 95 % bootstrap interval (over whole {over})"),
+        (None, Some(lo), Some(hi)) => format!("an interval ({} to {})", spoken(lo), spoken(hi)),
+        _ => "an interval".to_owned(),
+    };
+    Some(format!("Outlined: {size}, with {interval} that excludes 0."))
+}
+
+/// What a bootstrap drew whole.
+fn over(view: &View) -> Option<&str> {
+    let own = view.over.as_deref().unwrap_or(&view.facts.over);
+    (view.facts.known() && !own.is_empty()).then_some(own)
+}
+
+/// At which ends colours or the axis were cut.
+fn clipped(rows: &Rows, view: &View) -> Option<String> {
+    let [mut lo, mut hi] = view.limits?;
+    let colours = matches!(view.kind.as_str(), "heatmap" | "trace" | "attention" | "lens" | "tokens");
+    if colours
+        && view.map.unwrap_or(Map::RdBu) == Map::RdBu
+        && matches!(view.kind.as_str(), "heatmap" | "tokens")
+    {
+        let reach = lo.abs().max(hi.abs());
+        (lo, hi) = (-reach, reach);
+    }
+    let drawn = view.series.iter().map(|series| series.value.as_str()).chain(view.value.as_deref());
+    let values: Vec<f64> = drawn.filter_map(|column| rows.numbers(column).ok()).flatten().flatten().collect();
+    let slack = 1e-9 * (hi - lo);
+    let below = values.iter().any(|v| *v < lo - slack).then(|| plain(lo));
+    let above = values.iter().any(|v| *v > hi + slack).then(|| plain(hi));
+    let ends: Vec<String> = [below, above].into_iter().flatten().collect();
+    let what = if colours { "Colours are" } else { "The axis is" };
+    (!ends.is_empty()).then(|| format!("{what} clipped at {}.", listed(&ends)))
+}
+
+/// Model, data, seed and type of numbers.
+fn source(rows: &Rows, view: &View) -> Option<String> {
+    let facts = &view.facts;
+    facts.known().then_some(())?;
+    let weights = if facts.weights.is_empty() { String::new() } else { format!(" ({})", facts.weights) };
+    let mut parts = vec![match models(rows).filter(|models| *models != [facts.model.as_str()]) {
+        Some(models) => format!("Models: {}", listed(&models)),
+        None => format!("Model: {}{weights}", facts.model),
+    }];
+    let own = view.data.as_deref();
+    let (data, n) = (own.unwrap_or(&facts.data), counts(rows));
+    let known = own.is_none() && n == facts.n.map(|n| (n, n));
+    let n = n.filter(|_| !known && own != Some("")).map(|(least, most)| match least == most {
+        true => format!("n = {most}"),
+        false => format!("n = {least} to {most}"),
+    });
+    match (data, n) {
+        ("", None) => {}
+        ("", Some(n)) => parts.push(n),
+        (data, None) => parts.push(format!("data: {data}")),
+        (data, Some(n)) => parts.push(format!("data: {data}, {n}")),
+    }
+    parts.extend(facts.seed.map(|seed| format!("seed {seed}")));
+    if !facts.dtype.is_empty() {
+        parts.push(format!("computed in {}", facts.dtype));
+    }
+    Some(format!("{}.", parts.join("; ")))
+}
+
+/// The models that the rows tell of, if they name them.
+fn models(rows: &Rows) -> Option<Vec<String>> {
+    let mut models: Vec<String> = Vec::new();
+    for model in rows.texts("model").ok()? {
+        if !models.contains(&model) {
+            models.push(model);
+        }
+    }
+    Some(models)
+}
+
+/// The least and the largest number of prompts behind a row.
+fn counts(rows: &Rows) -> Option<(u64, u64)> {
+    let Ok(Column::Int(cells)) = rows.column("n") else { return None };
+    let counts = || cells.iter().flatten().filter_map(|n| u64::try_from(*n).ok());
+    Some((counts().min()?, counts().max().filter(|most| *most > 1)?))
+}
+
+/// The one text that a column holds in every row.
+fn single(rows: &Rows, column: &str) -> Option<String> {
+    let texts = rows.texts(column).ok()?;
+    let first = texts.first()?.clone();
+    texts.iter().all(|text| *text == first).then_some(first)
+}
+
+/// Whether some row has both ends of its interval.
+fn both(rows: &Rows, lo: &str, hi: &str) -> bool {
+    let (Ok(lo), Ok(hi)) = (rows.numbers(lo), rows.numbers(hi)) else { return false };
+    lo.iter().zip(&hi).any(|(lo, hi)| lo.zip(*hi).is_some_and(|(lo, hi)| !lo.is_nan() && !hi.is_nan()))
+}
+
+/// Whether cells have outlines: frames in ink inside a panel.
+fn outlined(items: &[Item]) -> bool {
+    items.iter().any(|item| match item {
+        Item::Group(group) if group.data.iter().any(|(name, _)| name == "panel") => group
+            .items
+            .iter()
+            .any(|item| matches!(item, Item::Rect(_, Fill::None, Some(stroke)) if stroke.color == INK)),
+        Item::Group(group) => outlined(&group.items),
+        _ => false,
+    })
+}
+
+/// A limit as it was written.
+fn plain(limit: f64) -> String {
+    limit.to_string().replace('-', "\u{2212}")
+}
+
+/// A column's name as words.
+fn spoken(column: &str) -> String {
+    column.replace('_', " ")
+}
+
+/// "a, b and c".
+fn listed(items: &[String]) -> String {
+    match items {
+        [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
+        [only] => only.clone(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figure::draw;
+
+    fn rows() -> Rows {
+        let int = |v: [i64; 4]| Column::Int(v.map(Some).to_vec());
+        let num = |v: [f64; 4]| Column::Num(v.map(Some).to_vec());
+        let text = |v: &str| Column::Text(vec![Some(v.to_owned()); 4]);
+        let column = |name: &str, column| (name.to_owned(), String::new(), column);
+        Rows {
+            name: "t".into(),
+            columns: vec![
+                column("layer", int([0, 0, 1, 1])),
+                column("head", int([0, 1, 0, 1])),
+                column("effect", num([0.9, -0.2, f64::NAN, 0.0])),
+                column("ci_lo", num([0.8, -0.4, f64::NAN, -0.1])),
+                column("ci_hi", num([1.0, 0.1, f64::NAN, 0.1])),
+                column("n", int([32; 4])),
+                column("direction", text("denoise")),
+            ],
+        }
+    }
+
+    const VIEW: &str =
+        "kind='heatmap'\nx='head'\ny='layer'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'\nlimits=[-0.5, 0.5]\n";
+    const FACTS: &str = "[facts]\nmodel='m'\nweights='weights abc'\ndata='64 prompt pairs of ioi'\nn=64\nover='pairs'\n\
+                         metric='logit difference'\nseed=7\ndtype='f64'";
+
+    fn caption(view: &str) -> String {
+        draw(&rows(), &toml::from_str(view).unwrap()).unwrap().caption
+    }
+
+    #[test]
+    fn a_run_tells_where_its_numbers_come_from() {
+        assert_eq!(
+            caption(&format!(
+                "{VIEW}caption='Every head patched'\nvalue_label='share of the gap'\noutline=0.1\n{FACTS}"
+            )),
+            "Every head patched. The gap is that in logit difference between clean and corrupt prompts. Denoising: values of \
+             the clean run are put into the corrupt run. Outlined: 0.1 or more from 0, with a 95 % bootstrap interval (over \
+             whole pairs) that excludes 0. Hatched: no value. Colours are clipped at 0.5. Model: m (weights abc); data: 64 \
+             prompt pairs of ioi, n = 32; seed 7; computed in f64."
+        );
+        let bars = "kind='bars'\nlabel='head'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'\nover='groups'\ndata='noise'\ncaption='Denoised.'\n";
+        assert_eq!(
+            caption(&format!("{bars}{FACTS}")),
+            "Denoised. Whiskers: 95 % bootstrap intervals over whole groups. Hatched: no value. Model: m (weights abc); data: \
+             noise, n = 32; seed 7; computed in f64."
+        );
+    }
+
+    #[test]
+    fn a_table_of_ones_own_says_what_it_knows() {
+        assert_eq!(
+            caption(VIEW),
+            "Effect by head and layer. Outlined: a twentieth of the largest or more, with an interval (ci lo to ci hi) that \
+             excludes 0. Hatched: no value. Colours are clipped at 0.5."
+        );
+        assert_eq!(
+            caption(
+                "kind='curve'\nx='head'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'\ngroup='layer'\nonly={layer='0'}"
+            ),
+            "Effect by head, in each layer; layer 0 only. Bands: from ci lo to ci hi."
+        );
+        assert_eq!(caption("kind='scatter'\nx='ci_lo'\ny='effect'"), "Effect against ci lo.");
+    }
+}

@@ -1,0 +1,114 @@
+//! Numbers for the running text of a paper: `figures/macros.tex`.
+//!
+//! A new number is one line in [`SOURCES`].
+
+use super::story::Story;
+use crate::error::Result;
+use crate::figure::tex::{self, Finding};
+use crate::row::Rows;
+use crate::show;
+
+/// Numbers of one table: each of its largest rows gives one, named by the row's texts.
+struct Source {
+    table: &'static str,
+    /// In front of the row's name.
+    prefix: &'static str,
+    /// Columns whose texts name a row.
+    names: &'static [&'static str],
+    value: &'static str,
+    /// Columns with the interval's ends.
+    interval: Option<[&'static str; 2]>,
+    /// How many rows, largest value first; 0 for all.
+    top: usize,
+    about: &'static str,
+}
+
+const CI: Option<[&str; 2]> = Some(["ci_lo", "ci_hi"]);
+const TOTAL: Option<[&str; 2]> = Some(["total_ci_lo", "total_ci_hi"]);
+const DIRECT: Option<[&str; 2]> = Some(["direct_ci_lo", "direct_ci_hi"]);
+
+#[rustfmt::skip]
+const SOURCES: &[Source] = &[
+    Source { table: "behaviour", prefix: "", names: &["metric"], value: "value", interval: CI, top: 0, about: "mean over the prompts" },
+    Source { table: "components", prefix: "total", names: &["component"], value: "total", interval: TOTAL, top: 10, about: "total effect (logits)" },
+    Source { table: "components", prefix: "direct", names: &["component"], value: "direct", interval: DIRECT, top: 10, about: "direct effect (logits)" },
+    Source { table: "components_set", prefix: "total", names: &["set"], value: "total", interval: TOTAL, top: 0, about: "total effect of the set (logits)" },
+    Source { table: "patch_set", prefix: "patch", names: &["set", "direction"], value: "effect", interval: CI, top: 0, about: "effect of patching the set" },
+    Source { table: "ablate_set", prefix: "ablate", names: &["set", "kind", "metric"], value: "change", interval: CI, top: 0, about: "change when the set is taken out" },
+    Source { table: "edges_first", prefix: "edge", names: &["edge"], value: "effect", interval: CI, top: 10, about: "share of the gap lost with the edge cut" },
+    Source { table: "circuit_summary", prefix: "circuit", names: &["measure"], value: "value", interval: CI, top: 0, about: "of the circuit" },
+    Source { table: "trace_total", prefix: "trace", names: &["metric"], value: "effect", interval: CI, top: 0, about: "total effect of the corruption: clean minus corrupt" },
+    Source { table: "probe", prefix: "probe", names: &["site", "layer", "pos", "method"], value: "accuracy", interval: CI, top: 3, about: "accuracy of the probe on unseen groups" },
+    Source { table: "repair", prefix: "self-repair", names: &["ablated", "kind"], value: "self_repair", interval: Some(["self_repair_ci_lo", "self_repair_ci_hi"]), top: 10, about: "self-repair (logits)" },
+    Source { table: "steer", prefix: "steer", names: &["site", "strength"], value: "effect", interval: CI, top: 3, about: "change of the metric" },
+    Source { table: "training_onset", prefix: "onset", names: &["quantity", "part", "model"], value: "by", interval: None, top: 0, about: "step of training by which half of the change had come" },
+];
+
+/// The text of `macros.tex`.
+pub(super) fn write(story: &Story) -> Result<String> {
+    let run = &story.run;
+    let name = |name: &str, value: String, about: &str| Finding {
+        name: name.to_owned(),
+        value,
+        about: about.to_owned(),
+    };
+    let count = |n: usize| tex::escape(&n.to_string());
+    let mut all = vec![name("model", tex::escape(&run.lab.about.name), "the model")];
+    if !run.task.examples.is_empty() {
+        all.push(name("task", tex::escape(&run.task.name), "the task"));
+        all.push(name("n", count(run.task.examples.len()), "prompts, or pairs of prompts"));
+    }
+    all.push(name("parameters", count(run.lab.about.parameters), "numbers of the model's weights"));
+    all.push(name("seed", run.study.seed.to_string(), "what every random draw followed from"));
+    for source in SOURCES {
+        if let Some(rows) = story.table(source.table) {
+            all.extend(source.findings(rows)?);
+        }
+    }
+    let title = format!("{} on {}", run.lab.about.name, run.task.name);
+    Ok(tex::macros(&title, &all))
+}
+
+impl Source {
+    fn findings(&self, rows: &Rows) -> Result<Vec<Finding>> {
+        let names = self.names.iter().map(|column| rows.texts(column)).collect::<Result<Vec<_>>>()?;
+        let values = rows.numbers(self.value)?;
+        let ends =
+            self.interval.map(|[lo, hi]| Ok::<_, crate::Error>([rows.numbers(lo)?, rows.numbers(hi)?]));
+        let ends = ends.transpose()?;
+        let size = |i: &usize| values.get(*i).copied().flatten().map_or(-1.0, f64::abs);
+        let mut chosen: Vec<usize> =
+            (0..rows.len()).filter(|i| size(i).is_finite() && size(i) >= 0.0).collect();
+        if self.top > 0 {
+            chosen.sort_by(|a, b| size(b).total_cmp(&size(a)).then(a.cmp(b)));
+            chosen.truncate(self.top);
+        }
+        let mut found = Vec::new();
+        for i in chosen {
+            let cell = |column: &Vec<Option<f64>>| column.get(i).copied().flatten().filter(|x| x.is_finite());
+            let Some(value) = cell(&values) else { continue };
+            let parts: Vec<&str> = names.iter().filter_map(|column| Some(column.get(i)?.as_str())).collect();
+            let own: Vec<String> =
+                parts.iter().filter(|part| !part.is_empty()).map(|part| show::visible(part)).collect();
+            let name = format!("{} {}", self.prefix, parts.join(" "));
+            let about = format!("{}: {}", own.join(", "), self.about);
+            let interval = ends.as_ref().and_then(|[lo, hi]| Some([cell(lo)?, cell(hi)?]));
+            let whole = value.fract() == 0.0 && interval.is_none();
+            let number = if whole {
+                tex::number(value, Some([value - 1e3, value + 1e3]))
+            } else {
+                tex::number(value, interval)
+            };
+            found.push(Finding { name: name.clone(), value: number, about: about.clone() });
+            if let Some(interval) = interval {
+                let value = tex::interval(value, interval);
+                found.push(Finding {
+                    name: format!("{name} CI"),
+                    value,
+                    about: format!("{about}, 95 % interval"),
+                });
+            }
+        }
+        Ok(found)
+    }
+}
