@@ -16,6 +16,7 @@ mod weights;
 
 use std::collections::BTreeMap;
 
+use super::explore::attention_rows;
 use super::story::{Run, Story, column};
 use crate::error::Result;
 use crate::patterns::patterns;
@@ -49,6 +50,11 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
             made.push((rows.clone(), true));
         }
         found.insert(rows.name.clone(), rows);
+    }
+    if found.get("examples_attention").is_none()
+        && let Some(rows) = attention_rows(run, &story)?
+    {
+        made.push((rows, true));
     }
     if let Some(rows) = found.get("lens")
         && let Some(rows) = lens_end(rows, run.task)?

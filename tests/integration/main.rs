@@ -3,6 +3,7 @@
 mod ablation;
 mod architectures;
 mod attribution_patching;
+mod browser;
 mod causal;
 mod chat;
 mod command;
