@@ -35,13 +35,13 @@ pub(super) fn page(
     sections.extend(behaviour(compared, made));
     let (of_components, mut drawn): (Vec<Drawn>, Vec<Drawn>) =
         drawn.into_iter().partition(|picture| picture.name.starts_with("components"));
-    sections.extend(components(compared, made, of_components));
+    sections.extend(components(compared, made, of_components, command));
     for (id, title, starts) in SECTIONS {
         let belongs = |picture: &Drawn| starts.iter().any(|start| picture.name.starts_with(start));
         let (own, rest): (Vec<Drawn>, Vec<Drawn>) = drawn.into_iter().partition(belongs);
         drawn = rest;
         if !own.is_empty() {
-            let blocks = own.into_iter().map(picture).collect();
+            let blocks = own.into_iter().map(|drawn| picture(drawn, command)).collect();
             sections.push(Section { id: id.to_owned(), title: title.to_owned(), blocks });
         }
     }
@@ -55,6 +55,7 @@ pub(super) fn page(
         lead: lead(compared, made)?,
         sections,
         provenance: provenance(compared, command),
+        data: None,
     })
 }
 
@@ -157,7 +158,7 @@ fn behaviour(compared: &Compared, made: &Made) -> Option<Section> {
     Some(section("behaviour", "What they do", blocks))
 }
 
-fn components(compared: &Compared, made: &Made, drawn: Vec<Drawn>) -> Option<Section> {
+fn components(compared: &Compared, made: &Made, drawn: Vec<Drawn>, command: &str) -> Option<Section> {
     let rows = made.changes.as_ref()?;
     let [a, b, _] = &compared.names;
     let mut blocks = vec![paragraph(
@@ -165,7 +166,7 @@ fn components(compared: &Compared, made: &Made, drawn: Vec<Drawn>) -> Option<Sec
          to do with the head of the same name in another, unless one is a later state of the other.",
         [Inline::Text(a.clone()), Inline::Text(b.clone())],
     )];
-    blocks.extend(drawn.into_iter().map(picture));
+    blocks.extend(drawn.into_iter().map(|drawn| picture(drawn, command)));
     let is_shown = |name: &String| !name.starts_with("direct,") && !name.starts_with("change of direct");
     let columns = rows.columns.iter().map(|(name, _, _)| name.clone()).filter(is_shown).collect();
     blocks.push(Block::Table(Table {
@@ -285,9 +286,15 @@ fn provenance(compared: &Compared, command: &str) -> Vec<(String, Words)> {
     facts
 }
 
-fn picture(drawn: Drawn) -> Block {
+fn picture(drawn: Drawn, command: &str) -> Block {
     let data = Table { rows: drawn.data, max_rows: Some(200), ..Table::default() };
-    Block::Figure(Figure { name: drawn.name, svg: drawn.svg, caption: plain(&drawn.caption), data: Some(data) })
+    Block::Figure(Figure {
+        name: drawn.name,
+        svg: drawn.svg,
+        caption: plain(&drawn.caption),
+        data: Some(data),
+        command: command.to_owned(),
+    })
 }
 
 fn section(id: &str, title: &str, blocks: Vec<Block>) -> Section {
