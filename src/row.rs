@@ -120,6 +120,8 @@ impl Rows {
             Column::Int(v) => v.iter().map(|x| x.map(|x| x as f64)).collect(),
             Column::Num(v) => v.clone(),
             Column::Bool(v) => v.iter().map(|x| x.map(|x| f64::from(u8::from(x)))).collect(),
+            // a column without a cell has no type: read from CSV it counts as text
+            Column::Text(v) if v.iter().all(Option::is_none) => vec![None; v.len()],
             Column::Text(_) => {
                 return Err(Error::input(
                     format!("column `{name}` of `{}` holds text, not numbers", self.name),

@@ -70,6 +70,10 @@ pub struct View {
     pub x_text: Option<String>,
     /// Column with the token that stands at each `y`.
     pub y_text: Option<String>,
+    /// Column with the share of all edges that a circuit's size stands for: what areas are taken over (`faithfulness`).
+    pub fraction: Option<String>,
+    /// Columns with the last `x` before and the first `x` after a line passed half of its way (`training`).
+    pub onset: Option<[String; 2]>,
     /// Column with the token that should follow at each `x`.
     pub target: Option<String>,
     /// Yes-or-no column: tokens to set in bold, cells to mark.
@@ -129,14 +133,21 @@ pub struct Series {
 }
 
 /// A dashed line with a name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
     /// Where on the value axis.
+    #[serde(default)]
     pub at: f64,
+    /// Instead of `at`, a column: where its last value lies, such as the end of an accumulated sum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
     /// What it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Only in the panel of this name, in pictures with panels of unlike numbers (`training`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub facet: String,
 }
 
 /// Where the first row of a grid stands.
@@ -203,6 +214,19 @@ impl View {
         }
         let value = self.need("value", &self.value)?.to_owned();
         Ok(vec![Series { value, lo: self.lo.clone(), hi: self.hi.clone(), name: String::new() }])
+    }
+
+    /// The view with references to columns of these rows put where they lie; one without a value is left out.
+    pub fn settled(&self, rows: &Rows) -> Result<View> {
+        let mut view = self.clone();
+        for reference in &mut view.references {
+            if let Some(column) = reference.column.take() {
+                let last = rows.numbers(&column)?.into_iter().flatten().rfind(|v| v.is_finite());
+                reference.at = last.unwrap_or(f64::NAN);
+            }
+        }
+        view.references.retain(|reference| reference.at.is_finite());
+        Ok(view)
     }
 
     /// The rows that `only` keeps.
@@ -283,6 +307,20 @@ mod tests {
         let written = view.to_toml().unwrap();
         assert_eq!(toml::from_str::<View>(&written).unwrap(), view);
         assert!(!written.contains("sort") && !written.contains("x_label"), "{written}");
+    }
+
+    #[test]
+    fn a_reference_lies_where_its_column_ends() {
+        let view: View = toml::from_str("references = [{ column = 'sum', name = 'final' }, { at = 2.0 }]").unwrap();
+        let sum = |last| Rows {
+            name: "t".into(),
+            columns: vec![("sum".into(), String::new(), Column::Num(vec![Some(1.0), last, None]))],
+        };
+        let places = |last| -> Vec<f64> {
+            view.settled(&sum(last)).unwrap().references.iter().map(|r| r.at).collect()
+        };
+        assert_eq!((places(Some(4.0)), places(None)), (vec![4.0, 2.0], vec![1.0, 2.0]));
+        assert!(view.settled(&Rows::default()).unwrap_err().to_string().contains("`sum`"));
     }
 
     #[test]

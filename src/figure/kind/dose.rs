@@ -81,7 +81,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             own.iter_mut().for_each(|line| line.name.clear()); // its axis says it
         }
         let range = spread(&own, &[0.0]);
-        let zero = Reference { at: 0.0, name: String::new() };
+        let zero = Reference::default();
         panes.push(Pane { words: named(strip), range, lines: own, references: vec![zero] });
     }
     stack::draw(view, &across, &panes, view.points(Span::Half))

@@ -10,14 +10,14 @@ use crate::figure::marker::Marker;
 use crate::figure::scene::{Frame, Scene, Stroke, Text};
 use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
-use crate::figure::view::{View, categories, optional_texts};
+use crate::figure::view::{View, categories, optional_marks, optional_texts};
 use crate::figure::words::Words;
 use crate::row::Rows;
 
 /// This picture.
 pub const FIGURE: Figure = Figure {
     name: "scatter",
-    about: "points at `x` and `y` on one scale with the line y = x; `label` names the `top` outermost, `group` colours",
+    about: "points at `x` and `y` on one scale with the line y = x; `label` names the `top` outermost, or of those that `mark` says, `group` colours",
     draw,
 };
 
@@ -83,7 +83,9 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let at =
         |p: &[f64; 2]| [axis.place(p[0], frame.x, frame.right()), axis.place(p[1], frame.bottom(), frame.y)];
     let seen: Vec<[f64; 2]> = points.iter().filter(|(_, p)| inside(p)).map(|(_, p)| at(p)).collect();
-    let mut outermost = points.iter().filter(|(_, p)| inside(p)).collect::<Vec<_>>();
+    let marks = optional_marks(rows, &view.mark)?;
+    let may = |i: usize| view.mark.is_none() || marks.get(i).copied().unwrap_or(false);
+    let mut outermost = points.iter().filter(|(i, p)| inside(p) && may(*i)).collect::<Vec<_>>();
     outermost.sort_by(|a, b| b.1[0].hypot(b.1[1]).total_cmp(&a.1[0].hypot(a.1[1])).then(a.0.cmp(&b.0)));
     let named = if labels.is_some() { view.top.unwrap_or(NAMED) } else { 0 };
     let names = outermost.iter().take(named).map(|(i, p)| (name(*i), at(p))).collect::<Vec<_>>();

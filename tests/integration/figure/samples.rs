@@ -4,6 +4,8 @@ use glassbox::figure::View;
 use glassbox::row::{Column, Rows};
 
 // by its path, so that this file can be read as a module from anywhere
+#[path = "samples_a.rs"]
+mod samples_a;
 #[path = "samples_b.rs"]
 mod samples_b;
 
@@ -281,6 +283,7 @@ pub fn samples() -> Vec<Sample> {
         ("tokens", sources(&IOI), "kind='tokens'\nx='pos'\nx_text='token'\nvalue='direct'\ngroup='head'\nvalue_label='direct effect on the logit difference'".to_owned()),
         ("tokens-hostile", sources(&HOSTILE), "kind='tokens'\nx='pos'\nx_text='token'\nvalue='direct'\ngroup='head'".to_owned()),
     ];
+    list.extend(samples_a::samples());
     list.extend(samples_b::samples());
     list.drain(..).map(|(name, rows, view)| (name, rows, toml::from_str(&view).expect(name))).collect()
 }
