@@ -95,7 +95,7 @@ impl Pane {
         let clamp = |v: f64| v.clamp(self.range[0], self.range[1]);
         let (mut bands, mut strokes) = (Vec::new(), Vec::new());
         for line in &self.lines {
-            let Look { color, dash, part } = line.look;
+            let Look { color, dash, marker, part } = line.look;
             let (alpha, width, dot) = match part {
                 Part::Main => (0.2, 1.25, 1.8),
                 Part::One => (0.2, 1.0, 1.5),
@@ -116,7 +116,7 @@ impl Pane {
             let seen = line.points.iter().filter(|p| p[1].is_finite() && p[1] == clamp(p[1]));
             for p in seen.filter(|_| dot > 0.0 && line.points.len() <= MOST_DOTS) {
                 let tip = format!("{} {}", line.name, ticks::number(p[1]));
-                let shape = Shape::Dot { at: [p[0], p[1]], r: style.line * dot, color };
+                let shape = Shape::Sign { at: [p[0], p[1]], r: style.line * dot, color, marker };
                 strokes.push(Mark { tip, shape });
             }
         }
