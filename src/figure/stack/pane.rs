@@ -76,16 +76,18 @@ impl Pane {
         let room = frame.h + style.tick;
         let size =
             if font::width(&self.words, style.label, false) <= room { style.label } else { style.tick };
-        let words = font::fit(&self.words, size, false, scene.height - 2.0);
+        // a strip has room below it, a plot above strips has none but its own height
+        let strip = frame.bottom() > 0.75 * scene.height;
+        let most = if strip { scene.height - frame.y } else { room };
+        let words = font::fit(&self.words, size, false, most);
         let half = font::width(&words, size, false) / 2.0;
         let middle = frame.y + frame.h / 2.0;
-        let [least, most] = [half + 1.0, scene.height - half - 1.0];
-        // a plot above has room above it, a strip below it
-        let middle = if frame.bottom() > 0.75 * scene.height {
+        let middle = if strip {
             middle.max(frame.y - style.tick / 2.0 + half)
         } else {
             middle.min(frame.bottom() + style.tick / 2.0 - half)
         };
+        let [least, most] = [half + 1.0, scene.height - half - 1.0];
         let text = Text::new(style.label, middle.min(most).max(least), words, size);
         scene.add(text.anchor(Anchor::Middle).turn(-90.0));
     }
