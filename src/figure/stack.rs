@@ -8,6 +8,7 @@ use crate::figure::color::Color;
 use crate::figure::font;
 use crate::figure::labels::{self, Tick};
 use crate::figure::legend::{self, Entry, Sign};
+use crate::figure::marker::Marker;
 use crate::figure::scene::{Frame, Scene};
 use crate::figure::style::Style;
 use crate::figure::ticks;
@@ -35,6 +36,8 @@ pub struct Look {
     pub color: Color,
     /// Dashed.
     pub dash: bool,
+    /// The shape of its points.
+    pub marker: Marker,
     /// What it is in the picture.
     pub part: Part,
 }

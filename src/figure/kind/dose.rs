@@ -5,6 +5,7 @@ use crate::figure::Figure;
 use crate::figure::axes;
 use crate::figure::color::{CATEGORICAL, Color, FAINT, Map};
 use crate::figure::font;
+use crate::figure::marker::Marker;
 use crate::figure::scene::Scene;
 use crate::figure::stack::{self, Across, Line, Look, Pane, Part, named, points};
 use crate::figure::style::Span;
@@ -39,7 +40,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let told = grounds.iter().filter(|ground| !**ground).count();
     let look = |g: usize, s: usize| {
         if grounds[g] {
-            return Look { color: FAINT, dash: true, part: Part::Ground };
+            return Look { color: FAINT, dash: true, marker: Marker::Dot, part: Part::Ground };
         }
         let k = grounds[..g].iter().filter(|ground| !**ground).count() + s * told;
         let part = match told {
@@ -47,7 +48,9 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             _ if told <= CATEGORIES => Part::One,
             _ => Part::OneOfMany,
         };
-        Look { color: shade(k, told), dash: part == Part::One && k % 2 == 1, part }
+        let several = part == Part::One;
+        let marker = if several { Marker::of(k) } else { Marker::Dot };
+        Look { color: shade(k, told), dash: several && k % 2 == 1, marker, part }
     };
     let lines = |all: &[Series]| -> Result<Vec<Line>> {
         let mut lines = Vec::new();

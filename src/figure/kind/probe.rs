@@ -6,6 +6,7 @@ use crate::figure::Figure;
 use crate::figure::axes;
 use crate::figure::color::CATEGORICAL;
 use crate::figure::font;
+use crate::figure::marker::Marker;
 use crate::figure::scene::Scene;
 use crate::figure::stack::{self, Across, Line, Look, Pane, Part, named, points};
 use crate::figure::style::Span;
@@ -43,7 +44,8 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             continue;
         }
         let part = if k == 0 { Part::Main } else { Part::One };
-        let look = Look { color: CATEGORICAL[k % CATEGORICAL.len()], dash: k % 2 == 1, part };
+        let look =
+            Look { color: CATEGORICAL[k % CATEGORICAL.len()], dash: k % 2 == 1, marker: Marker::of(k), part };
         let name = named(series) + if k == 0 { &n } else { "" };
         lines.push(Line { name: font::visible(&name), points, look });
     }
@@ -64,7 +66,7 @@ fn low(rows: &Rows, strip: &Series, across: &Across) -> Result<Option<Pane>> {
         return Ok(None);
     }
     let range = axes::spread(points.iter().flat_map(|p| p[1..].to_vec()), &[0.0], 0.1);
-    let look = Look { color: CATEGORICAL[6], dash: false, part: Part::One };
+    let look = Look { color: CATEGORICAL[6], dash: false, marker: Marker::Dot, part: Part::One };
     let zero = Reference::default();
     let lines = vec![Line { name: String::new(), points, look }];
     Ok(Some(Pane { words: named(strip), range, lines, references: vec![zero] }))

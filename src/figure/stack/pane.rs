@@ -76,16 +76,18 @@ impl Pane {
         let room = frame.h + style.tick;
         let size =
             if font::width(&self.words, style.label, false) <= room { style.label } else { style.tick };
-        let words = font::fit(&self.words, size, false, scene.height - 2.0);
+        // a strip has room below it, a plot above strips has none but its own height
+        let strip = frame.bottom() > 0.75 * scene.height;
+        let most = if strip { scene.height - frame.y } else { room };
+        let words = font::fit(&self.words, size, false, most);
         let half = font::width(&words, size, false) / 2.0;
         let middle = frame.y + frame.h / 2.0;
-        let [least, most] = [half + 1.0, scene.height - half - 1.0];
-        // a plot above has room above it, a strip below it
-        let middle = if frame.bottom() > 0.75 * scene.height {
+        let middle = if strip {
             middle.max(frame.y - style.tick / 2.0 + half)
         } else {
             middle.min(frame.bottom() + style.tick / 2.0 - half)
         };
+        let [least, most] = [half + 1.0, scene.height - half - 1.0];
         let text = Text::new(style.label, middle.min(most).max(least), words, size);
         scene.add(text.anchor(Anchor::Middle).turn(-90.0));
     }
@@ -95,7 +97,7 @@ impl Pane {
         let clamp = |v: f64| v.clamp(self.range[0], self.range[1]);
         let (mut bands, mut strokes) = (Vec::new(), Vec::new());
         for line in &self.lines {
-            let Look { color, dash, part } = line.look;
+            let Look { color, dash, marker, part } = line.look;
             let (alpha, width, dot) = match part {
                 Part::Main => (0.2, 1.25, 1.8),
                 Part::One => (0.2, 1.0, 1.5),
@@ -116,7 +118,7 @@ impl Pane {
             let seen = line.points.iter().filter(|p| p[1].is_finite() && p[1] == clamp(p[1]));
             for p in seen.filter(|_| dot > 0.0 && line.points.len() <= MOST_DOTS) {
                 let tip = format!("{} {}", line.name, ticks::number(p[1]));
-                let shape = Shape::Dot { at: [p[0], p[1]], r: style.line * dot, color };
+                let shape = Shape::Sign { at: [p[0], p[1]], r: style.line * dot, color, marker };
                 strokes.push(Mark { tip, shape });
             }
         }
