@@ -9,7 +9,9 @@ use crate::figure::style::Style;
 
 /// Room for the sign before a name.
 const LEAD: f64 = 19.0;
-/// Markers on a line stand at least so many points apart.
+/// Every point of a line of at most so many is marked.
+const FEW: usize = 16;
+/// Markers on longer lines stand at least so many points apart.
 const SPACED: f64 = 5.0;
 
 /// A point of a line, in the coordinates of its axes.
@@ -76,10 +78,11 @@ impl Plot<'_> {
                 let stroke = look.stroke(style);
                 strokes.push(Item::Path { points, closed: false, fill: Fill::None, stroke: Some(stroke) });
             }
+            let few = points.len() <= FEW;
             let mut last = f64::NEG_INFINITY;
             for point in points.iter().filter(|p| p.y.is_finite() && self.holds(p)) {
                 let at = self.at(point.x, point.y);
-                if at[0] >= last + style.space(SPACED) || at[0] == last || point.apart {
+                if few || at[0] >= last + style.space(SPACED) || at[0] == last || point.apart {
                     last = at[0];
                     let items = vec![look.mark(at, style.dot())];
                     markers.push(Group { tip: point.tip.clone(), items, ..Group::default() }.into());

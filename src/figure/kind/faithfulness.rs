@@ -67,7 +67,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let drawn = values.iter().chain(&lo).chain(&hi).flatten().copied();
     let range = view.limits.unwrap_or_else(|| axes::spread(drawn, &[0.0, 1.0], 0.0));
     // air on both sides, so that lines at 0 and 1 are not hidden by the frame
-    let air = if view.limits.is_some() { 0.0 } else { 0.07 * (range[1] - range[0]) };
+    let air = if view.limits.is_some() { 0.0 } else { 0.1 * (range[1] - range[0]) };
     let range = [range[0] - air, range[1] + air];
     let words = |given: &str, column: &str| {
         if given.is_empty() { column.replace('_', " ") } else { given.to_owned() }
