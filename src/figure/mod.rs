@@ -68,6 +68,7 @@ pub const FIGURES: &[Figure] = &[
     kind::faithfulness::FIGURE,
     kind::heatmap::FIGURE,
     kind::lens::FIGURE,
+    kind::panels::FIGURE,
     kind::probe::FIGURE,
     kind::roc::FIGURE,
     kind::scatter::FIGURE,

@@ -28,15 +28,16 @@ impl Words {
     }
 
     fn sized(size: f64, text: &str, room: f64) -> Words {
-        let mut lines: Vec<String> = Vec::new();
-        for word in text.split(' ').filter(|word| !word.is_empty()).map(font::visible) {
-            match lines.last_mut() {
-                Some(line) if font::width(&format!("{line} {word}"), size, false) <= room => {
-                    line.push(' ');
-                    line.push_str(&word);
-                }
-                _ => lines.push(word),
+        let words: Vec<String> = text.split(' ').filter(|word| !word.is_empty()).map(font::visible).collect();
+        let mut lines = broken(&words, size, room);
+        // As many lines as needed, but about as long as each other.
+        for part in (5..20).rev().map(|part| f64::from(part) / 20.0).filter(|_| room.is_finite()) {
+            let even = broken(&words, size, part * room);
+            let whole = even.iter().all(|line| font::width(line, size, false) <= room);
+            if even.len() > lines.len() || !whole {
+                break;
             }
+            lines = even;
         }
         lines.truncate(MOST);
         let room = room.max(20.0);
@@ -89,6 +90,21 @@ impl Words {
         let half = font::width(line, self.size, false) / 2.0 + 1.0;
         middle.min(paper - half).max(half)
     }
+}
+
+/// Lines of at most `room` points, filled one after the other.
+fn broken(words: &[String], size: f64, room: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if font::width(&format!("{line} {word}"), size, false) <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.clone()),
+        }
+    }
+    lines
 }
 
 #[cfg(test)]

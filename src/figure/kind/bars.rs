@@ -75,7 +75,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let words = Words::new(&style, &words, width - 2.0);
     let note = Words::small(&style, &note, width - 8.0);
     let ticked = 2.0 * style.mark() + style.tick + style.space(2.0);
-    let below = ticked + words.depth() + note.depth() + 2.0;
+    let below = ticked + words.depth() + note.depth() + 4.0;
     let mut scene = Scene::new(width, legend + high + below);
     let frame = Frame::new(left, legend, width - left - 10.0, high);
     let x = Axis::round(range, (frame.w / style.space(45.0)).clamp(2.0, 8.0) as usize, true);
@@ -122,7 +122,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     }
     words.below(&mut scene, frame.x + frame.w / 2.0, frame.bottom() + ticked);
     legend::draw(&mut scene, &style, &entries);
-    note.note(&mut scene, 4.0, frame.bottom() + ticked + words.depth());
+    note.note(&mut scene, 4.0, frame.bottom() + ticked + words.depth() + 2.0);
     Ok(scene)
 }
 

@@ -76,7 +76,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         // Names of half steps that would have to be turned or thinned are written as numbers.
         plan = None;
         across.push_str(if depths.iter().any(|d| d.fract() != 0.0) {
-            " (block; ½\u{a0}=\u{a0}after its attention)"
+            " (block; ½:\u{a0}after\u{a0}attention)"
         } else {
             " (block)"
         });
@@ -231,10 +231,11 @@ fn name_reference(
         Frame::new(left, if above { at - h - 0.5 } else { at + 1.5 }, w, h)
     });
     let crowd = |spot: &Frame| {
-        let near = lines.iter().flat_map(|l| &l.points).filter(|p| p[1].is_finite()).filter(|p| {
+        let places = lines.iter().flat_map(|l| &l.points).flat_map(|p| [1, 2, 3].map(|i| [p[0], p[i]]));
+        let near = places.filter(|p| p[1].is_finite()).filter(|p| {
             let px = x.place(p[0], frame.x, frame.right());
             let py = y.place(p[1], frame.bottom(), frame.y);
-            Frame::new(px - 6.0, py - 3.0, 12.0, 6.0).meets(spot)
+            Frame::new(px - h, py - h / 2.0, 2.0 * h, h).meets(spot)
         });
         near.count() + if spot.y < frame.y || spot.bottom() > frame.bottom() { 1000 } else { 0 }
     };

@@ -38,10 +38,10 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (width, style) = (view.points(Span::Full), view.style());
 
     let columns = axis(rows, &x_names, &xs, &view.x_text, &vec![false; rows.len()])?;
-    let fit = ((width - style.space(95.0)) / style.space(NARROWEST)).max(1.0) as usize;
+    let fit = ((width - style.space(75.0)) / style.space(NARROWEST)).max(1.0) as usize;
     let first = columns.len().saturating_sub(fit);
     // More layers than the paper is long are thinned, the last one always kept.
-    let most = ((style.tall - style.space(90.0)) / style.space(ROW)).max(1.0) as usize;
+    let most = ((style.tall - style.space(65.0)) / style.space(ROW)).max(1.0) as usize;
     let stride = y_names.len().div_ceil(most).max(1);
     let last = y_names.len() - 1;
     let mut kept: Vec<usize> = (0..y_names.len()).filter(|l| (last - l) % stride == 0).collect();

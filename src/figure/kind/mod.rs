@@ -8,6 +8,7 @@ pub mod dose;
 pub mod faithfulness;
 pub mod heatmap;
 pub mod lens;
+pub mod panels;
 pub mod probe;
 pub mod roc;
 pub mod scatter;
