@@ -88,14 +88,19 @@ impl Across {
     pub fn mark(&self, scene: &mut Scene, style: &Style, frame: Frame) {
         let Some(zero) = self.zero else { return };
         let unit = style.space(1.0);
-        let first = self.axis.range[0] + (BEFORE + 0.05) / (1.0 + BEFORE + 0.05) * (self.axis.range[1] - self.axis.range[0]);
+        let first = self.axis.range[0]
+            + (BEFORE + 0.05) / (1.0 + BEFORE + 0.05) * (self.axis.range[1] - self.axis.range[0]);
         let x = self.axis.place((zero + first) / 2.0, frame.x, frame.right());
         let y = frame.bottom();
         let gap = Frame::new(x - 1.2 * unit, y - 1.0 * unit, 2.4 * unit, 2.0 * unit);
         scene.add(Item::Rect(gap, Fill::Solid(WHITE), None));
         for shift in [-1.2, 1.2] {
             let x = x + shift * unit;
-            scene.line([x - unit, y + 2.2 * unit], [x + unit, y - 2.2 * unit], Stroke::solid(FAINT, 1.2 * style.rule));
+            scene.line(
+                [x - unit, y + 2.2 * unit],
+                [x + unit, y - 2.2 * unit],
+                Stroke::solid(FAINT, 1.2 * style.rule),
+            );
         }
     }
 
@@ -112,7 +117,9 @@ impl Across {
         // 0 and the highest first, then downwards
         let order = (0..first).chain((first..places.len()).rev());
         for i in order {
-            let clear = |k: &usize| (places[*k].0 - places[i].0).abs() > places[*k].1 + places[i].1 + 0.4 * style.tick;
+            let clear = |k: &usize| {
+                (places[*k].0 - places[i].0).abs() > places[*k].1 + places[i].1 + 0.4 * style.tick
+            };
             if kept.iter().all(clear) {
                 kept.push(i);
             } else {
@@ -130,7 +137,10 @@ fn written(value: f64, percent: bool, long: bool) -> String {
     let power = value.log10().round();
     if long && value > 0.0 && (value.log10() - power).abs() < 1e-9 {
         let digits = "⁰¹²³⁴⁵⁶⁷⁸⁹";
-        let raised = format!("{power:.0}").chars().filter_map(|c| digits.chars().nth(c.to_digit(10)? as usize)).collect::<String>();
+        let raised = format!("{power:.0}")
+            .chars()
+            .filter_map(|c| digits.chars().nth(c.to_digit(10)? as usize))
+            .collect::<String>();
         return if power < 0.0 { format!("10⁻{raised}") } else { format!("10{raised}") };
     }
     ticks::plain(value)
@@ -157,7 +167,8 @@ mod tests {
     #[test]
     fn words_do_not_touch() {
         let axis = across(&[0.0, 1.0, 1e6], 40.0);
-        let words: Vec<&str> = axis.axis.ticks.iter().map(|(_, t)| t.as_str()).filter(|t| !t.is_empty()).collect();
+        let words: Vec<&str> =
+            axis.axis.ticks.iter().map(|(_, t)| t.as_str()).filter(|t| !t.is_empty()).collect();
         assert!(words.len() < 5 && words[0] == "0" && words.contains(&"10⁶"), "{words:?}");
         assert_eq!(written(0.001, true, false), "0.1 %");
         assert_eq!(written(0.01, false, true), "10⁻²");

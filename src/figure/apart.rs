@@ -20,7 +20,9 @@ pub fn least_squares(wanted: &[(f64, f64)], apart: &[f64], ends: [f64; 2]) -> Ve
         pools.push(pool);
     }
     let highest = (ends[1] - length * shrink).max(ends[0]);
-    let free = pools.iter().flat_map(|(sum, weight, n)| std::iter::repeat_n((sum / weight).clamp(ends[0], highest), *n));
+    let free = pools
+        .iter()
+        .flat_map(|(sum, weight, n)| std::iter::repeat_n((sum / weight).clamp(ends[0], highest), *n));
     free.zip(&offsets).map(|(place, offset)| place + offset).collect()
 }
 

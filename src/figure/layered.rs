@@ -106,8 +106,11 @@ impl Layers {
         let mut best = (self.crossings(), self.order.clone());
         for sweep in 0..SWEEPS {
             let side = sweep % 2;
-            let ranks: Vec<usize> =
-                if side == 0 { (0..self.order.len()).collect() } else { (0..self.order.len()).rev().collect() };
+            let ranks: Vec<usize> = if side == 0 {
+                (0..self.order.len()).collect()
+            } else {
+                (0..self.order.len()).rev().collect()
+            };
             for rank in ranks {
                 let at = self.positions();
                 let mut keyed: Vec<(f64, usize)> = self.order[rank]
@@ -175,10 +178,13 @@ impl Layers {
     fn crossings(&self) -> usize {
         let at = self.positions();
         let between = |slots: &Vec<usize>| {
-            let mut ends: Vec<(f64, f64)> =
-                slots.iter().flat_map(|low| self.near[1][*low].iter().map(|high| (at[*low], at[*high]))).collect();
+            let mut ends: Vec<(f64, f64)> = slots
+                .iter()
+                .flat_map(|low| self.near[1][*low].iter().map(|high| (at[*low], at[*high])))
+                .collect();
             ends.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-            let later = |i: usize| ends.iter().skip(i + 1).filter(|e| e.0 > ends[i].0 && e.1 < ends[i].1).count();
+            let later =
+                |i: usize| ends.iter().skip(i + 1).filter(|e| e.0 > ends[i].0 && e.1 < ends[i].1).count();
             (0..ends.len()).map(later).sum::<usize>()
         };
         self.order.iter().map(between).sum()
@@ -199,8 +205,10 @@ impl Layers {
             for step in 0..count {
                 let rank = if up { step } else { count - 1 - step };
                 let slots = &self.order[rank];
-                let wanted: Vec<(f64, f64)> = slots.iter().map(|slot| self.wanted(*slot, sides, &x)).collect();
-                let apart: Vec<f64> = slots.windows(2).map(|pair| self.apart([pair[0], pair[1]], graph)).collect();
+                let wanted: Vec<(f64, f64)> =
+                    slots.iter().map(|slot| self.wanted(*slot, sides, &x)).collect();
+                let apart: Vec<f64> =
+                    slots.windows(2).map(|pair| self.apart([pair[0], pair[1]], graph)).collect();
                 let half = |slot: Option<&usize>| slot.map_or(0.0, |slot| self.widths[*slot] / 2.0);
                 let ends = [half(slots.first()), graph.room - half(slots.last())];
                 for (slot, at) in slots.iter().zip(least_squares(&wanted, &apart, ends)) {
@@ -252,7 +260,8 @@ mod tests {
         // two nodes joined to the same two cross once in every order
         assert_eq!(crossings(graph(&[0, 0, 1, 1], &[[0, 2], [0, 3], [1, 2], [1, 3]])), 1);
         // a cube drawn in four ranks: crossings fall, whatever the first order was
-        let cube = [[0, 1], [0, 2], [0, 3], [1, 4], [1, 5], [2, 4], [2, 6], [3, 5], [3, 6], [4, 7], [5, 7], [6, 7]];
+        let cube =
+            [[0, 1], [0, 2], [0, 3], [1, 4], [1, 5], [2, 4], [2, 6], [3, 5], [3, 6], [4, 7], [5, 7], [6, 7]];
         assert!(crossings(graph(&[0, 1, 1, 1, 2, 2, 2, 3], &cube)) <= 2);
     }
 

@@ -9,7 +9,9 @@ use crate::figure::style::Style;
 
 /// Room for the sign before a name.
 const LEAD: f64 = 19.0;
-/// Markers on a line stand at least so many points apart.
+/// Every point of a line of at most so many is marked.
+const FEW: usize = 16;
+/// Markers on longer lines stand at least so many points apart.
 const SPACED: f64 = 5.0;
 
 /// A point of a line, in the coordinates of its axes.
@@ -62,7 +64,12 @@ impl Plot<'_> {
     }
 
     /// Bands of all lines, then the lines, then their markers; what lies outside is cut off.
-    pub fn lines<'l>(&self, scene: &mut Scene, style: &Style, lines: impl Iterator<Item = (&'l [Point], Look)>) {
+    pub fn lines<'l>(
+        &self,
+        scene: &mut Scene,
+        style: &Style,
+        lines: impl Iterator<Item = (&'l [Point], Look)>,
+    ) {
         let (mut bands, mut strokes, mut markers) = (Vec::new(), Vec::new(), Vec::new());
         for (points, look) in lines {
             self.bands(&mut bands, style, points, look);
@@ -71,10 +78,11 @@ impl Plot<'_> {
                 let stroke = look.stroke(style);
                 strokes.push(Item::Path { points, closed: false, fill: Fill::None, stroke: Some(stroke) });
             }
+            let few = points.len() <= FEW;
             let mut last = f64::NEG_INFINITY;
             for point in points.iter().filter(|p| p.y.is_finite() && self.holds(p)) {
                 let at = self.at(point.x, point.y);
-                if at[0] >= last + style.space(SPACED) || at[0] == last || point.apart {
+                if few || at[0] >= last + style.space(SPACED) || at[0] == last || point.apart {
                     last = at[0];
                     let items = vec![look.mark(at, style.dot())];
                     markers.push(Group { tip: point.tip.clone(), items, ..Group::default() }.into());
@@ -90,7 +98,8 @@ impl Plot<'_> {
     }
 
     fn holds(&self, point: &Point) -> bool {
-        (self.x.range[0]..=self.x.range[1]).contains(&point.x) && (self.y.range[0]..=self.y.range[1]).contains(&point.y)
+        (self.x.range[0]..=self.x.range[1]).contains(&point.x)
+            && (self.y.range[0]..=self.y.range[1]).contains(&point.y)
     }
 
     /// Areas between the ends of intervals; a whisker where a point stands alone.
@@ -103,7 +112,8 @@ impl Plot<'_> {
             items.push(Item::Path { points: there.chain(back).collect(), closed: true, fill, stroke: None });
         }
         for (i, point) in points.iter().enumerate().filter(|(_, p)| whole(p)) {
-            let joined = |k: Option<usize>| k.and_then(|k| points.get(k)).is_some_and(|p| whole(p) && !p.apart);
+            let joined =
+                |k: Option<usize>| k.and_then(|k| points.get(k)).is_some_and(|p| whole(p) && !p.apart);
             if point.apart || !(joined(i.checked_sub(1)) || joined(Some(i + 1))) {
                 let ends = point.band.map(|v| self.at(point.x, v)).to_vec();
                 let stroke = Some(Stroke::solid(look.color.alpha(0.6), style.line));
@@ -141,7 +151,8 @@ impl Plot<'_> {
 
     /// Little boxes along a line.
     fn stretches(&self, points: &[Point]) -> Vec<Frame> {
-        let places: Vec<[f64; 2]> = points.iter().filter(|p| p.y.is_finite()).map(|p| self.at(p.x, p.y)).collect();
+        let places: Vec<[f64; 2]> =
+            points.iter().filter(|p| p.y.is_finite()).map(|p| self.at(p.x, p.y)).collect();
         let around = |[x, y]: [f64; 2]| Frame::new(x - 3.0, y - 2.0, 6.0, 4.0);
         let between = places.windows(2).flat_map(|w| {
             let steps = ((w[1][0] - w[0][0]).hypot(w[1][1] - w[0][1]) / 4.0).clamp(1.0, 400.0) as usize;

@@ -149,7 +149,9 @@ fn the_study_of_training_shows_induction_come() {
     );
     assert!(page.contains("## How it came to be") && page.contains("designed, not discovered"));
     let figure = fs::read_to_string(bench.path("t/figures/training.svg")).unwrap();
-    for panel in ["logit difference (logits)", "accuracy", "induction", "direct effect (logits)", "half of the way"] {
+    for panel in
+        ["logit difference (logits)", "accuracy", "induction", "direct effect (logits)", "half of the way"]
+    {
         assert!(figure.contains(panel), "{panel}");
     }
     fn size(path: PathBuf) -> u64 {

@@ -41,36 +41,49 @@ const LETTERED: usize = 24;
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let circuit = Circuit::read(rows, view)?;
     let style = view.style();
+    let scene = compose(&circuit, view, &style);
+    if scene.height <= style.tall || view.height.is_some() {
+        return Ok(scene);
+    }
+    // what is higher than a page is set smaller, down to the least that is read
+    let smaller = (style.tall / scene.height).max(5.0 / style.small).min(1.0);
+    let [label, tick, small, line] =
+        [style.label, style.tick, style.small, style.line].map(|size| size * smaller);
+    Ok(compose(&circuit, view, &Style { label, tick, small, line, ..style }))
+}
+
+fn compose(circuit: &Circuit, view: &View, style: &Style) -> Scene {
     let unit = style.space(1.0);
     let span = if circuit.nodes.len() <= SMALL { Span::Half } else { Span::Full };
     let width = view.points(span);
     let edge = 3.0 * unit;
-    let widest = circuit.nodes.iter().filter_map(|node| node.part.layer()).max();
-    let gutter = widest.map_or(0.0, |layer| font::width(&layer_name(layer), style.small, false) + 4.0 * unit);
+    let deepest = circuit.nodes.iter().filter_map(|node| node.part.layer()).max();
+    let gutter =
+        deepest.map_or(0.0, |layer| font::width(&layer_name(layer), style.small, false) + 4.0 * unit);
     let room = width - 2.0 * edge - gutter;
-    let words = [&view.value_label, view.value.as_ref().unwrap_or(&view.value_label)];
-    let words = words.into_iter().find(|words| !words.is_empty()).map_or("score", |words| words);
-    let words = font::visible(&words.replace('_', " "));
-    let note = note(&circuit);
+    let words =
+        [Some(&view.value_label), view.value.as_ref()].into_iter().flatten().find(|words| !words.is_empty());
+    let words = font::visible(&words.map_or_else(|| "score".to_owned(), |words| words.replace('_', " ")));
+    let note = note(circuit);
     let noted = if note.is_empty() { 0.0 } else { style.small * 1.5 };
-    // the key's height is the same whatever the graph's
-    let flat = layout::layout(&circuit, &style, room, Some(0.0));
-    let key = Key::new(&circuit, &flat, &style, &words, width - 2.0 * edge);
+    // the key is the same whatever the graph's height
+    let flat = layout::layout(circuit, style, room, Some(0.0));
+    let key = Key::new(circuit, &flat, style, &words, width - 2.0 * edge);
     let height = view.height.map(|height| height - key.height - noted - 2.0 * edge);
-    let layout = layout::layout(&circuit, &style, room, height);
+    let layout = layout::layout(circuit, style, room, height);
 
     let mut scene = Scene::new(width, layout.height + key.height + noted + 2.0 * edge);
     let origin = [edge + gutter, edge];
-    bands(&mut scene, &layout, &style, edge);
-    edges(&mut scene, &circuit, &layout, unit, origin);
-    nodes(&mut scene, &circuit, &layout, origin);
-    letters(&mut scene, &circuit, &layout, &style, origin);
+    bands(&mut scene, &layout, style, edge);
+    edges(&mut scene, circuit, &layout, unit, origin);
+    nodes(&mut scene, circuit, &layout, origin);
+    letters(&mut scene, circuit, &layout, style, origin);
     key.draw(&mut scene, edge, edge + layout.height);
     if !note.is_empty() {
         let text = font::fit(&note, style.small, false, width - 2.0 * edge);
         scene.add(Text::new(edge, scene.height - edge, text, style.small).color(FAINT));
     }
-    Ok(scene)
+    scene
 }
 
 /// What was left out.

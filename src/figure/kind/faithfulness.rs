@@ -67,13 +67,15 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let drawn = values.iter().chain(&lo).chain(&hi).flatten().copied();
     let range = view.limits.unwrap_or_else(|| axes::spread(drawn, &[0.0, 1.0], 0.0));
     // air on both sides, so that lines at 0 and 1 are not hidden by the frame
-    let air = if view.limits.is_some() { 0.0 } else { 0.07 * (range[1] - range[0]) };
+    let air = if view.limits.is_some() { 0.0 } else { 0.1 * (range[1] - range[0]) };
     let range = [range[0] - air, range[1] + air];
-    let words = |given: &str, column: &str| if given.is_empty() { column.replace('_', " ") } else { given.to_owned() };
+    let words = |given: &str, column: &str| {
+        if given.is_empty() { column.replace('_', " ") } else { given.to_owned() }
+    };
     let across = Words::new(&style, &words(&view.x_label, "edges kept"), width - 2.0);
     let ticked = 2.0 * style.mark() + 1.15 * style.tick;
     let below = ticked + across.depth() + 1.0;
-    let usual = (width / 1.618).min(style.space(TALLEST)).min(style.tall) + legend.height();
+    let usual = ((width / 1.618).min(style.space(TALLEST)) + legend.height()).min(style.tall);
     let high = (view.height.unwrap_or(usual) - top - below).clamp(style.space(40.0), 1000.0);
     let up = words(if view.y_label.is_empty() { &view.value_label } else { &view.y_label }, value);
     let up = Words::new(&style, &up, high + below);
@@ -90,9 +92,28 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             .map(|i| {
                 let f = values[i].unwrap_or(f64::NAN);
                 let band = [lo[i], hi[i]].map(|v| v.unwrap_or(f64::NAN));
-                let size = if percent { format!("{} % of edges", ticks::exact(100.0 * xs[i])) } else { format!("{} edges", ticks::exact(xs[i])) };
-                let tip = format!("{} {size}: {} [{}, {}]", names[g], ticks::exact(f), ticks::exact(band[0]), ticks::exact(band[1]));
-                (xs[i], Point { x: x.at(xs[i]), y: f, band, apart: x.is_apart(xs[i]), tip: tip.trim().to_owned() })
+                let size = if percent {
+                    format!("{} % of edges", ticks::exact(100.0 * xs[i]))
+                } else {
+                    format!("{} edges", ticks::exact(xs[i]))
+                };
+                let tip = format!(
+                    "{} {size}: {} [{}, {}]",
+                    names[g],
+                    ticks::exact(f),
+                    ticks::exact(band[0]),
+                    ticks::exact(band[1])
+                );
+                (
+                    xs[i],
+                    Point {
+                        x: x.at(xs[i]),
+                        y: f,
+                        band,
+                        apart: x.is_apart(xs[i]),
+                        tip: tip.trim().to_owned(),
+                    },
+                )
             })
             .collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -110,7 +131,11 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     axes::plot(&mut scene, &style, frame, &x.axis, &y, &marks)?;
     x.mark(&mut scene, &style, frame);
     let plot = Plot { frame, x: &x.axis, y: &y };
-    plot.lines(&mut scene, &style, all.iter().enumerate().map(|(g, points)| (points.as_slice(), lines::look(g))));
+    plot.lines(
+        &mut scene,
+        &style,
+        all.iter().enumerate().map(|(g, points)| (points.as_slice(), lines::look(g))),
+    );
     for reference in references.iter().filter(inside) {
         plot.name(&mut scene, &style, (reference.at, &reference.name), all.iter().map(Vec::as_slice));
     }
@@ -130,7 +155,8 @@ fn areas(mut points: Vec<(f64, f64)>) -> Option<[f64; 2]> {
         return None;
     }
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mean = |same: &[(f64, f64)]| (same[0].0, same.iter().map(|(_, f)| f).sum::<f64>() / same.len() as f64);
+    let mean =
+        |same: &[(f64, f64)]| (same[0].0, same.iter().map(|(_, f)| f).sum::<f64>() / same.len() as f64);
     let points: Vec<(f64, f64)> = points.chunk_by(|a, b| a.0 == b.0).map(mean).collect();
     let spans = points.first().is_some_and(|p| p.0 <= MIB[0]) && points.last().is_some_and(|p| p.0 >= MIB[1]);
     let under = |f: fn(f64) -> f64| -> f64 {
@@ -151,6 +177,8 @@ mod tests {
         let twice = [full, vec![(0.5, 0.0)]].concat();
         assert!((areas(twice).unwrap()[0] - (0.499 * 0.25 + 0.5 * 0.75)).abs() < 1e-12);
         assert!(areas(vec![(0.1, 0.0), (0.5, 1.0), (1.0, 1.0)]).is_none(), "not over the whole range");
-        assert!(areas(vec![(0.001, f64::NAN), (0.5, 1.0), (1.0, 1.0)]).is_none() && areas(Vec::new()).is_none());
+        assert!(
+            areas(vec![(0.001, f64::NAN), (0.5, 1.0), (1.0, 1.0)]).is_none() && areas(Vec::new()).is_none()
+        );
     }
 }

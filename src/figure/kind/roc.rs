@@ -70,11 +70,22 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         y,
         band: [f64::NAN; 2],
         apart: false,
-        tip: format!("{}: {} found, {} false alarms", curve.names.join(", "), ticks::exact(y), ticks::exact(x)).trim_start_matches(": ").to_owned(),
+        tip: format!(
+            "{}: {} found, {} false alarms",
+            curve.names.join(", "),
+            ticks::exact(y),
+            ticks::exact(x)
+        )
+        .trim_start_matches(": ")
+        .to_owned(),
     };
     let all: Vec<Vec<Point>> =
         curves.iter().map(|curve| curve.points.iter().map(|p| point(curve, *p)).collect()).collect();
-    plot.lines(&mut scene, &style, all.iter().enumerate().map(|(k, points)| (points.as_slice(), lines::look(k))));
+    plot.lines(
+        &mut scene,
+        &style,
+        all.iter().enumerate().map(|(k, points)| (points.as_slice(), lines::look(k))),
+    );
     across.below(&mut scene, frame.x + frame.w / 2.0, frame.bottom() + ticked);
     up.beside(&mut scene, shift, frame.y + frame.h / 2.0);
     if curves.is_empty() {
@@ -100,8 +111,10 @@ fn curves(rows: &Rows, view: &View) -> Result<Vec<Curve>> {
     let mut curves: Vec<Curve> = Vec::new();
     for (g, name) in names.iter().enumerate() {
         let own = || (0..rows.len()).filter(|i| of[*i] == g);
-        let mut points: Vec<[f64; 2]> =
-            own().filter_map(|i| Some([xs[i]?, ys[i]?])).filter(|p| p.iter().all(|v| v.is_finite())).collect();
+        let mut points: Vec<[f64; 2]> = own()
+            .filter_map(|i| Some([xs[i]?, ys[i]?]))
+            .filter(|p| p.iter().all(|v| v.is_finite()))
+            .collect();
         if let Some([x, y]) = points.iter().find(|p| p.iter().any(|v| !(0.0..=1.0).contains(v))) {
             return Err(Error::input(
                 format!("({x}, {y}) is no point of a ROC curve: rates lie between 0 and 1"),
@@ -114,7 +127,8 @@ fn curves(rows: &Rows, view: &View) -> Result<Vec<Curve>> {
         points.extend([[0.0, 0.0], [1.0, 1.0]]);
         points.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
         let points = corners(&points);
-        let interval = own().find_map(|i| Some([lo[i]?, hi[i]?])).filter(|ends| ends.iter().all(|v| v.is_finite()));
+        let interval =
+            own().find_map(|i| Some([lo[i]?, hi[i]?])).filter(|ends| ends.iter().all(|v| v.is_finite()));
         let name = if names.len() > 1 { lines::named(name) } else { font::visible(name) };
         match curves.iter_mut().find(|known| known.points == points && known.interval == interval) {
             Some(known) => known.names.push(name),
@@ -152,7 +166,8 @@ impl Curve {
     fn legend(&self, k: usize) -> Vec<Entry> {
         let interval = self.interval.map_or_else(String::new, |[lo, hi]| format!(" [{lo:.3}, {hi:.3}]"));
         let numbers = format!("AUC {:.3}{interval}", self.area());
-        let entry = |name: &String| Entry { look: lines::look(k), name: name.clone(), numbers: numbers.clone() };
+        let entry =
+            |name: &String| Entry { look: lines::look(k), name: name.clone(), numbers: numbers.clone() };
         self.names.iter().map(entry).collect()
     }
 }

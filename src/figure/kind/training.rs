@@ -68,22 +68,32 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let key = if has_onset { 1.5 * style.tick } else { 0.0 };
     let top = 3.0 * unit + legend.height() + key;
     let bottom = ticked + across_words.depth() + 1.0;
-    let usual = (each * if n == 1 { 0.45 } else { 0.62 }).clamp(44.0 * unit, 130.0 * unit).min(style.tall / down as f64 - title).max(30.0 * unit);
+    let usual = (each * if n == 1 { 0.45 } else { 0.62 }).clamp(44.0 * unit, 130.0 * unit);
     let fixed = top + bottom + down as f64 * title + (down - 1) as f64 * gap;
-    let high = view.height.map_or(usual, |height| ((height - fixed) / down as f64).max(30.0 * unit));
+    let fitting = |height: f64| ((height - fixed) / down as f64).max(30.0 * unit);
+    let high = view.height.map_or(usual.min(fitting(style.tall)), fitting);
     let widest = panels.iter().map(|panel| panel.y(&style, high, view).widest(&style)).fold(0.0, f64::max);
     let left = widest + 2.0 * style.mark() + 2.0 * unit;
-    let x = Across::new(&steps, view.log_x || decades(&steps), false, &style, (each - left - right).max(20.0));
+    let x =
+        Across::new(&steps, view.log_x || decades(&steps), false, &style, (each - left - right).max(20.0));
     let silent = x.silent();
 
     let mut scene = Scene::new(width, fixed + down as f64 * high);
     for (i, panel) in panels.iter().enumerate() {
-        let at = [edge + named + (i % across) as f64 * (each + gap), top + (i / across) as f64 * (title + high + gap)];
+        let at = [
+            edge + named + (i % across) as f64 * (each + gap),
+            top + (i / across) as f64 * (title + high + gap),
+        ];
         let frame = Frame::new(at[0] + left, at[1] + title, (each - left - right).max(20.0), high);
         let last = i + across >= n;
         panel.draw(&mut scene, &style, frame, (&x, if last { &x.axis } else { &silent }), view)?;
         let name = font::fit(&panel.name, style.tick, false, each);
-        scene.add(Text::new(at[0] + left.min(4.0 * unit), at[1] + title - 0.55 * style.tick, name, style.tick));
+        scene.add(Text::new(
+            at[0] + left.min(4.0 * unit),
+            at[1] + title - 0.55 * style.tick,
+            name,
+            style.tick,
+        ));
     }
     let whole = Frame::new(edge + named + left, top, room - left - right, scene.height - top - bottom);
     across_words.below(&mut scene, whole.x + whole.w / 2.0, whole.bottom() + ticked);

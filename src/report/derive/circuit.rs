@@ -11,7 +11,8 @@ pub(super) fn tables(found: &BTreeMap<String, Rows>) -> Result<Option<Rows>> {
     let (Some(edges), Some(nodes)) = (found.get("circuit"), found.get("circuit_nodes")) else {
         return Ok(None);
     };
-    let roles: BTreeMap<String, String> = nodes.texts("node")?.into_iter().zip(nodes.texts("role")?).collect();
+    let roles: BTreeMap<String, String> =
+        nodes.texts("node")?.into_iter().zip(nodes.texts("role")?).collect();
     let role = |name: &String| {
         let part = name.split_once('<').map_or(name.as_str(), |(part, _)| part);
         roles.get(part).cloned().unwrap_or_default()

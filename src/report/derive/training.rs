@@ -34,7 +34,11 @@ pub(super) fn tables(found: &BTreeMap<String, Rows>) -> Result<Option<Rows>> {
     };
     let end = |end: usize| keys.iter().map(|key| onsets.get(key)?[end]).collect::<Vec<Option<f64>>>();
     let mut view = Rows { name: "training_view".to_owned(), ..points.clone() };
-    view.columns.push(column("panel", "What is followed, and its unit.", &keys.iter().map(panel).collect::<Vec<_>>()));
+    view.columns.push(column(
+        "panel",
+        "What is followed, and its unit.",
+        &keys.iter().map(panel).collect::<Vec<_>>(),
+    ));
     view.columns.push(column("after", "The last step before the line passed half of its way.", &end(0)));
     view.columns.push(column("by", "The step at which it had.", &end(1)));
     Ok(Some(view))

@@ -42,7 +42,10 @@ fn gpt2() -> Rows {
         ("S-inhibition", &["a7.h3", "a7.h9", "a8.h6", "a8.h10"]),
         ("name mover", &["a9.h9", "a9.h6", "a10.h0"]),
         ("negative name mover", &["a10.h7", "a11.h10"]),
-        ("backup name mover", &["a9.h0", "a9.h7", "a10.h1", "a10.h2", "a10.h6", "a10.h10", "a11.h2", "a11.h9"]),
+        (
+            "backup name mover",
+            &["a9.h0", "a9.h7", "a10.h1", "a10.h2", "a10.h6", "a10.h10", "a11.h2", "a11.h9"],
+        ),
     ];
     let layer = |name: &str| name[1..].split('.').next().unwrap_or_default().parse::<usize>().unwrap_or(99);
     let joins = [(0, 2, "k"), (1, 3, "v"), (2, 3, "v"), (3, 4, "q"), (3, 5, "q"), (3, 6, "q")];
@@ -129,7 +132,8 @@ pub fn sizes(methods: &[&str], edges: usize) -> Rows {
 fn rates(methods: &[&str]) -> Rows {
     let mut rows: Vec<(String, f64, f64)> = Vec::new();
     for (m, name) in methods.iter().enumerate() {
-        let score = |i: usize| ((noise(i + 100 * m) + if i < 20 { 0.4 * m as f64 } else { 0.0 }) * 10.0).round();
+        let score =
+            |i: usize| ((noise(i + 100 * m) + if i < 20 { 0.4 * m as f64 } else { 0.0 }) * 10.0).round();
         let mut order: Vec<usize> = (0..120).collect();
         order.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
         let (mut hits, mut alarms) = (0.0, 0.0);
@@ -170,7 +174,10 @@ fn quantities(models: &[&str], panels: &[&str], parts: &[&str], steps: &[usize])
         ("panel", text(all.iter().map(|a| panels[a.0]))),
         ("part", text(all.iter().map(|a| if a.0 == 0 { "" } else { parts[a.2] }))),
         ("ci_lo", num(all.iter().map(|a| (value(a) * 0.9 - 0.02).max(0.0)))),
-        ("ci_hi", num(all.iter().map(|a| if a.0 % 3 == 0 { value(a) * 1.1 } else { (value(a) * 1.1).min(1.0) }))),
+        (
+            "ci_hi",
+            num(all.iter().map(|a| if a.0 % 3 == 0 { value(a) * 1.1 } else { (value(a) * 1.1).min(1.0) })),
+        ),
         ("after", num(all.iter().map(|a| 200.0 * (1 + a.1) as f64))),
         ("by", num(all.iter().map(|a| 500.0 * (1 + a.1) as f64))),
         ("value", num(all.iter().map(value))),
@@ -184,10 +191,22 @@ pub fn samples() -> Vec<(&'static str, Rows, String)> {
     let roc = "kind='roc'\nx='false_positives'\ny='true_positives'\ngroup='method'\n";
     let training = "kind='training'\nx='step'\nvalue='value'\nlo='ci_lo'\nhi='ci_hi'\ngroup='model'\nfacet='panel'\nlabel='part'\nonset=['after','by']\n";
     let stages = [100, 300, 500, 700, 1000, 2000, 3600];
-    let pythia = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000, 4000, 8000, 16000, 33000, 66000, 99000, 143_000];
-    let eight = ["logit difference (logits)", "accuracy", "probability of the answer", "previous token", "duplicate token", "induction", "total effect (logits)", "direct effect (logits)"];
+    let pythia = [
+        0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000, 4000, 8000, 16000, 33000, 66000, 99000, 143_000,
+    ];
+    let eight = [
+        "logit difference (logits)",
+        "accuracy",
+        "probability of the answer",
+        "previous token",
+        "duplicate token",
+        "induction",
+        "total effect (logits)",
+        "direct effect (logits)",
+    ];
     let chance = "references=[{at=0.5, name='chance', facet='accuracy'}]";
-    let methods = ["exact", "eap-ig-inputs", "eap-ig-activations", "random", "acdc", "eap", "clean-corrupt", "eighth"];
+    let methods =
+        ["exact", "eap-ig-inputs", "eap-ig-activations", "random", "acdc", "eap", "clean-corrupt", "eighth"];
     let own = edges(&OWN);
     let shouting: Vec<Edge> = OWN.iter().map(|e| (e.0, e.1, e.2, e.3, [HOSTILE[3], HOSTILE[6]])).collect();
     let hostile: Vec<Edge> =
@@ -199,7 +218,13 @@ pub fn samples() -> Vec<(&'static str, Rows, String)> {
         ("circuit-top", own.clone(), format!("{view}top=3")),
         ("circuit-none", own.clone(), format!("{view}top=0")),
         ("circuit-unscored", own.clone(), view.replace("value='effect'\nlo='ci_lo'\nhi='ci_hi'\n", "")),
-        ("circuit-missing", scored(own.clone(), |i| [Some(f64::NAN), None, Some(0.4), Some(f64::INFINITY), Some(-0.2)][i % 5]), view.to_owned()),
+        (
+            "circuit-missing",
+            scored(own.clone(), |i| {
+                [Some(f64::NAN), None, Some(0.4), Some(f64::INFINITY), Some(-0.2)][i % 5]
+            }),
+            view.to_owned(),
+        ),
         ("circuit-zero", scored(own, |_| Some(0.0)), view.to_owned()),
         ("circuit-hostile", edges(&hostile), view.to_owned()),
         ("circuit-hostile-one", edges(&shouting), view.to_owned()),
@@ -211,17 +236,45 @@ pub fn samples() -> Vec<(&'static str, Rows, String)> {
         ("faithfulness-full", sizes(&methods[..4], 32_491), format!("{faith}span='full'")),
         ("faithfulness-share", sizes(&methods, 32_491), faith.replace("x='edges'", "x='share'")),
         ("faithfulness-1", sizes(&methods[..1], 262).take(&[5]), faith.to_owned()),
-        ("faithfulness-none", sizes(&methods[..2], 3), faith.replace("value='faithfulness'", "value='edges'").replace("x='edges'", "x='faithfulness'")),
+        (
+            "faithfulness-none",
+            sizes(&methods[..2], 3),
+            faith.replace("value='faithfulness'", "value='edges'").replace("x='edges'", "x='faithfulness'"),
+        ),
         ("faithfulness-hostile", sizes(&HOSTILE, 262), faith.to_owned()),
         ("roc", rates(&methods[..4]), roc.to_owned()),
         ("roc-full", rates(&methods), format!("{roc}span='full'\nlo='auc_lo'\nhi='auc_hi'")),
         ("roc-one", rates(&methods[..1]), roc.replace("group='method'\n", "")),
-        ("roc-same", table(vec![("method", text(methods)), ("false_positives", num([0.0; 8])), ("true_positives", num([1.0; 8]))]), roc.to_owned()),
-        ("roc-none", table(vec![("false_positives", num([f64::NAN])), ("true_positives", num([1.0]))]), roc.replace("group='method'\n", "")),
+        (
+            "roc-same",
+            table(vec![
+                ("method", text(methods)),
+                ("false_positives", num([0.0; 8])),
+                ("true_positives", num([1.0; 8])),
+            ]),
+            roc.to_owned(),
+        ),
+        (
+            "roc-none",
+            table(vec![("false_positives", num([f64::NAN])), ("true_positives", num([1.0]))]),
+            roc.replace("group='method'\n", ""),
+        ),
         ("roc-hostile", rates(&HOSTILE), roc.to_owned()),
-        ("training", quantities(&["textbook", "textbook-wild"], &eight, &["a1.h0", "a1.h2", "a0.h3"], &stages), format!("{training}{chance}")),
-        ("training-zero", quantities(&["pythia-160m"], &eight[..3], &["a5.h0", "a8.h11"], &pythia), training.to_owned()),
-        ("training-half", quantities(&["textbook", "textbook-wild"], &eight, &["a1.h0", "a1.h2", "a0.h3"], &pythia), format!("{training}span='half'")),
+        (
+            "training",
+            quantities(&["textbook", "textbook-wild"], &eight, &["a1.h0", "a1.h2", "a0.h3"], &stages),
+            format!("{training}{chance}"),
+        ),
+        (
+            "training-zero",
+            quantities(&["pythia-160m"], &eight[..3], &["a5.h0", "a8.h11"], &pythia),
+            training.to_owned(),
+        ),
+        (
+            "training-half",
+            quantities(&["textbook", "textbook-wild"], &eight, &["a1.h0", "a1.h2", "a0.h3"], &pythia),
+            format!("{training}span='half'"),
+        ),
         ("training-one", quantities(&["m"], &eight[..1], &[""], &[1, 2, 3]), training.to_owned()),
         ("training-point", quantities(&["m"], &eight[..1], &[""], &[0]), training.to_owned()),
         ("training-hostile", quantities(&HOSTILE, &HOSTILE, &HOSTILE, &stages), training.to_owned()),

@@ -56,7 +56,8 @@ impl Look {
     /// The look of an edge of this score beside the largest.
     pub fn of(score: Option<f64>, channel: Option<Channel>, scale: &Scale) -> Look {
         let unit = scale.unit;
-        let share = score.map_or(0.0, |score| if scale.largest > 0.0 { score.abs() / scale.largest } else { 0.0 });
+        let share =
+            score.map_or(0.0, |score| if scale.largest > 0.0 { score.abs() / scale.largest } else { 0.0 });
         let width = (THINNEST + (scale.widest - THINNEST) * share) * unit;
         let color = match score {
             None => FAINT,
@@ -96,7 +97,8 @@ impl Look {
             *last = [end[0] - 0.8 * self.head() * dx, end[1] - 0.8 * self.head() * dy];
         }
         let stroke = Stroke { color: self.color, width: self.width, dash: self.dash.clone() };
-        let line = Item::Path { points: curve(&points), closed: false, fill: Fill::None, stroke: Some(stroke) };
+        let line =
+            Item::Path { points: curve(&points), closed: false, fill: Fill::None, stroke: Some(stroke) };
         let items = std::iter::once(line).chain([self.mark(end, [dx, dy])]).collect();
         Group { tip, data: vec![("edge".into(), name)], items, ..Group::default() }
     }
@@ -215,7 +217,10 @@ pub fn node(part: Part, frame: Frame, label: &Label, fill: Color, tip: String) -
     let middle = [frame.x + frame.w / 2.0, frame.y + frame.h / 2.0];
     let up = if label.role.is_empty() { 0.0 } else { label.size * 0.5 };
     items.push(
-        Text::new(middle[0], middle[1] - up, label.name.clone(), label.size).middle().anchor(Anchor::Middle).into(),
+        Text::new(middle[0], middle[1] - up, label.name.clone(), label.size)
+            .middle()
+            .anchor(Anchor::Middle)
+            .into(),
     );
     if !label.role.is_empty() {
         let text = Text::new(middle[0], middle[1] + up, label.role.clone(), label.role_size());

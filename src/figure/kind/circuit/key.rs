@@ -78,7 +78,9 @@ impl Key {
             Sign::None => 0.0,
             Sign::Line(_) => 18.0 * self.unit,
             Sign::Edge(_) => 25.0 * self.unit,
-            Sign::Role(_, short) => (font::width(short, self.size - 1.0, false) + 9.0 * self.unit).max(14.0 * self.unit),
+            Sign::Role(_, short) => {
+                (font::width(short, self.size - 1.0, false) + 9.0 * self.unit).max(14.0 * self.unit)
+            }
         }
     }
 
@@ -131,9 +133,11 @@ fn widths(circuit: &Circuit, words: &str, unit: f64) -> Vec<(Sign, String)> {
             entries.push((Sign::Line(line), ticks::number(value)));
         }
     }
-    for (there, value, word) in
-        [(scored(|v| v > 0.0), 1.0, "positive"), (scored(|v| v < 0.0), -1.0, "negative"), (scored(|v| v == 0.0), 0.0, "zero")]
-    {
+    for (there, value, word) in [
+        (scored(|v| v > 0.0), 1.0, "positive"),
+        (scored(|v| v < 0.0), -1.0, "negative"),
+        (scored(|v| v == 0.0), 0.0, "zero"),
+    ] {
         if there {
             entries.push((Sign::Edge(Look::of(Some(value), None, &sample)), word.to_owned()));
         }
@@ -150,9 +154,8 @@ fn channels(circuit: &Circuit, unit: f64) -> Vec<(Sign, String)> {
     let sample = Scale { largest: 1.0, widest: 1.5, unit };
     let there = |channel: Option<Channel>| circuit.edges.iter().any(|edge| edge.channel == channel);
     let named = [Channel::Query, Channel::Key, Channel::Value].into_iter().filter(|c| there(Some(*c)));
-    let sign = |channel: Option<Channel>| {
-        Sign::Edge(Look { color: INK, ..Look::of(Some(1.0), channel, &sample) })
-    };
+    let sign =
+        |channel: Option<Channel>| Sign::Edge(Look { color: INK, ..Look::of(Some(1.0), channel, &sample) });
     let mut entries: Vec<(Sign, String)> =
         named.map(|channel| (sign(Some(channel)), format!("into {}", channel.word()))).collect();
     if !entries.is_empty() && there(None) {

@@ -6,7 +6,7 @@ use super::name::Part;
 use super::read::Circuit;
 use super::routes::routes;
 use crate::figure::font;
-use crate::figure::layered::Graph;
+use crate::figure::layered::{Graph, Places};
 use crate::figure::scene::Frame;
 use crate::figure::style::Style;
 
@@ -81,7 +81,7 @@ pub fn layout(circuit: &Circuit, style: &Style, room: f64, height: Option<f64>) 
         gap: GAP * unit,
         lane: LANE * unit,
     };
-    let places = graph.place();
+    let places = spread(graph.place(), &graph);
 
     let mut high = vec![0.0f64; first];
     for (rank, size) in rank_of.iter().zip(&sizes) {
@@ -114,6 +114,27 @@ pub fn layout(circuit: &Circuit, style: &Style, room: f64, height: Option<f64>) 
     Layout { nodes, labels, routes, layers, initials, height: total }
 }
 
+/// The places in the middle of the room, drawn apart where there is more than they need.
+fn spread(mut places: Places, graph: &Graph) -> Places {
+    let all = || places.nodes.iter().chain(places.lanes.iter().flatten());
+    let (least, most) =
+        all().fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), x| (lo.min(*x), hi.max(*x)));
+    let widest = graph.widths.iter().copied().fold(0.0, f64::max);
+    let stretch = ((graph.room - widest) / (most - least).max(1.0)).clamp(1.0, MOST_STRETCH);
+    let ends = places.nodes.iter().zip(&graph.widths).fold((least, most), |(lo, hi), (x, w)| {
+        let x = least + (x - least) * stretch;
+        (lo.min(x - w / 2.0), hi.max(x + w / 2.0))
+    });
+    let ends = (ends.0, ends.1.max(least + (most - least) * stretch));
+    let shift = (graph.room - ends.0 - ends.1) / 2.0;
+    let moved = |x: &mut f64| *x = least + (*x - least) * stretch + shift;
+    places.nodes.iter_mut().for_each(moved);
+    places.lanes.iter_mut().flatten().for_each(moved);
+    places
+}
+
+/// How far a graph narrower than its room is drawn apart.
+const MOST_STRETCH: f64 = 1.35;
 /// Space between nodes, and beside a lane, for type of 7 points.
 const GAP: f64 = 7.0;
 const LANE: f64 = 3.0;
@@ -135,8 +156,11 @@ fn rows(circuit: &Circuit, sizes: &[[f64; 2]], unit: f64, room: f64) -> BTreeMap
     let rank = |node: usize| circuit.nodes[node].part.rank();
     wide.into_iter()
         .map(|(key, wide)| {
-            let passing =
-                circuit.edges.iter().filter(|edge| rank(edge.ends[0]) < key && key < rank(edge.ends[1])).count();
+            let passing = circuit
+                .edges
+                .iter()
+                .filter(|edge| rank(edge.ends[0]) < key && key < rank(edge.ends[1]))
+                .count();
             let left = (room - passing as f64 * LANE * unit).max(room / 3.0);
             (key, Row { rows: (wide / left).ceil().max(1.0) as usize, first: 0 })
         })
@@ -176,7 +200,9 @@ fn sizes(circuit: &Circuit, labels: &[Label], unit: f64, room: f64) -> Vec<[f64;
         let edges = circuit.edges.iter().filter(|edge| edge.ends.contains(&i)).count();
         match node.part {
             Part::Head { .. } => [wide * 1.22 + 5.0 * unit, high * 1.25 + 5.0 * unit],
-            Part::Mlp(_) => [wide + 8.0 * unit, (high + 6.0 * unit).max((wide + 8.0 * unit).min(16.0 * unit))],
+            Part::Mlp(_) => {
+                [wide + 8.0 * unit, (high + 6.0 * unit).max((wide + 8.0 * unit).min(16.0 * unit))]
+            }
             Part::Input | Part::Logits => {
                 let wished = 9.0 * unit * edges as f64;
                 [(wide + 14.0 * unit).max(wished.min(0.8 * room)), high + 7.0 * unit]

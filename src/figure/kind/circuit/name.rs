@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn ranks_follow_execution() {
-        let ranks = ["input", "a0.h1", "m0", "a1.h0", "m1", "logits"].map(|name| Part::parse(name).unwrap().0.rank());
+        let ranks =
+            ["input", "a0.h1", "m0", "a1.h0", "m1", "logits"].map(|name| Part::parse(name).unwrap().0.rank());
         assert!(ranks.is_sorted_by(|a, b| a < b));
     }
 }

@@ -77,7 +77,8 @@ impl Circuit {
                 ));
             }
             for (part, roles_of) in [writer, reader].into_iter().zip(&roles_of) {
-                if let Some(role) = roles_of.as_ref().map(|all| all[i].trim()).filter(|role| !role.is_empty()) {
+                if let Some(role) = roles_of.as_ref().map(|all| all[i].trim()).filter(|role| !role.is_empty())
+                {
                     roles.entry(part).or_insert_with(|| font::visible(role));
                 }
             }
@@ -98,7 +99,8 @@ impl Circuit {
                 tip: tip(row),
             })
             .collect();
-        let nodes = parts.iter().map(|part| Node { part: *part, role: roles.remove(part).unwrap_or_default() });
+        let nodes =
+            parts.iter().map(|part| Node { part: *part, role: roles.remove(part).unwrap_or_default() });
         Ok(Circuit { nodes: nodes.collect(), edges, all })
     }
 
@@ -136,7 +138,9 @@ fn refuse(from: Part, to: Part) -> Result<()> {
     }
     if from.rank() >= to.rank() {
         return Err(Error::input(
-            format!("the edge from `{writer}` to `{reader}` does not run forward, and a circuit has no cycles"),
+            format!(
+                "the edge from `{writer}` to `{reader}` does not run forward, and a circuit has no cycles"
+            ),
             "check that `x` names who writes and `y` who reads; attention runs before the MLP of its layer",
         ));
     }
@@ -155,8 +159,8 @@ fn largest(rows: Vec<Row>, top: usize) -> Vec<Row> {
 fn tip(row: &Row) -> String {
     let channel = row.channel.map_or_else(String::new, |channel| format!(" ({})", channel.letter()));
     let score = row.score.map_or_else(|| "no score".to_owned(), ticks::exact);
-    let interval = row.interval.map_or_else(String::new, |(lo, hi)| {
-        format!(" [{}, {}]", ticks::exact(lo), ticks::exact(hi))
-    });
+    let interval = row
+        .interval
+        .map_or_else(String::new, |(lo, hi)| format!(" [{}, {}]", ticks::exact(lo), ticks::exact(hi)));
     format!("{} → {}{channel}: {score}{interval}", row.from.name(), row.to.name())
 }

@@ -57,7 +57,12 @@ pub fn read(rows: &Rows, view: &View) -> Result<(Vec<String>, Vec<Panel>)> {
         .map(|facet| Panel {
             name: if facets.len() > 1 { lines::named(facet) } else { font::visible(facet) },
             lines: Vec::new(),
-            references: view.references.iter().filter(|r| r.facet.is_empty() || r.facet == *facet).cloned().collect(),
+            references: view
+                .references
+                .iter()
+                .filter(|r| r.facet.is_empty() || r.facet == *facet)
+                .cloned()
+                .collect(),
         })
         .collect();
     for i in 0..rows.len() {
@@ -70,7 +75,12 @@ pub fn read(rows: &Rows, view: &View) -> Result<(Vec<String>, Vec<Panel>)> {
         }
         let Some(line) = panel.lines.get_mut(place) else { continue };
         if let Some(step) = steps[i].filter(|step| step.is_finite()) {
-            line.points.push([step, values[i].unwrap_or(f64::NAN), lo[i].unwrap_or(f64::NAN), hi[i].unwrap_or(f64::NAN)]);
+            line.points.push([
+                step,
+                values[i].unwrap_or(f64::NAN),
+                lo[i].unwrap_or(f64::NAN),
+                hi[i].unwrap_or(f64::NAN),
+            ]);
         }
         line.onset = line.onset.or(onset[0][i].zip(onset[1][i]).map(|(after, by)| [after, by]));
     }
@@ -94,7 +104,12 @@ impl Panel {
 
     /// The axis up.
     pub fn y(&self, style: &Style, high: f64, view: &View) -> Axis {
-        let all = || self.lines.iter().flat_map(|line| line.points.iter().flat_map(|p| [p[1], p[2], p[3]])).filter(|v| v.is_finite());
+        let all = || {
+            self.lines
+                .iter()
+                .flat_map(|line| line.points.iter().flat_map(|p| [p[1], p[2], p[3]]))
+                .filter(|v| v.is_finite())
+        };
         let at: Vec<f64> = self.references.iter().map(|r| r.at).collect();
         let most = all().fold(0.0, f64::max);
         let range = match view.limits {
@@ -151,7 +166,12 @@ impl Panel {
             if from.is_finite() && to.is_finite() && top > plot.frame.y {
                 let bar = Frame::new(from.min(to), top, (to - from).abs().max(unit), 1.7 * unit);
                 let fill = Fill::Solid(lines::look(line.group).color.alpha(0.55));
-                let tip = format!("{} half of the way between {} and {}", line.label, ticks::exact(ends[0]), ticks::exact(ends[1]));
+                let tip = format!(
+                    "{} half of the way between {} and {}",
+                    line.label,
+                    ticks::exact(ends[0]),
+                    ticks::exact(ends[1])
+                );
                 let items = vec![Item::Rect(bar, fill, None)];
                 scene.add(Group { tip: tip.trim().to_owned(), items, ..Group::default() });
             }
@@ -197,9 +217,16 @@ impl Line {
             y: *value,
             band: [*lo, *hi],
             apart: x.is_apart(*step),
-            tip: format!("{} step {}: {} [{}, {}]", self.label, ticks::exact(*step), ticks::exact(*value), ticks::exact(*lo), ticks::exact(*hi))
-                .trim()
-                .to_owned(),
+            tip: format!(
+                "{} step {}: {} [{}, {}]",
+                self.label,
+                ticks::exact(*step),
+                ticks::exact(*value),
+                ticks::exact(*lo),
+                ticks::exact(*hi)
+            )
+            .trim()
+            .to_owned(),
         };
         self.points.iter().map(point).filter(|point| point.x.is_finite()).collect()
     }
