@@ -82,10 +82,12 @@ fn shown(view: &View) -> String {
         "" => words(column),
         given => Some(given.to_owned()),
     };
-    let series: Vec<String> =
-        view.series.iter().map(|s| if s.name.is_empty() { spoken(&s.value) } else { s.name.clone() }).collect();
-    let value = or(&view.value_label, &view.value)
-        .or_else(|| (!series.is_empty()).then(|| listed(&series)));
+    let series: Vec<String> = view
+        .series
+        .iter()
+        .map(|s| if s.name.is_empty() { spoken(&s.value) } else { s.name.clone() })
+        .collect();
+    let value = or(&view.value_label, &view.value).or_else(|| (!series.is_empty()).then(|| listed(&series)));
     let (x, y) = (or(&view.x_label, &view.x), or(&view.y_label, &view.y));
     let axes: Vec<String> = [&x, &y].into_iter().flatten().cloned().collect();
     let by: Vec<String> = if axes.is_empty() { words(&view.label).into_iter().collect() } else { axes };
@@ -113,8 +115,7 @@ fn gap(view: &View, said: &str) -> Option<String> {
     let labels = [&view.value_label, &view.x_label, &view.y_label];
     let shares = labels.iter().any(|label| label.contains("gap"));
     let known = said.contains(metric.as_str()) || labels.iter().any(|label| label.contains(metric.as_str()));
-    (shares && !known)
-        .then(|| format!("The gap is that in {metric} between clean and corrupt prompts."))
+    (shares && !known).then(|| format!("The gap is that in {metric} between clean and corrupt prompts."))
 }
 
 /// From which run activations were taken, where all rows agree and it is not one of several panels.
@@ -181,7 +182,10 @@ fn over(view: &View) -> Option<&str> {
 fn clipped(rows: &Rows, view: &View) -> Option<String> {
     let [mut lo, mut hi] = view.limits?;
     let colours = matches!(view.kind.as_str(), "heatmap" | "trace" | "attention" | "lens" | "tokens");
-    if colours && view.map.unwrap_or(Map::RdBu) == Map::RdBu && matches!(view.kind.as_str(), "heatmap" | "tokens") {
+    if colours
+        && view.map.unwrap_or(Map::RdBu) == Map::RdBu
+        && matches!(view.kind.as_str(), "heatmap" | "tokens")
+    {
         let reach = lo.abs().max(hi.abs());
         (lo, hi) = (-reach, reach);
     }
@@ -310,7 +314,8 @@ mod tests {
         }
     }
 
-    const VIEW: &str = "kind='heatmap'\nx='head'\ny='layer'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'\nlimits=[-0.5, 0.5]\n";
+    const VIEW: &str =
+        "kind='heatmap'\nx='head'\ny='layer'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'\nlimits=[-0.5, 0.5]\n";
     const FACTS: &str = "[facts]\nmodel='m'\nweights='weights abc'\ndata='64 prompt pairs of ioi'\nn=64\nover='pairs'\n\
                          metric='logit difference'\nseed=7\ndtype='f64'";
 
@@ -321,7 +326,9 @@ mod tests {
     #[test]
     fn a_run_tells_where_its_numbers_come_from() {
         assert_eq!(
-            caption(&format!("{VIEW}caption='Every head patched'\nvalue_label='share of the gap'\noutline=0.1\n{FACTS}")),
+            caption(&format!(
+                "{VIEW}caption='Every head patched'\nvalue_label='share of the gap'\noutline=0.1\n{FACTS}"
+            )),
             "Every head patched. The gap is that in logit difference between clean and corrupt prompts. Denoising: values of \
              the clean run are put into the corrupt run. Outlined: 0.1 or more from 0, with a 95 % bootstrap interval (over \
              whole pairs) that excludes 0. Hatched: no value. Colours are clipped at 0.5. Model: m (weights abc); data: 64 \
@@ -343,7 +350,9 @@ mod tests {
              excludes 0. Hatched: no value. Colours are clipped at 0.5."
         );
         assert_eq!(
-            caption("kind='curve'\nx='head'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'\ngroup='layer'\nonly={layer='0'}"),
+            caption(
+                "kind='curve'\nx='head'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'\ngroup='layer'\nonly={layer='0'}"
+            ),
             "Effect by head, in each layer; layer 0 only. Bands: from ci lo to ci hi."
         );
         assert_eq!(caption("kind='scatter'\nx='ci_lo'\ny='effect'"), "Effect against ci lo.");

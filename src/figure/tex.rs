@@ -89,7 +89,8 @@ pub fn figure(name: &str, caption: &str, width: f64, venue: Venue) -> String {
         _ => format!("width={width:.1}bp"),
     };
     let star = if columns && width > venue.width(Span::Col) + 0.5 { "*" } else { "" };
-    let label: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let label: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
     format!(
         "% Needs \\usepackage{{graphicx}}, and \\graphicspath{{{{figures/}}}} where the file does not lie beside the text.\n\
          \\begin{{figure{star}}}[tbp]\n  \\centering\n  \\includegraphics[{size}]{{{name}.pdf}}\n  \\caption{{{}}}\n  \
@@ -113,12 +114,16 @@ pub struct Finding {
 /// after it.
 pub fn macros(title: &str, findings: &[Finding]) -> String {
     let line = |text: &str| font::visible(text).replace('\n', " ");
-    let mut out = format!("% {}: numbers for the text. Read it with \\input{{macros}} before \\begin{{document}}.\n", line(title));
+    let mut out = format!(
+        "% {}: numbers for the text. Read it with \\input{{macros}} before \\begin{{document}}.\n",
+        line(title)
+    );
     let mut known = BTreeSet::new();
     for finding in findings {
         let stem = letters(&finding.name);
         let again = (1..).map(|i| format!("{stem}{}", "X".repeat(i)));
-        let name = std::iter::once(stem.clone()).chain(again).find(|name| !known.contains(name)).unwrap_or(stem);
+        let name =
+            std::iter::once(stem.clone()).chain(again).find(|name| !known.contains(name)).unwrap_or(stem);
         out += &format!("\n% {}\n\\newcommand{{\\gb{name}}}{{{}}}\n", line(&finding.about), finding.value);
         known.insert(name);
     }
@@ -138,7 +143,9 @@ pub fn letters(name: &str) -> String {
                 begins = false;
             }
             c => {
-                out.push_str(c.to_digit(10).and_then(|d| DIGITS.get(d as usize)).copied().unwrap_or_default());
+                out.push_str(
+                    c.to_digit(10).and_then(|d| DIGITS.get(d as usize)).copied().unwrap_or_default(),
+                );
                 begins = true;
             }
         }
@@ -182,7 +189,10 @@ mod tests {
     #[test]
     fn nothing_is_markup() {
         assert_eq!(escape("50 % of a_b & #1 {x} \\y"), "50 \\% of a\\_b \\& \\#1 \\{x\\} \\textbackslash{}y");
-        assert_eq!(escape("é日−1\n--"), "é\\textless{}U+65E5\\textgreater{}\\allowbreak{}\\ensuremath{-}1\\ensuremath{\\hookleftarrow}-{}-");
+        assert_eq!(
+            escape("é日−1\n--"),
+            "é\\textless{}U+65E5\\textgreater{}\\allowbreak{}\\ensuremath{-}1\\ensuremath{\\hookleftarrow}-{}-"
+        );
         assert!(escape("\u{202e}x").starts_with("\\textless{}U+202E\\textgreater{}"));
         let all: String = (0..0x3000).filter_map(char::from_u32).collect();
         assert!(escape(&all).chars().all(|c| c == ' ' || c.is_ascii_graphic() || spelled(c)));
@@ -191,10 +201,20 @@ mod tests {
     #[test]
     fn figures_take_the_width_they_were_drawn_for() {
         let of = |width, venue| figure("patch_head", "A.", width, venue);
-        assert!(of(218.3, Venue::Acl).contains("\\begin{figure}[tbp]\n  \\centering\n  \\includegraphics[width=\\columnwidth]{patch_head.pdf}"));
-        assert!(of(453.5, Venue::Acl).contains("{figure*}") && of(453.5, Venue::Acl).contains("width=\\textwidth"));
-        assert!(of(194.0, Venue::Neurips).contains("width=0.49\\linewidth") && !of(396.0, Venue::Neurips).contains('*'));
-        assert!(of(300.0, Venue::Icml).contains("width=300.0bp") && of(300.0, Venue::Icml).contains("figure*"));
+        assert!(of(218.3, Venue::Acl).contains(
+            "\\begin{figure}[tbp]\n  \\centering\n  \\includegraphics[width=\\columnwidth]{patch_head.pdf}"
+        ));
+        assert!(
+            of(453.5, Venue::Acl).contains("{figure*}")
+                && of(453.5, Venue::Acl).contains("width=\\textwidth")
+        );
+        assert!(
+            of(194.0, Venue::Neurips).contains("width=0.49\\linewidth")
+                && !of(396.0, Venue::Neurips).contains('*')
+        );
+        assert!(
+            of(300.0, Venue::Icml).contains("width=300.0bp") && of(300.0, Venue::Icml).contains("figure*")
+        );
         assert!(of(1.0, Venue::Blog).ends_with("\\label{fig:patch_head}\n\\end{figure}\n"));
     }
 
@@ -205,7 +225,9 @@ mod tests {
         assert_eq!((letters("日"), letters("logit-diff corrupt")), ("X".into(), "LogitDiffCorrupt".into()));
         let finding = |name: &str| Finding { name: name.into(), value: "1".into(), about: "a\nb".into() };
         let text = macros("x", &[finding("n"), finding("N"), finding("n")]);
-        for command in ["\\newcommand{\\gbN}{1}", "\\newcommand{\\gbNX}{1}", "\\newcommand{\\gbNXX}{1}", "% a↵b\n"] {
+        for command in
+            ["\\newcommand{\\gbN}{1}", "\\newcommand{\\gbNX}{1}", "\\newcommand{\\gbNXX}{1}", "% a↵b\n"]
+        {
             assert!(text.contains(command), "{text}");
         }
     }
@@ -215,7 +237,10 @@ mod tests {
         assert_eq!(number(10.9197, Some([9.911, 11.97])), "10.9");
         assert_eq!(number(0.98892, Some([0.979, 0.9995])), "0.989");
         assert_eq!((number(1.0, Some([1.0, 1.0])), number(0.0, None)), ("1.00".into(), "0.00".into()));
-        assert_eq!((number(-0.1234, None), number(12345.6, None)), ("\\ensuremath{-}0.123".into(), "12346".into()));
+        assert_eq!(
+            (number(-0.1234, None), number(12345.6, None)),
+            ("\\ensuremath{-}0.123".into(), "12346".into())
+        );
         assert_eq!(interval(-0.001, [-0.2, 0.1]), "[\\ensuremath{-}0.20, 0.10]");
         assert_eq!(number(-0.001, Some([-0.2, 0.1])), "0.00");
     }

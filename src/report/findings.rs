@@ -73,10 +73,12 @@ impl Source {
     fn findings(&self, rows: &Rows) -> Result<Vec<Finding>> {
         let names = self.names.iter().map(|column| rows.texts(column)).collect::<Result<Vec<_>>>()?;
         let values = rows.numbers(self.value)?;
-        let ends = self.interval.map(|[lo, hi]| Ok::<_, crate::Error>([rows.numbers(lo)?, rows.numbers(hi)?]));
+        let ends =
+            self.interval.map(|[lo, hi]| Ok::<_, crate::Error>([rows.numbers(lo)?, rows.numbers(hi)?]));
         let ends = ends.transpose()?;
         let size = |i: &usize| values.get(*i).copied().flatten().map_or(-1.0, f64::abs);
-        let mut chosen: Vec<usize> = (0..rows.len()).filter(|i| size(i).is_finite() && size(i) >= 0.0).collect();
+        let mut chosen: Vec<usize> =
+            (0..rows.len()).filter(|i| size(i).is_finite() && size(i) >= 0.0).collect();
         if self.top > 0 {
             chosen.sort_by(|a, b| size(b).total_cmp(&size(a)).then(a.cmp(b)));
             chosen.truncate(self.top);
@@ -86,16 +88,25 @@ impl Source {
             let cell = |column: &Vec<Option<f64>>| column.get(i).copied().flatten().filter(|x| x.is_finite());
             let Some(value) = cell(&values) else { continue };
             let parts: Vec<&str> = names.iter().filter_map(|column| Some(column.get(i)?.as_str())).collect();
-            let own: Vec<String> = parts.iter().filter(|part| !part.is_empty()).map(|part| show::visible(part)).collect();
+            let own: Vec<String> =
+                parts.iter().filter(|part| !part.is_empty()).map(|part| show::visible(part)).collect();
             let name = format!("{} {}", self.prefix, parts.join(" "));
             let about = format!("{}: {}", own.join(", "), self.about);
             let interval = ends.as_ref().and_then(|[lo, hi]| Some([cell(lo)?, cell(hi)?]));
             let whole = value.fract() == 0.0 && interval.is_none();
-            let number = if whole { tex::number(value, Some([value - 1e3, value + 1e3])) } else { tex::number(value, interval) };
+            let number = if whole {
+                tex::number(value, Some([value - 1e3, value + 1e3]))
+            } else {
+                tex::number(value, interval)
+            };
             found.push(Finding { name: name.clone(), value: number, about: about.clone() });
             if let Some(interval) = interval {
                 let value = tex::interval(value, interval);
-                found.push(Finding { name: format!("{name} CI"), value, about: format!("{about}, 95 % interval") });
+                found.push(Finding {
+                    name: format!("{name} CI"),
+                    value,
+                    about: format!("{about}, 95 % interval"),
+                });
             }
         }
         Ok(found)
