@@ -1,6 +1,6 @@
 //! `glassbox plot`: any table as a figure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -357,16 +357,19 @@ fn apart(rows: &Rows, view: &View) -> Option<String> {
         let key = places.iter().filter_map(|texts| texts.get(i)).collect();
         seen.insert(key, i).map(|before| (before, i))
     })?;
-    let mut ways = Vec::new();
-    for (name, _, column) in rows.columns.iter().filter(|(.., column)| !matches!(column, Column::Num(_))) {
+    let mut ways: Vec<(usize, &str, String)> = Vec::new();
+    for (name, _, column) in &rows.columns {
         let texts = rows.texts(name).ok()?;
         let (a, b) = (texts.get(first)?, texts.get(second)?);
-        if a != b && column.len() > 1 {
-            ways.push(format!("`{name}` ({a}, {b})"));
+        if a != b && !matches!(column, Column::Num(_)) {
+            let distinct = texts.iter().collect::<BTreeSet<_>>().len();
+            ways.push((distinct, name, format!("`{name}` ({a}, {b})")));
         }
     }
-    let (example, ..) = ways.first()?.strip_prefix('`')?.split_once('`')?;
-    let example =
-        format!("`--only {example}=…` keeps one kind of row, `--facet {example}` makes a panel of each");
-    Some(format!("two such rows differ in {}: {example}", ways.join(", ")))
+    // what takes few values is a kind of row
+    ways.sort();
+    let (_, kind, _) = ways.first()?;
+    let split = format!("`--only {kind}=…` keeps one kind of row, `--facet {kind}` makes a panel of each");
+    let all: Vec<&str> = ways.iter().take(4).map(|(_, _, way)| way.as_str()).collect();
+    Some(format!("two such rows differ in {}: {split}", all.join(", ")))
 }

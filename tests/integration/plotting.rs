@@ -209,7 +209,7 @@ fn a_table_of_ones_own_is_drawn_in_every_format() {
     assert!(csv.starts_with("\"layer\",\"head\",\"effect\",\"ci_lo\",\"ci_hi\",\"token\",\"kind\"\n"));
     assert!(csv.contains("\"'=cmd()\""));
     let tex = String::from_utf8(read("fig.tex")).unwrap();
-    assert!(tex.contains("50\\% of \\$x\\_i\\$ \\& \\#1 \\textbackslash{}end\\{document\\}"), "{tex}");
+    assert!(tex.contains("50\\% of \\ensuremath{\\mathdollar}x\\_i\\ensuremath{\\mathdollar} \\& \\#1 \\textbackslash{}end\\{document\\}"), "{tex}");
     let venue = Venue::Neurips;
     assert_eq!(
         tex,
@@ -289,7 +289,7 @@ fn mistakes_are_told_with_a_way_out() {
         (
             1,
             format!("{heat} -o a.svg"),
-            &["two rows of `foreign`", "differ in `token` (", "`kind` (a, b)", "--only"],
+            &["two rows of `foreign`", "differ in `kind` (a, b), `token` (", "--only kind=…", "--facet kind"],
         ),
         (1, heat.replace("--value effect", "--value token") + " -o a.svg", &["holds text, not numbers"]),
         (1, format!("{heat} --only kind=c -o a.svg"), &["nothing to draw", "kind = \"c\""]),
