@@ -106,6 +106,8 @@ pub mod figure;
 
 pub mod study;
 
+pub mod compare;
+
 pub mod report;
 pub mod train;
 

@@ -7,6 +7,7 @@
 
 mod atomic;
 mod begin;
+mod finished;
 mod journal;
 mod manifest;
 mod shelf;
@@ -14,6 +15,7 @@ mod tensors;
 
 pub use atomic::{Written, check_file, write_file_atomically};
 pub use begin::Place;
+pub use finished::Finished;
 pub use journal::Journal;
 pub use manifest::{Manifest, ModelFacts, SCHEMA_VERSION};
 pub use shelf::Activations;

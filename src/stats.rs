@@ -107,10 +107,16 @@ impl Bootstrap {
         self.interval(value, resampled.filter(|value| !value.is_nan()).collect())
     }
 
-    fn interval(&self, value: f64, mut resampled: Vec<f64>) -> Estimate {
-        let mut at = |q: f64| (!resampled.is_empty()).then(|| quantile(&mut resampled, q));
-        Estimate { value, lo: at(0.025), hi: at(0.975), n: self.n }
+    fn interval(&self, value: f64, resampled: Vec<f64>) -> Estimate {
+        let (lo, hi) = percentiles(resampled).unzip();
+        Estimate { value, lo, hi, n: self.n }
     }
+}
+
+/// The middle 95 % of what resamples gave; none of none.
+pub fn percentiles(mut resampled: Vec<f64>) -> Option<(f64, f64)> {
+    let mut at = |q: f64| (!resampled.is_empty()).then(|| quantile(&mut resampled, q));
+    at(0.025).zip(at(0.975))
 }
 
 /// Ratios of sums over one denominator.
@@ -124,11 +130,19 @@ pub struct Over<'a> {
 impl Over<'_> {
     /// Σ top / Σ bottom, resampled jointly.
     pub fn ratio(&self, top: &[f64]) -> Estimate {
-        let Over { bootstrap, whole, below } = self;
-        debug_assert_eq!(top.len(), bootstrap.n);
-        let value = top.iter().fold(0.0, |sum, x| sum + x) / whole;
-        let resampled = bootstrap.draws.iter().zip(below).map(|(draw, below)| drawn(top, draw) / below);
-        bootstrap.interval(value, resampled.collect())
+        debug_assert_eq!(top.len(), self.bootstrap.n);
+        self.bootstrap.interval(self.value(top), self.resampled(top))
+    }
+
+    /// Σ top / Σ bottom of all examples.
+    pub fn value(&self, top: &[f64]) -> f64 {
+        top.iter().fold(0.0, |sum, x| sum + x) / self.whole
+    }
+
+    /// The ratio in each resample, in the order of the draws; none where there is no interval.
+    pub fn resampled(&self, top: &[f64]) -> Vec<f64> {
+        let draws = self.bootstrap.draws.iter().zip(&self.below);
+        draws.map(|(draw, below)| drawn(top, draw) / below).collect()
     }
 }
 

@@ -1,52 +1,50 @@
-"use strict";
-(() => {
-  const all = (what, within = document) => [...within.querySelectorAll(what)];
+// The page as it is read: tables that sort, contents that follow, places that unfold.
 
-  // Sort a table by a click on its heading: numbers from the largest, words from A; missing cells stay last.
-  const words = new Intl.Collator("en", { numeric: true });
-  for (const table of all("table")) {
-    const heads = all("thead th", table);
-    const body = table.tBodies[0];
-    if (!body || body.rows.length < 2) continue;
-    heads.forEach((head, at) => {
-      const number = head.classList.contains("n");
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
-      const read = (row) => {
-        const text = row.cells[at].textContent;
-        if (!number || text === "") return text;
-        return parseFloat(text.replace(/[−[]/g, (c) => (c === "−" ? "-" : "")).replace("inf", "Infinity"));
-      };
-      button.addEventListener("click", () => {
-        const was = head.getAttribute("aria-sort");
-        const down = was ? was === "ascending" : number;
-        heads.forEach((other) => other.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", down ? "descending" : "ascending");
-        const gone = (x) => x === "" || Number.isNaN(x);
-        const rows = [...body.rows].map((row) => [read(row), row]);
-        rows.sort(([a], [b]) => {
-          if (gone(a) || gone(b)) return gone(a) - gone(b);
-          const order = number ? a - b : words.compare(a, b);
-          return down ? -order : order;
-        });
-        body.append(...rows.map(([, row]) => row));
+/** Every element that a selector finds.
+ * @param {string} what @param {ParentNode} [within] @returns {any[]} */
+export const all = (what, within = document) => [...within.querySelectorAll(what)];
+
+/** Listens. @param {EventTarget} where @param {string} what @param {(event: any) => any} act */
+export const on = (where, what, act) => where.addEventListener(what, act);
+
+const inOrder = new Intl.Collator("en", { numeric: true });
+
+/** Sort a table by a click on its heading: numbers from the largest, words from A; missing cells stay last.
+ * @param {HTMLTableElement} table */
+export function sortable(table) {
+  const heads = all("thead th", table);
+  const body = table.tBodies[0];
+  if (!body || body.rows.length < 2) return;
+  heads.forEach((head, at) => {
+    const number = head.classList.contains("n");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    const read = (row) => {
+      const text = row.cells[at].textContent;
+      if (!number || text === "") return text;
+      return parseFloat(text.replace(/[−[]/g, (c) => (c === "−" ? "-" : "")).replace("inf", "Infinity"));
+    };
+    on(button, "click", () => {
+      const was = head.getAttribute("aria-sort");
+      const down = was ? was === "ascending" : number;
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const gone = (x) => x === "" || Number.isNaN(x);
+      const rows = [...body.rows].map((row) => [read(row), row]);
+      rows.sort(([a], [b]) => {
+        if (gone(a) || gone(b)) return gone(a) - gone(b);
+        const order = number ? a - b : inOrder.compare(a, b);
+        return down ? -order : order;
       });
+      body.append(...rows.map(([, row]) => row));
     });
-  }
+  });
+}
 
-  // Save a figure from the page itself, so that it works on a page that has left its folder.
-  for (const link of all("a.save")) {
-    link.addEventListener("click", () => {
-      const svg = link.closest("figure").querySelector("svg");
-      const text = new XMLSerializer().serializeToString(svg);
-      link.href = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
-      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-    });
-  }
-
-  // Mark in the contents the section that is being read.
+/** Mark in the contents the section that is being read. */
+export function followContents() {
   const links = new Map(all("nav a").map((link) => [link.getAttribute("href").slice(1), link]));
   const seen = new Set();
   const watch = new IntersectionObserver(
@@ -58,13 +56,26 @@
     },
     { rootMargin: "-10% 0px -70% 0px" },
   );
-  for (const id of links.keys()) watch.observe(document.getElementById(id));
+  for (const id of links.keys()) {
+    const section = document.getElementById(id);
+    if (section) watch.observe(section);
+  }
+}
 
-  // Paper shows what is folded up only where the reader unfolded it; a linked place unfolds itself.
+/** Paper shows what is folded up only where the reader unfolded it; a linked place unfolds itself. */
+export function unfoldLinked() {
   const unfold = () => {
-    const place = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    if (place) place.closest("details")?.setAttribute("open", "");
+    let id = location.hash.slice(1);
+    try {
+      id = decodeURIComponent(id);
+    } catch {
+      return;
+    }
+    const place = id && document.getElementById(id);
+    if (!place) return;
+    place.closest("details")?.setAttribute("open", "");
+    place.scrollIntoView(); // the script may have moved it
   };
-  addEventListener("hashchange", unfold);
+  on(window, "hashchange", unfold);
   unfold();
-})();
+}

@@ -3,6 +3,7 @@
 
 mod analyse;
 mod circuit;
+mod compare;
 mod flags;
 mod generate;
 mod list;
@@ -36,6 +37,7 @@ use crate::show;
                   --answer ' Paris' --wrong ' Rome'
   glassbox run probes/ioi.toml task.n=32              a study, with one setting changed
   glassbox patch --task ioi --format csv              one method, as data on stdout
+  glassbox compare early late                         two finished runs side by side
   glassbox list analyses"
 )]
 struct Cli {
@@ -66,6 +68,7 @@ enum Command {
     Generate(generate::Generate),
     Record(record::Record),
     Train(train::Train),
+    Compare(compare::Compare),
     Plot(Box<plot::Plot>),
     Verify(verify::Verify),
     List(list::List),
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Generate(command) => command.run(),
         Command::Record(command) => command.run(),
         Command::Train(command) => command.run(),
+        Command::Compare(command) => command.run(),
         Command::Plot(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::List(command) => command.run(),

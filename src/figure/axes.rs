@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::figure::backend::{Canvas, UNITS};
 use crate::figure::color::{Color, FAINT, INK, RULE, WHITE};
 use crate::figure::font;
+use crate::figure::marker::Marker;
 use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Text};
 use crate::figure::style::Style;
 use crate::figure::ticks;
@@ -50,6 +51,8 @@ pub enum Shape {
     Bar { from: [f64; 2], to: [f64; 2], color: Color },
     /// A dot of a radius in points.
     Dot { at: [f64; 2], r: f64, color: Color },
+    /// A point of another shape, of about a dot's area.
+    Sign { at: [f64; 2], r: f64, color: Color, marker: Marker },
 }
 
 impl From<Shape> for Mark {
@@ -217,6 +220,14 @@ fn draw_shape<'a>(
         Shape::Dot { at, r, color } => {
             chart.draw_series([Circle::new(pair(at), units(*r), ink(*color).filled())])?;
         }
+        Shape::Sign { at, r, color, marker } => match marker.corners(*r) {
+            None => draw_shape(chart, style, &Shape::Dot { at: *at, r: *r, color: *color })?,
+            Some(corners) => {
+                let corners: Vec<(i32, i32)> = corners.iter().map(|[x, y]| (units(*x), units(*y))).collect();
+                let sign = EmptyElement::at(pair(at)) + Polygon::new(corners, ink(*color).filled());
+                chart.draw_series([sign])?;
+            }
+        },
     }
     Ok(())
 }

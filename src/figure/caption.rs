@@ -147,8 +147,9 @@ fn intervals(rows: &Rows, view: &View) -> Option<String> {
     let pairs = std::iter::once(own).chain(view.series.iter().map(|s| (s.lo.clone(), s.hi.clone())));
     let (lo, hi) = pairs.filter_map(|(lo, hi)| Some((lo?, hi?))).find(|(lo, hi)| both(rows, lo, hi))?;
     let what = match view.kind.as_str() {
-        "bars" | "waterfall" => "Whiskers",
-        "heatmap" | "trace" | "attention" | "lens" | "tokens" => return None,
+        "bars" | "waterfall" | "scores" => "Whiskers",
+        "roc" => "In brackets",
+        "circuit" | "heatmap" | "trace" | "attention" | "lens" | "tokens" => return None,
         _ => "Bands",
     };
     Some(match over(view) {

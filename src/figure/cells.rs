@@ -39,6 +39,8 @@ pub struct Reading {
     pub bold: bool,
     /// Drawn with an outline: its interval excludes zero.
     pub outlined: bool,
+    /// Its corner is filled: something begins here.
+    pub corner: bool,
     /// Shown on hover.
     pub tip: String,
 }
@@ -120,6 +122,11 @@ fn value(reading: &Reading, at: Frame, under: Frame, look: &Look, size: Option<f
             let text = Text::new(at.x + at.w / 2.0, at.y + at.h / 2.0, text, size).middle();
             items.push(text.anchor(Anchor::Middle).bold(reading.bold).color(ground.ink()).into());
         }
+    }
+    if reading.corner {
+        let side = look.style.space(3.2).min(at.w / 2.0).min(at.h / 2.0);
+        let points = vec![[at.x, at.y], [at.x + side, at.y], [at.x, at.y + side]];
+        items.push(Item::Path { points, closed: true, fill: Fill::Solid(ground.ink()), stroke: None });
     }
     items
 }

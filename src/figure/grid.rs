@@ -4,12 +4,13 @@
 //! other, how large a cell is, how labels turn, where the colour bar goes.
 
 use crate::figure::cells::{self, Look, Panel};
-use crate::figure::color::{FAINT, Scale};
+use crate::figure::color::Scale;
 use crate::figure::colorbar::Bar;
 use crate::figure::font;
 use crate::figure::labels::{self, Tick};
 use crate::figure::scene::{Anchor, Frame, Scene, Text};
 use crate::figure::style::Style;
+use crate::figure::words::Words;
 
 /// More cells than this are drawn as rasters.
 const MOST_VECTORS: usize = 2500;
@@ -24,6 +25,8 @@ pub struct Grid {
     pub panels: Vec<Panel>,
     /// Labels of the columns.
     pub columns: Vec<Tick>,
+    /// Labels above the columns, shortened to a cell's width; empty for none.
+    pub above: Vec<Tick>,
     /// Labels of the rows, from the top.
     pub rows: Vec<Tick>,
     /// Colours of all panels.
@@ -36,7 +39,7 @@ pub struct Grid {
     pub width: f64,
     /// Shape of the cells; its sizes are for 7-point ticks and follow the style.
     pub shape: Shape,
-    /// Small print below, for what was left out.
+    /// Small print below, for signs and for what was left out.
     pub note: String,
 }
 
@@ -55,8 +58,13 @@ struct Layout {
     across: usize,
     cell: [f64; 2],
     left: f64,
-    title: f64,
+    /// Between panels beside each other.
+    gap: f64,
     labels: labels::Plan,
+    /// From the first panel's top (its name left out) to the last one's bottom.
+    high: f64,
+    /// Words at the left.
+    beside: Words,
 }
 
 impl Grid {
@@ -64,85 +72,81 @@ impl Grid {
     pub fn draw(&self) -> Scene {
         let style = &self.style;
         let (gap, near) = (self.gap(), self.near());
-        let (columns, rows) = (self.columns.len().max(1), self.rows.len().max(1));
-        let title = if self.panels.iter().any(|p| !p.name.is_empty()) { style.label + near } else { 0.0 };
-        let edge = if self.names[0].is_empty() { EDGE } else { style.foot() - 1.0 };
-        let high = |l: &Layout| {
-            let down = self.panels.len().div_ceil(l.across) as f64;
-            down * (l.title + rows as f64 * l.cell[1]) + (down - 1.0) * gap
-        };
-        let top = EDGE + if title == 0.0 { 2.0 } else { 0.0 };
-        let below = |l: &Layout| top + high(l) + near + l.labels.height;
-        let named = |l: &Layout| below(l) + if self.names[0].is_empty() { 0.0 } else { style.label + near };
+        let title = self.title();
+        let top = EDGE + if title == 0.0 && self.above.is_empty() { 2.0 } else { title };
+        let under = Words::new(style, &self.names[0], self.width - 2.0 * EDGE);
+        let note = Words::small(style, &self.note, self.width - 2.0 * EDGE);
+        let below = |l: &Layout| top + l.high + near + l.labels.height;
+        let named =
+            |l: &Layout| below(l) + under.depth() + if under.depth() > 0.0 { 0.3 * near } else { near / 2.0 };
         let longest = style.space(200.0);
-        // The bar's label is broken to the picture's height, which follows from the room that the bar leaves.
-        let long = |l: &Layout| (high(l) - title).min(longest);
-        let beside = |length: f64, room: f64| {
-            Bar::new(style, &self.scale, &self.bar, true, length, room).depth() + gap
+        let bar = |upright: bool, length: f64, room: f64| {
+            Bar::new(style, &self.scale, &self.bar, upright, length, room)
         };
-        let mut layout = self.layout(columns, rows, title, beside(longest, f64::INFINITY));
+        // Labels are broken to the picture's height, which follows from the room that they leave.
+        let mut layout = self.layout(bar(true, longest, f64::INFINITY).depth() + gap, f64::INFINITY);
         for _ in 0..3 {
-            layout = self.layout(columns, rows, title, beside(long(&layout), named(&layout) - 4.0));
+            let beside = bar(true, layout.high.min(longest), named(&layout) - 4.0).depth() + gap;
+            layout = self.layout(beside, named(&layout) - 4.0);
         }
-        let upright = high(&layout) >= style.space(62.0);
+        let upright = layout.high >= style.space(62.0);
         if !upright {
-            layout = self.layout(columns, rows, title, 0.0);
+            layout = self.layout(0.0, layout.high + 2.0 * near);
         }
+        let (columns, rows) = self.size();
         let (w, h) = (columns as f64 * layout.cell[0], rows as f64 * layout.cell[1]);
-        let body = layout.across as f64 * (w + gap) - gap;
-        let length = if upright {
-            long(&layout)
+        let body = layout.across as f64 * (w + layout.gap) - layout.gap;
+        let bar = if upright {
+            bar(true, layout.high.min(longest), named(&layout) - 4.0)
         } else {
-            (self.width - 60.0).clamp(60.0, style.space(150.0).max(60.0))
+            let length = (self.width - 60.0).clamp(60.0, style.space(150.0).max(60.0));
+            bar(false, length, self.width - 8.0)
         };
-        let room = if upright { named(&layout) - 4.0 } else { self.width - 8.0 };
-        let bar = Bar::new(style, &self.scale, &self.bar, upright, length, room);
         let content = layout.left + body + if upright { gap + bar.depth() } else { 0.0 };
         let shift = ((self.width - content) / 2.0).max(EDGE);
-        let (below, named) = (below(&layout), named(&layout));
-        let barred = named + if upright { 0.0 } else { style.space(6.0) + bar.depth() };
-        let height = barred + if self.note.is_empty() { edge } else { style.small + 7.0 };
+        let barred = named(&layout) + if upright { 0.0 } else { near + bar.depth() };
+        let noted = barred + note.depth() + if note.depth() > 0.0 { near } else { 0.0 };
 
-        let mut scene = Scene::new(self.width, height);
+        let mut scene = Scene::new(self.width, noted + EDGE);
         let x0 = shift + layout.left;
         let raster = self.panels.iter().map(|p| p.cells.len()).sum::<usize>() > MOST_VECTORS;
         let shorten = matches!(self.shape, Shape::Text(_));
         let look = Look { style: *style, columns, scale: &self.scale, raster, shorten };
         for (i, panel) in self.panels.iter().enumerate() {
             let (across, down) = (i % layout.across, i / layout.across);
-            let x = x0 + across as f64 * (w + gap);
-            let y = top + down as f64 * (h + layout.title + gap) + layout.title;
+            let x = x0 + across as f64 * (w + layout.gap);
+            let y = top + down as f64 * (h + title + gap);
             let frame = Frame::new(x, y, w, h);
             if !panel.name.is_empty() {
-                let name = font::fit(&font::visible(&panel.name), style.label, false, w + gap - 2.0);
+                let name = font::fit(&font::visible(&panel.name), style.label, false, w + layout.gap - 2.0);
                 scene.add(Text::new(x + w / 2.0, y - near, name, style.label).anchor(Anchor::Middle));
             }
             cells::draw(&mut scene, panel, frame, &look);
             if across == 0 {
                 self.row_labels(&mut scene, frame, layout.cell[1]);
             }
+            if down == 0 {
+                self.labels_above(&mut scene, frame, layout.cell[0]);
+            }
             if i + layout.across >= self.panels.len() {
                 layout.labels.draw(&mut scene, x + layout.cell[0] / 2.0, y + h + near, layout.cell[0]);
             }
         }
-        let frame = Frame::new(x0, top + title, body, high(&layout) - title);
-        let x_name = (self.names[0].as_str(), below + style.label);
-        let y_name = (self.names[1].as_str(), shift + style.label * font::CAP);
-        crate::figure::axes::name(&mut scene, style, frame, Some(x_name), Some(y_name));
+        under.below(&mut scene, x0 + body / 2.0, below(&layout) + 0.3 * near);
+        layout.beside.beside(&mut scene, shift, top + layout.high / 2.0);
         if upright {
-            bar.draw(&mut scene, x0 + body + gap, frame.y + (frame.h - length) / 2.0);
+            bar.draw(&mut scene, x0 + body + gap, top + (layout.high - bar.length()) / 2.0);
         } else {
-            bar.draw(
-                &mut scene,
-                (x0 + body / 2.0 - length / 2.0).clamp(8.0, self.width - length - 8.0),
-                named + style.space(6.0),
-            );
+            let x = (x0 + body / 2.0 - bar.length() / 2.0).clamp(8.0, self.width - bar.length() - 8.0);
+            bar.draw(&mut scene, x, named(&layout) + near);
         }
-        if !self.note.is_empty() {
-            let note = font::fit(&self.note, style.small, false, self.width - 4.0);
-            scene.add(Text::new(EDGE, height - 0.3 * style.small - 1.0, note, style.small).color(FAINT));
-        }
+        note.note(&mut scene, EDGE, barred + near);
         scene
+    }
+
+    /// Columns and rows of each panel, one at least.
+    fn size(&self) -> (usize, usize) {
+        (self.columns.len().max(1), self.rows.len().max(1))
     }
 
     /// Between panels.
@@ -155,17 +159,30 @@ impl Grid {
         self.style.space(3.0)
     }
 
-    fn layout(&self, columns: usize, rows: usize, title: f64, bar: f64) -> Layout {
-        let (style, gap) = (&self.style, self.gap());
+    /// Room above each panel.
+    fn title(&self) -> f64 {
+        if self.panels.iter().any(|p| !p.name.is_empty()) {
+            self.style.label + self.near()
+        } else if self.above.is_empty() {
+            0.0
+        } else {
+            self.style.tick + self.near()
+        }
+    }
+
+    /// Where things go when the colour bar takes `bar` points at the right and the words at the left are broken to `long`.
+    fn layout(&self, bar: f64, long: f64) -> Layout {
+        let (style, gap, (columns, rows)) = (&self.style, self.gap(), self.size());
+        let panels = self.panels.len().max(1);
         let widths = self.rows.iter().map(|t| font::width(&t.text, style.tick, t.bold));
         let widest = widths.fold(0.0, f64::max).min(style.space(64.0));
-        let name = if self.names[1].is_empty() { 0.0 } else { style.label + self.near() };
-        let mut left = name + widest + self.near();
-        let size = |left: f64, across: usize| {
-            let room = self.width - 2.0 * EDGE - left - bar - (across - 1) as f64 * gap;
+        let beside = Words::new(style, &self.names[1], long);
+        let mut left = beside.depth() + widest + self.near() + if beside.depth() > 0.0 { 1.0 } else { 0.0 };
+        let size = |left: f64, across: usize, between: f64| {
+            let room = self.width - 2.0 * EDGE - left - bar - (across - 1) as f64 * between;
             let each = (room / (across * columns) as f64).max(0.2);
-            let down = self.panels.len().div_ceil(across).max(1) as f64;
-            let high = (style.tall - down * (title + gap)) / (down * rows as f64);
+            let down = panels.div_ceil(across) as f64;
+            let high = (style.tall - down * (self.title() + gap)) / (down * rows as f64);
             match self.shape {
                 Shape::Square(_, most) => [each.min(style.space(most)).min(high.max(1.0)); 2],
                 Shape::Text(height) => [each, style.space(height)],
@@ -173,21 +190,30 @@ impl Grid {
         };
         let least = style.space(if let Shape::Square(least, _) = self.shape { least } else { 23.0 });
         let pick = |left: f64| {
-            let all = || (1..=self.panels.len().max(1)).rev();
-            let widest = || all().max_by(|a, b| size(left, *a)[0].total_cmp(&size(left, *b)[0]));
-            all().find(|n| size(left, *n)[0] >= least).or_else(widest).unwrap_or(1)
+            let all = || (1..=panels).rev();
+            let widest = || all().max_by(|a, b| size(left, *a, gap)[0].total_cmp(&size(left, *b, gap)[0]));
+            all().find(|n| size(left, *n, gap)[0] >= least).or_else(widest).unwrap_or(1)
         };
         let mut across = pick(left);
-        let mut cell = size(left, across);
+        let mut cell = size(left, across, gap);
         let mut labels = labels::plan(style, &self.columns, cell[0]);
         let reach = labels.left - cell[0] / 2.0;
         if reach > left {
             left = reach;
             across = pick(left);
-            cell = size(left, across);
+            cell = size(left, across, gap);
             labels = labels::plan(style, &self.columns, cell[0]);
         }
-        Layout { across, cell, left, title, labels }
+        // Beside an unfinished row, labels that lean left must not reach the panel of the next one.
+        let hole = panels % across != 0;
+        let between = if hole { gap.max(labels.left - cell[0] / 2.0 + self.near()) } else { gap };
+        if between > gap {
+            cell = size(left, across, between);
+            labels = labels::plan(style, &self.columns, cell[0]);
+        }
+        let down = panels.div_ceil(across) as f64;
+        let high = down * rows as f64 * cell[1] + (down - 1.0) * (self.title() + gap);
+        Layout { across, cell, left, gap: between, labels, high, beside }
     }
 
     fn row_labels(&self, scene: &mut Scene, frame: Frame, step: f64) {
@@ -203,6 +229,16 @@ impl Grid {
                 let text = Text::new(frame.x - near, frame.y + (i as f64 + 0.5) * step, text, size).middle();
                 scene.add(text.anchor(Anchor::End).bold(tick.bold));
             }
+        }
+    }
+
+    fn labels_above(&self, scene: &mut Scene, frame: Frame, step: f64) {
+        for (i, tick) in self.above.iter().enumerate() {
+            let size = self.style.sizes()[1];
+            let text = font::fit(&tick.text, size, tick.bold, step - 2.0);
+            let x = frame.x + (i as f64 + 0.5) * step;
+            let text = Text::new(x, frame.y - self.near(), text, size).anchor(Anchor::Middle);
+            scene.add(text.bold(tick.bold));
         }
     }
 }

@@ -91,6 +91,11 @@ pub fn plan(style: &Style, ticks: &[Tick], step: f64) -> Plan {
 }
 
 impl Plan {
+    /// Whether every label is written, and none turned.
+    pub fn is_flat(&self) -> bool {
+        self.angle == 0.0 && self.texts.iter().all(Option::is_some)
+    }
+
     /// Writes the labels; the first tick stands at `x`, their top at `y`.
     pub fn draw(&self, scene: &mut Scene, x: f64, y: f64, step: f64) {
         for (i, tick) in self.texts.iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use crate::figure::color::Color;
 use crate::figure::font;
+use crate::figure::marker::Marker;
 use crate::figure::scene::{Fill, Frame, Item, Scene, Stroke, Text};
 use crate::figure::style::Style;
 
@@ -14,8 +15,8 @@ pub enum Sign {
     Line,
     /// A dashed line.
     Dash,
-    /// A dot: points.
-    Dot,
+    /// A point.
+    Marker(Marker),
 }
 
 /// A name and its look.
@@ -51,14 +52,22 @@ pub fn draw(scene: &mut Scene, style: &Style, entries: &[Entry]) {
             }
             Sign::Line => scene.line([x, y], end, Stroke::solid(color, style.line)),
             Sign::Dash => scene.line([x, y], end, Stroke::dashed(color, style.line)),
-            Sign::Dot => {
-                let (at, r) = ([x + style.space(8.0), y], style.dot());
-                scene.add(Item::Circle { at, r, fill: Fill::Solid(color), stroke: None });
-            }
+            Sign::Marker(marker) => point(scene, style, [x + style.space(8.0), y], color, marker),
         }
         let name = font::fit(&font::visible(&entry.name), style.tick, false, room);
         scene.add(Text::new(x + style.space(16.0), y, name, style.tick).middle());
     }
+}
+
+fn point(scene: &mut Scene, style: &Style, at: [f64; 2], color: Color, marker: Marker) {
+    let (r, fill, stroke) = (style.dot(), Fill::Solid(color), None);
+    scene.add(match marker.corners(r) {
+        None => Item::Circle { at, r, fill, stroke },
+        Some(corners) => {
+            let points = corners.iter().map(|[x, y]| [at[0] + x, at[1] + y]).collect();
+            Item::Path { points, closed: true, fill, stroke }
+        }
+    });
 }
 
 /// Where each entry begins, on its middle line.

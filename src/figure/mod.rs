@@ -18,6 +18,8 @@ pub mod style;
 pub mod tex;
 pub mod view;
 
+mod across;
+mod apart;
 mod axes;
 mod backend;
 mod cells;
@@ -25,11 +27,16 @@ mod colorbar;
 mod grid;
 pub mod kind;
 mod labels;
+mod layered;
 mod legend;
+mod lines;
+mod marker;
 mod pdf;
 mod png;
+mod stack;
 mod svg;
 mod ticks;
+mod words;
 
 pub use caption::Facts;
 pub use pdf::TextAs;
@@ -55,11 +62,21 @@ pub struct Figure {
 pub const FIGURES: &[Figure] = &[
     kind::attention::FIGURE,
     kind::bars::FIGURE,
+    kind::circuit::FIGURE,
     kind::curve::FIGURE,
+    kind::dose::FIGURE,
+    kind::faithfulness::FIGURE,
     kind::heatmap::FIGURE,
     kind::lens::FIGURE,
+    kind::panels::FIGURE,
+    kind::probe::FIGURE,
+    kind::roc::FIGURE,
     kind::scatter::FIGURE,
+    kind::scores::FIGURE,
     kind::tokens::FIGURE,
+    kind::trace::FIGURE,
+    kind::training::FIGURE,
+    kind::waterfall::FIGURE,
 ];
 
 /// Draws what the view asks for.
@@ -71,6 +88,7 @@ pub fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         .ok_or_else(|| Error::unknown("picture", &view.kind, names()))?;
     check(view)?;
     let kept = view.rows(rows)?;
+    let view = &view.settled(&kept)?;
     let mut scene = (figure.draw)(&kept, view)?;
     scene.title = if view.name.is_empty() { figure.name.to_owned() } else { view.name.clone() };
     scene.caption = caption::write(&scene, &kept, view);

@@ -166,6 +166,27 @@ impl Scene {
     }
 }
 
+impl Item {
+    /// The same, `by` further right and down.
+    pub fn moved(self, by: [f64; 2]) -> Item {
+        let point = |[x, y]: [f64; 2]| [x + by[0], y + by[1]];
+        let frame = |f: Frame| Frame { x: f.x + by[0], y: f.y + by[1], ..f };
+        match self {
+            Item::Rect(at, fill, stroke) => Item::Rect(frame(at), fill, stroke),
+            Item::Path { points, closed, fill, stroke } => {
+                Item::Path { points: points.into_iter().map(point).collect(), closed, fill, stroke }
+            }
+            Item::Circle { at, r, fill, stroke } => Item::Circle { at: point(at), r, fill, stroke },
+            Item::Text(text) => Item::Text(Text { x: text.x + by[0], y: text.y + by[1], ..text }),
+            Item::Image { at, columns, rgba } => Item::Image { at: frame(at), columns, rgba },
+            Item::Group(group) => {
+                let items = group.items.into_iter().map(|item| item.moved(by)).collect();
+                Item::Group(Group { clip: group.clip.map(frame), items, ..group })
+            }
+        }
+    }
+}
+
 impl Frame {
     /// From left, top, width and height.
     pub fn new(x: f64, y: f64, w: f64, h: f64) -> Frame {

@@ -48,6 +48,18 @@ pub fn number(value: f64) -> String {
     })
 }
 
+/// A number as exactly as anyone quotes it: six significant digits, a true minus sign.
+pub fn exact(value: f64) -> String {
+    let size = value.abs();
+    if !value.is_finite() || (size != 0.0 && !(1e-4..1e6).contains(&size)) {
+        return if value.is_finite() { minus(format!("{value:.5e}")) } else { number(value) };
+    }
+    let digits = if size == 0.0 { 0 } else { (5 - size.log10().floor() as i32).max(0) as usize };
+    let text = format!("{value:.digits$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    minus(text.to_owned())
+}
+
 /// A round number as it is: 1, 0.05, 20000.
 pub fn plain(value: f64) -> String {
     if (1e-4..1e6).contains(&value.abs()) {
@@ -120,6 +132,10 @@ mod tests {
         assert_eq!(
             [cell(0.983), cell(-0.05), cell(0.0001), cell(12.3), cell(0.999)],
             [".98", "−.05", "0", "12", "1.0"]
+        );
+        assert_eq!(
+            [exact(1.1014644), exact(-0.0123456789), exact(250.0), exact(0.0), exact(1.5e-7)],
+            ["1.10146", "−0.0123457", "250", "0", "1.50000e−7"]
         );
     }
 }

@@ -54,6 +54,8 @@ pub struct View {
     pub hi: Option<String>,
     /// Several drawn numbers side by side, instead of `value`, `lo` and `hi`.
     pub series: Vec<Series>,
+    /// One more drawn number, in a low strip below on the same x axis: what probing or steering is set against.
+    pub strip: Option<Series>,
     /// Column that splits the rows into panels.
     pub facet: Option<String>,
     /// Column that splits the rows into lines, colours or strips.
@@ -68,6 +70,12 @@ pub struct View {
     pub x_text: Option<String>,
     /// Column with the token that stands at each `y`.
     pub y_text: Option<String>,
+    /// Column with the share of all edges that a circuit's size stands for: what areas are taken over (`faithfulness`).
+    pub fraction: Option<String>,
+    /// Columns with the last `x` before and the first `x` after a line passed half of its way (`training`).
+    pub onset: Option<[String; 2]>,
+    /// Column with the token that should follow at each `x`.
+    pub target: Option<String>,
     /// Yes-or-no column: tokens to set in bold, cells to mark.
     pub mark: Option<String>,
 
@@ -91,6 +99,8 @@ pub struct View {
     pub map: Option<Map>,
     /// Limits of the colours or of the value axis; values outside are shown as clipped.
     pub limits: Option<[f64; 2]>,
+    /// Whether panels of different colours share one scale; by default they do.
+    pub shared: Option<bool>,
     /// From what size on a cell whose interval excludes 0 is outlined; by default a twentieth of the largest drawn.
     pub outline: Option<f64>,
     /// How many to label (grids, points) or to keep (bars); 0 = none.
@@ -103,6 +113,8 @@ pub struct View {
     pub references: Vec<Reference>,
     /// Where the numbers come from, for the caption.
     pub facts: Facts,
+    /// Pictures of the same table that stand together as (a), (b), …: for the kind `panels`.
+    pub panels: Vec<View>,
 }
 
 /// A drawn number: its column, its interval, its name in the legend.
@@ -121,14 +133,21 @@ pub struct Series {
 }
 
 /// A dashed line with a name.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
     /// Where on the value axis.
+    #[serde(default)]
     pub at: f64,
+    /// Instead of `at`, a column: where its last value lies, such as the end of an accumulated sum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
     /// What it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Only in the panel of this name, in pictures with panels of unlike numbers (`training`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub facet: String,
 }
 
 /// Where the first row of a grid stands.
@@ -195,6 +214,19 @@ impl View {
         }
         let value = self.need("value", &self.value)?.to_owned();
         Ok(vec![Series { value, lo: self.lo.clone(), hi: self.hi.clone(), name: String::new() }])
+    }
+
+    /// The view with references to columns of these rows put where they lie; one without a value is left out.
+    pub fn settled(&self, rows: &Rows) -> Result<View> {
+        let mut view = self.clone();
+        for reference in &mut view.references {
+            if let Some(column) = reference.column.take() {
+                let last = rows.numbers(&column)?.into_iter().flatten().rfind(|v| v.is_finite());
+                reference.at = last.unwrap_or(f64::NAN);
+            }
+        }
+        view.references.retain(|reference| reference.at.is_finite());
+        Ok(view)
     }
 
     /// The rows that `only` keeps.
@@ -275,6 +307,20 @@ mod tests {
         let written = view.to_toml().unwrap();
         assert_eq!(toml::from_str::<View>(&written).unwrap(), view);
         assert!(!written.contains("sort") && !written.contains("x_label"), "{written}");
+    }
+
+    #[test]
+    fn a_reference_lies_where_its_column_ends() {
+        let view: View = toml::from_str("references = [{ column = 'sum', name = 'final' }, { at = 2.0 }]").unwrap();
+        let sum = |last| Rows {
+            name: "t".into(),
+            columns: vec![("sum".into(), String::new(), Column::Num(vec![Some(1.0), last, None]))],
+        };
+        let places = |last| -> Vec<f64> {
+            view.settled(&sum(last)).unwrap().references.iter().map(|r| r.at).collect()
+        };
+        assert_eq!((places(Some(4.0)), places(None)), (vec![4.0, 2.0], vec![1.0, 2.0]));
+        assert!(view.settled(&Rows::default()).unwrap_err().to_string().contains("`sum`"));
     }
 
     #[test]

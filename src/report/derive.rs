@@ -1,20 +1,26 @@
 //! Tables that a report makes from others: attention of the heads that matter, and long forms for small multiples.
 
 mod ablation;
+mod circuit;
+mod direct;
 mod lesions;
 mod patch;
 mod path;
 mod probe;
+mod scores;
 mod series;
+mod stages;
 mod steer;
+mod training;
 mod weights;
 
 use std::collections::BTreeMap;
 
+use super::explore::attention_rows;
 use super::story::{Run, Story, column};
 use crate::error::Result;
 use crate::patterns::patterns;
-use crate::row::{Column, Rows};
+use crate::row::Rows;
 use crate::task::{Example, Task};
 
 pub(super) use probe::probed;
@@ -38,57 +44,80 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
         (None, []) => None,
         (None, top) => Some((patterns(run.lab, run.task, top, 0)?, true)),
     };
+    let mut found = found.clone();
     if let Some((rows, is_new)) = attention {
         if is_new {
             made.push((rows.clone(), true));
         }
-        let mut view = Rows { name: "attention_view".to_owned(), ..rows };
-        let (layers, heads) = (view.texts("layer")?, view.texts("head")?);
-        let names: Vec<String> = layers.iter().zip(&heads).map(|(l, h)| format!("L{l}H{h}")).collect();
-        view.columns.push(column("name", "The head.", &names));
-        made.push((view, false));
+        found.insert(rows.name.clone(), rows);
     }
-    if let Some(rows) = found.get("attribution_source") {
-        made.push((labelled(sources(rows, found)?, "attribution_source_top")?, false));
-    }
-    if let Some(rows) = found.get("resid_by_pos") {
-        made.push((labelled(rows.clone(), "resid_by_pos_view")?, false));
-    }
-    if let Some(rows) = found.get("edges")
-        && let Some(method) = rows.texts("method")?.first()
+    if found.get("examples_attention").is_none()
+        && let Some(rows) = attention_rows(run, &story)?
     {
-        made.push((Rows { name: "edges_first".to_owned(), ..rows.only("method", method)? }, false));
-    }
-    if let Some(rows) = found.get("patch_pattern") {
-        made.push((patch::patterns(rows)?, false));
-    }
-    if let (Some(rows), None) = (found.get("lens"), found.get("lens_first")) {
-        made.push((Rows { name: "lens_first".to_owned(), ..rows.clone() }, false));
+        made.push((rows, true));
     }
     if let Some(rows) = found.get("lens")
         && let Some(rows) = lens_end(rows, run.task)?
     {
         made.push((rows, false));
     }
-    if let Some(rows) = found.get("head_scores") {
-        made.push((long(rows)?, false));
-    }
-    if let (Some(effects), Some(summary)) = (found.get("ablate_effect"), found.get("ablate")) {
-        made.extend(ablation::tables(effects, summary)?.into_iter().map(|rows| (rows, false)));
-    }
-    if let Some(rows) = found.get("path") {
-        made.push((path::table(rows)?, false));
-    }
-    made.extend(probe::tables(found)?.into_iter().map(|rows| (rows, false)));
-    made.extend(steer::tables(found)?.into_iter().map(|rows| (rows, false)));
-    made.extend(lesions::tables(found)?.into_iter().map(|rows| (rows, false)));
-    made.extend(weights::tables(found)?.into_iter().map(|rows| (rows, false)));
+    made.extend(forms(&found, Some(run.task))?.into_iter().map(|rows| (rows, false)));
     Ok(made)
 }
 
-/// Curves over training, from the tables of all stages.
+/// The forms that pictures need and that follow from the tables; without the prompts, no position is known to be a subject's.
+pub(super) fn forms(found: &BTreeMap<String, Rows>, task: Option<&Task>) -> Result<Vec<Rows>> {
+    let mut made = Vec::new();
+    if let Some(rows) = found.get("attention") {
+        let mut view = Rows { name: "attention_view".to_owned(), ..rows.clone() };
+        let (layers, heads) = (view.texts("layer")?, view.texts("head")?);
+        let names: Vec<String> = layers.iter().zip(&heads).map(|(l, h)| format!("L{l}H{h}")).collect();
+        view.columns.push(column("name", "The head.", &names));
+        made.push(view);
+    }
+    if let Some(rows) = found.get("attribution_source") {
+        made.push(labelled(sources(rows, found)?, "attribution_source_top")?);
+    }
+    if let (Some(parts), Some(accumulated)) = (found.get("attribution"), found.get("accumulated")) {
+        made.extend(direct::sum(parts, accumulated)?);
+    }
+    if let Some(rows) = found.get("resid_by_pos") {
+        made.push(labelled(rows.clone(), "resid_by_pos_view")?);
+    }
+    if let Some(rows) = found.get("edges")
+        && let Some(method) = rows.texts("method")?.first()
+    {
+        made.push(Rows { name: "edges_first".to_owned(), ..rows.only("method", method)? });
+    }
+    if let Some(rows) = found.get("patch_pattern") {
+        made.push(patch::patterns(rows)?);
+    }
+    if let (Some(rows), None) = (found.get("lens"), found.get("lens_first")) {
+        made.push(Rows { name: "lens_first".to_owned(), ..rows.clone() });
+    }
+    if let Some(rows) = found.get("head_scores") {
+        made.extend(scores::tables(rows)?);
+    }
+    if let (Some(effects), Some(summary)) = (found.get("ablate_effect"), found.get("ablate")) {
+        made.extend(ablation::tables(effects, summary)?);
+    }
+    if let Some(rows) = found.get("path") {
+        made.push(path::table(rows)?);
+    }
+    made.extend(circuit::tables(found)?);
+    made.extend(training::tables(found)?);
+    made.extend(probe::tables(found)?);
+    made.extend(steer::tables(found)?);
+    made.extend(lesions::tables(task, found)?);
+    made.extend(weights::tables(found)?);
+    Ok(made)
+}
+
+/// Curves and small multiples over training, from the tables of all stages.
 pub(super) fn training(joined: &[Rows]) -> Result<Vec<Rows>> {
-    series::tables(joined)
+    let mut made = series::tables(joined)?;
+    made.extend(stages::tables(joined)?);
+    Ok(made)
 }
 
 /// A copy with a column `at`: how a position is written under a picture. Its name where prompts of several templates
@@ -151,33 +180,4 @@ fn lens_end(rows: &Rows, task: &Task) -> Result<Option<Rows>> {
     end.columns.push(column("at", "Where the stream is read.", &at));
     end.name = "lens_end".to_owned();
     Ok(Some(end))
-}
-
-/// One row per head and score, for small multiples.
-fn long(rows: &Rows) -> Result<Rows> {
-    let (layers, heads) = (rows.column("layer")?, rows.column("head")?);
-    let mut columns: Vec<(String, Vec<String>, Vec<Option<f64>>)> = Vec::new();
-    for (kind, name) in [
-        ("previous", "previous token"),
-        ("duplicate", "duplicate token"),
-        ("induction", "induction"),
-        ("bos", "first token"),
-    ] {
-        columns.push((name.to_owned(), vec![name.to_owned(); rows.len()], rows.numbers(kind)?));
-    }
-    let repeat = |column: &Column| {
-        let all: Vec<usize> = columns.iter().flat_map(|_| 0..rows.len()).collect();
-        column.take(&all)
-    };
-    let kinds: Vec<String> = columns.iter().flat_map(|(_, kinds, _)| kinds.clone()).collect();
-    let scores: Vec<Option<f64>> = columns.iter().flat_map(|(_, _, scores)| scores.clone()).collect();
-    Ok(Rows {
-        name: "head_scores_long".to_owned(),
-        columns: vec![
-            ("layer".to_owned(), "Layer.".to_owned(), repeat(layers)),
-            ("head".to_owned(), "Head.".to_owned(), repeat(heads)),
-            column("kind", "Which score.", &kinds),
-            column("score", "The score.", &scores),
-        ],
-    })
 }

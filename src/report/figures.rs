@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::story::{Picture, Story};
 use super::{derive, facts};
 use crate::error::{Error, Result};
+use crate::figure::view::Series;
 use crate::figure::{self, Facts, PRINT, Scene, TextAs, Venue, View, tex};
 use crate::row::Rows;
 use crate::table::{self, Format};
@@ -25,8 +26,8 @@ pub const ENDINGS: [&str; 6] = ["svg", "pdf", "png", "csv", "toml", "tex"];
 /// A picture of a table, and what it was drawn from.
 pub struct Drawing<'a> {
     view: &'a View,
-    rows: Rows,
-    scene: Scene,
+    pub(super) rows: Rows,
+    pub(super) scene: Scene,
     /// How the letters of the PDF are written.
     pub text: TextAs,
 }
@@ -85,6 +86,7 @@ pub(super) fn draw(story: &Story) -> Result<Vec<Drawn>> {
     let drawn = views(story)?.into_par_iter().map(|mut view| {
         view.caption = filled(&view.caption, story);
         view.value_label = filled(&view.value_label, story);
+        view.strip = view.strip.map(|strip| Series { name: filled(&strip.name, story), ..strip });
         view.data = view.data.map(|data| filled(&data, story));
         let rows = story.table(&view.table).ok_or_else(|| Error::unknown("table", &view.table, []))?;
         if view.rows(rows).is_err() {
@@ -102,22 +104,33 @@ pub(super) fn draw(story: &Story) -> Result<Vec<Drawn>> {
     drawn.filter_map(Result::transpose).collect()
 }
 
+/// The views of every report.
+pub(super) fn usual() -> Result<Vec<View>> {
+    Ok(toml::from_str::<Views>(VIEWS).map_err(broken)?.figure)
+}
+
+/// The view that a study asks for.
+pub(super) fn asked(own: &toml::Table) -> Result<View> {
+    own.clone().try_into().map_err(broken)
+}
+
+fn broken(e: toml::de::Error) -> Error {
+    Error::usage(format!("a figure of the study cannot be read: {e}"), "see the views in the README")
+}
+
 /// The views of a report and of its study, for the venue that the study names.
 fn views(story: &Story) -> Result<Vec<View>> {
-    let broken = |e: toml::de::Error| {
-        Error::usage(format!("a figure of the study cannot be read: {e}"), "see the views in the README")
-    };
     let study = story.run.study;
     let venue = study.venue.unwrap_or_default();
     // heights in the list are meant for the usual venue's type
     let grown = venue.style().tick / Venue::default().style().tick;
-    let mut views = toml::from_str::<Views>(VIEWS).map_err(broken)?.figure;
+    let mut views = usual()?;
     for view in &mut views {
         view.venue = venue;
         view.height = view.height.map(|height| height * grown);
     }
     for own in &study.figures {
-        let mut view: View = own.clone().try_into().map_err(broken)?;
+        let mut view = asked(own)?;
         if !own.contains_key("venue") {
             view.venue = venue;
         }
@@ -134,7 +147,7 @@ fn views(story: &Story) -> Result<Vec<View>> {
 }
 
 /// Whether a picture along training spans so many steps that only a logarithmic axis shows the early ones.
-fn decades(rows: &Rows, view: &View) -> Result<bool> {
+pub(super) fn decades(rows: &Rows, view: &View) -> Result<bool> {
     if view.x.as_deref() != Some("step") {
         return Ok(false);
     }

@@ -1,29 +1,36 @@
 //! A page as one HTML file that needs nothing but itself: style and script inside, no network, hostile text escaped.
 //!
 //! The content security policy allows the one script by its hash, and images only as data: even a token that slipped
-//! through every escape could neither run nor load anything. Without the script the page reads the same.
+//! through every escape could neither run nor load anything. Without the script the page reads the same; with it, what the
+//! page found can be explored (`assets/web`).
 
+mod figure;
+mod script;
 mod table;
 
 use super::markdown::place;
-use super::page::{Block, Figure, Inline, Page, TokenLine, Tokens, Words};
-use super::svg;
+use super::page::{Block, Inline, Page, TokenLine, Tokens, Words};
 use crate::error::Result;
 use crate::show;
 use sha2::{Digest, Sha256};
+use std::fmt::Write;
 
-const STYLE: &str = include_str!("../../assets/web/page.css");
-const SCRIPT: &str = include_str!("../../assets/web/page.js");
+const STYLE: &str = concat!(
+    include_str!("../../assets/web/page.css"),
+    include_str!("../../assets/web/explore.css"),
+    include_str!("../../assets/web/print.css")
+);
 
 /// The page as `index.html`. The same page gives the same bytes.
 pub fn write(page: &Page) -> Result<String> {
     let (figures, tables) = page.numbering();
     let mut html = Html { out: String::new(), figures, tables };
     let title = escape(&show::visible(&page.title));
+    let script = script::joined();
     html.push(&[
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n",
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'sha256-",
-        &base64(&Sha256::digest(SCRIPT)),
+        &base64(&Sha256::digest(&script)),
         "'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\">\n",
         "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
         "<meta name=\"color-scheme\" content=\"light dark\">\n<title>",
@@ -42,6 +49,10 @@ pub fn write(page: &Page) -> Result<String> {
         html.push(&["<p class=\"lead\">", &html.words(&page.lead), "</p>\n"]);
     }
     html.push(&["</header>\n"]);
+    if page.data.is_some() {
+        // the script fills it, and shows it if there is something to explore
+        html.push(&["<section id=\"explore\" hidden></section>\n"]);
+    }
     for section in &page.sections {
         let id = escape(&section.id);
         let heading = escape(&show::visible(&section.title));
@@ -56,7 +67,11 @@ pub fn write(page: &Page) -> Result<String> {
         html.facts(&page.provenance);
         html.push(&["</footer>\n"]);
     }
-    html.push(&["</main>\n<script>", SCRIPT, "</script>\n</body>\n</html>\n"]);
+    html.push(&["</main>\n"]);
+    if let Some(data) = &page.data {
+        html.push(&["<script type=\"application/json\" id=\"data\">", &data_text(data), "</script>\n"]);
+    }
+    html.push(&["<script>", &script, "</script>\n</body>\n</html>\n"]);
     Ok(html.out)
 }
 
@@ -124,32 +139,6 @@ impl Html<'_> {
             self.push(&["<div><dt>", &name, "</dt><dd>", &self.words(value), "</dd></div>\n"]);
         }
         self.push(&["</dl>\n"]);
-    }
-
-    fn figure(&mut self, figure: &Figure) -> Result<()> {
-        let slug = slug(&figure.name);
-        let number = place(&self.figures, &figure.name);
-        let drawing = svg::inline(&figure.svg, &slug)?;
-        self.push(&[
-            "<figure id=\"figure-",
-            &slug,
-            "\">\n<div class=\"paper\" style=\"--w:",
-            &drawing.width.to_string(),
-        ]);
-        self.push(&["\">", &drawing.markup, "</div>\n<figcaption><strong>Figure ", &number, ".</strong> "]);
-        self.push(&[
-            &self.words(&figure.caption),
-            " <a class=\"save\" href=\"figures/",
-            &escape(&figure.name),
-        ]);
-        self.push(&[".svg\" download=\"", &escape(&figure.name), ".svg\">Save SVG</a></figcaption>\n"]);
-        if let Some(table) = &figure.data {
-            self.push(&["<details><summary>The numbers behind figure ", &number, "</summary>\n"]);
-            self.table(table, &format!("data-{slug}"), "");
-            self.push(&["</details>\n"]);
-        }
-        self.push(&["</figure>\n"]);
-        Ok(())
     }
 
     fn tokens(&mut self, tokens: &Tokens) {
@@ -240,12 +229,32 @@ fn escape(text: &str) -> String {
     out
 }
 
+/// JSON that nothing in it can end, and that holds no character which acts: whatever is not plain ASCII is written by its
+/// number, and so are the signs of markup.
+fn data_text(data: &serde_json::Value) -> String {
+    let json = data.to_string();
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' | '>' | '&' | '\u{7f}'.. => {
+                // Writing to a string cannot fail.
+                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                    let _ = write!(out, "\\u{unit:04x}");
+                });
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// A name as part of an id.
 fn slug(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect()
 }
 
-fn base64(bytes: &[u8]) -> String {
+/// Bytes as base64.
+pub(super) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let group = |few: &[u8]| {
         let bits =
@@ -270,5 +279,9 @@ mod tests {
         assert_eq!(escape("<a b='c' d=\"e\">&"), "&lt;a b=&#39;c&#39; d=&quot;e&quot;&gt;&amp;");
         assert_eq!(inner(" is \u{1b}x "), " is <0x1B>x ");
         assert_eq!(slug("patch/head <1>"), "patch-head--1-");
+        let data = serde_json::json!({ "a": ["</script><!--", "\u{202e}🙂", "\n\"\u{0}"] });
+        let text = data_text(&data);
+        assert!(text.is_ascii() && !text.contains(['<', '>', '&', '\n', '\0']), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), data);
     }
 }

@@ -1,6 +1,9 @@
 //! The report: findings as one page that explains them.
 
+mod command;
+pub mod compare;
 mod derive;
+mod explore;
 mod facts;
 mod figures;
 mod findings;

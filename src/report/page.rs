@@ -17,6 +17,8 @@ pub struct Page {
     pub sections: Vec<Section>,
     /// How this page was made: model, seed, versions, the command that makes it again.
     pub provenance: Vec<(String, Words)>,
+    /// What the page's script shows; none for a page that is only read.
+    pub data: Option<serde_json::Value>,
 }
 
 /// One step of the argument.
@@ -86,6 +88,8 @@ pub struct Figure {
     pub caption: Words,
     /// The numbers, folded up beneath it.
     pub data: Option<Table>,
+    /// The command that computes them again; empty for none.
+    pub command: String,
 }
 
 /// A table of which the first rows are shown.

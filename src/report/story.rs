@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::command;
 use super::page::{Block, Figure, Inline, Table, Words, say};
 use crate::error::Result;
 use crate::lab::Lab;
@@ -64,6 +65,7 @@ impl Story<'_> {
             svg: picture.svg.clone(),
             caption: plain(&picture.caption),
             data,
+            command: command::of(self, table),
         }))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::story::{Run, Story};
-use super::{derive, facts, figures, findings, html, markdown, progress, sections};
+use super::{derive, explore, facts, figures, findings, html, markdown, progress, sections};
 use crate::checkpoint;
 use crate::error::Result;
 use crate::lab::{self, Lab};
@@ -48,7 +48,8 @@ fn all(run: &Run, folder: &mut Folder) -> Result<()> {
         story.pictures.insert(drawn.name, drawn.picture);
     }
     folder.write("figures/macros.tex", findings::write(&story)?.as_bytes())?;
-    let page = sections::page(&story);
+    let mut page = sections::page(&story);
+    page.data = explore::data(&story, &page)?;
     folder.write("index.html", html(&page)?.as_bytes())?;
     folder.write("report.md", markdown(&page).as_bytes())?;
     rerun(run, folder)

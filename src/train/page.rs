@@ -18,7 +18,7 @@ pub(super) fn write(trainer: &Trainer, gates: &[Gate], folder: &mut Folder) -> R
     let view = View {
         name: "loss".into(),
         table: "training".into(),
-        kind: "curve".into(),
+        kind: "training".into(),
         x: Some("step".into()),
         value: Some("loss".into()),
         x_label: "update".into(),
@@ -41,7 +41,7 @@ pub(super) fn write(trainer: &Trainer, gates: &[Gate], folder: &mut Folder) -> R
         name: "loss".into(),
         svg: scene.to_svg(),
         caption: say("The loss of the next token while training, answers weighted as the recipe says.", []),
-        data: None,
+        ..Figure::default()
     };
     let section = |id: &str, title: &str, block: Block| Section {
         id: id.into(),
@@ -68,6 +68,7 @@ pub(super) fn write(trainer: &Trainer, gates: &[Gate], folder: &mut Folder) -> R
                 words(trainer.logged.last().map_or(String::new(), |l: &Logged| format!("{:.4}", l.loss))),
             ),
         ],
+        data: None,
     };
     folder.write("index.html", report::html(&page)?.as_bytes())
 }

@@ -2,6 +2,7 @@
 //!
 //! `GLASSBOX_GALLERY=<folder> cargo test --release figure` also writes each picture there, to be looked at.
 
+mod circuits;
 mod samples;
 mod vision;
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use glassbox::output::{Folder, Place, read_table};
+use glassbox::compare::compare;
+use glassbox::output::{Finished, Folder, Place, read_table};
 use glassbox::report;
 use glassbox::row::{Column, Rows};
 use glassbox::study::{Outcome, Study};
@@ -32,7 +33,10 @@ macro_rules! studies {
             let mut tested = vec![$(stringify!($name)),*];
             tested.sort_unstable();
             assert_eq!(stems("probes"), tested);
-            assert_eq!(stems("reports"), tested);
+            let of_two = |stem: &String| COMPARED.iter().any(|(name, ..)| name == stem);
+            let (beside, reports): (Vec<String>, Vec<String>) = stems("reports").into_iter().partition(of_two);
+            assert_eq!(reports, tested);
+            assert_eq!(beside.len(), COMPARED.len());
         }
     };
 }
@@ -41,7 +45,9 @@ studies!(
     acdc,
     attribution_patching,
     circuits,
+    early,
     facts,
+    forming,
     greater_than,
     induction,
     ioi,
@@ -55,6 +61,33 @@ studies!(
     training,
     weights
 );
+
+/// Comparisons: the folder, both runs and what they are called.
+const COMPARED: [(&str, [&str; 2], [&str; 2]); 1] = [("early_late", ["early", "ioi"], ["step 500", "step 2000"])];
+
+/// A comparison is made of committed tables alone: all of it comes back byte for byte.
+#[test]
+fn comparisons() {
+    for (name, runs, names) in COMPARED {
+        // paths as the page gives them, from the root
+        let [a, b] = runs.map(|run| format!("reports/{run}"));
+        let [name_a, name_b] = names;
+        let command = format!("glassbox compare {a} {b} --name-a '{name_a}' --name-b '{name_b}'");
+        let opened = [&a, &b].map(|run| Finished::open(Path::new(run)).unwrap());
+        let compared = compare(opened, names.map(|name| Some(name.to_owned()))).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let out = scratch.path().join(name);
+        let place = Place { out: Some(&out), verb: "compare", ..Place::default() };
+        let mut folder = Folder::create(&place).unwrap();
+        report::compare::write(&compared, &command, &mut folder).unwrap();
+        let made = folder.finish(&report::compare::manifest(&compared, 1)).unwrap();
+        let before = root().join("reports").join(name);
+        for file in files(&before).into_iter().filter(|file| !file.ends_with("manifest.json")) {
+            let same = fs::read(before.join(&file)).unwrap() == fs::read(made.join(&file)).unwrap();
+            assert!(same, "{} differs when it is made again", file.display());
+        }
+    }
+}
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()

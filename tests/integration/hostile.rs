@@ -519,6 +519,7 @@ fn pages_show_every_text_and_run_none() {
                 svg: svg.into(),
                 caption: words(8),
                 data: Some(Table { rows, ..Table::default() }),
+                command: texts[0].clone(),
             }),
         ];
         let page = Page {
@@ -527,6 +528,7 @@ fn pages_show_every_text_and_run_none() {
             lead: words(9),
             sections: vec![Section { id: "one".into(), title: texts[0].clone(), blocks }],
             provenance: vec![(texts[1].clone(), words(10))],
+            data: Some(json!({ "words": texts })),
         };
         only_our_markup(&html(&page).unwrap());
         only_our_markdown(&markdown(&page));

@@ -111,6 +111,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "figure",
         ],
     ),
+    ("compare", &["error", "stats", "row", "output"]),
     (
         "report",
         &[
@@ -127,6 +128,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "output",
             "figure",
             "study",
+            "compare",
         ],
     ),
     (

@@ -3,9 +3,11 @@
 mod ablation;
 mod architectures;
 mod attribution_patching;
+mod browser;
 mod causal;
 mod chat;
 mod command;
+mod comparing;
 mod compiled;
 mod cone;
 mod conformance;

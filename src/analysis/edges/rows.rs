@@ -97,6 +97,34 @@ crate::row! {
     }
 }
 
+crate::row! {
+    /// A point of a method's curve of finding the known edges as the threshold on |effect| falls; equal effects are one step.
+    pub struct RocRow {
+        /// The method.
+        pub method: String,
+        /// Edges found that are not known, of all that are not known.
+        pub false_positives: f64,
+        /// Known edges found, of all known.
+        pub true_positives: f64,
+    }
+}
+
+/// The curves whose areas [`truth`] gives.
+fn rates(runs: &Runs, found: &[(Scoring, Vec<f64>)]) -> Result<Vec<RocRow>> {
+    let Some(known) = Known::of(runs.lab, runs.task, &runs.graph)? else { return Ok(Vec::new()) };
+    let points = |(scoring, effects): &(Scoring, Vec<f64>)| {
+        let method = scoring.name();
+        let points = known.roc(effects).map_or_else(Vec::new, |roc| roc.points);
+        let row = move |(false_positives, true_positives)| RocRow {
+            method: method.to_owned(),
+            false_positives,
+            true_positives,
+        };
+        points.into_iter().map(row)
+    };
+    Ok(found.iter().flat_map(points).collect())
+}
+
 /// Rankings against the edges that the model's own description gives, among those that it speaks of.
 fn truth(runs: &Runs, found: &[(Scoring, Vec<f64>)]) -> Result<Vec<TruthRow>> {
     let Some(known) = Known::of(runs.lab, runs.task, &runs.graph)? else { return Ok(Vec::new()) };
@@ -176,6 +204,7 @@ pub(super) fn findings(
     let truth = truth(runs, &found)?;
     if !truth.is_empty() {
         findings.tables.push(Rows::of("edges_truth", &truth));
+        findings.tables.push(Rows::of("edges_roc", &rates(runs, &found)?));
     }
     findings.tables.extend(agreement.tables("edges"));
     findings.tables.push(Rows::of("examples_edges", &examples));

@@ -72,6 +72,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         names: [named(&view.x_label, "key (attended to)"), named(&view.y_label, "query (attends)")],
         width: view.points(Span::Full),
         shape: Shape::Square(if w > 32 { 3.0 } else { 6.0 }, 16.0),
+        above: Vec::new(),
         note: String::new(),
     };
     Ok(grid.draw())

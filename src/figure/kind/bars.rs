@@ -10,6 +10,7 @@ use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Stroke, Text};
 use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
 use crate::figure::view::{Series, Sort, View, optional_numbers, optional_texts};
+use crate::figure::words::Words;
 use crate::row::Rows;
 
 /// This picture.
@@ -66,8 +67,15 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let range = view.limits.unwrap_or_else(|| axes::spread(drawn.flatten(), &[0.0], 0.04));
     let note = note(&all, &left_out);
     let high = order.len() as f64 * pitch + 4.0;
-    let named = 2.0 * style.mark() + style.tick + style.label + 1.0; // down to the baseline of the axis label
-    let below = named + style.foot() + 1.0 + if note.is_empty() { 0.0 } else { style.small + 4.0 };
+    let words = match (view.value_label.as_str(), view.x_label.as_str()) {
+        ("", "") if n > 1 => String::new(),
+        ("", "") => series[0].value.replace('_', " "),
+        ("", words) | (words, _) => words.to_owned(),
+    };
+    let words = Words::new(&style, &words, width - 2.0);
+    let note = Words::small(&style, &note, width - 8.0);
+    let ticked = 2.0 * style.mark() + style.tick + style.space(2.0);
+    let below = ticked + words.depth() + note.depth() + 4.0;
     let mut scene = Scene::new(width, legend + high + below);
     let frame = Frame::new(left, legend, width - left - 10.0, high);
     let x = Axis::round(range, (frame.w / style.space(45.0)).clamp(2.0, 8.0) as usize, true);
@@ -112,17 +120,9 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         let zero = x.place(0.0, frame.x, frame.right());
         scene.line([zero, frame.y], [zero, frame.bottom()], Stroke::solid(INK, style.thin()));
     }
-    let words = match (view.value_label.as_str(), view.x_label.as_str()) {
-        ("", "") if n > 1 => String::new(),
-        ("", "") => series[0].value.replace('_', " "),
-        ("", words) | (words, _) => font::visible(words),
-    };
-    axes::name(&mut scene, &style, frame, Some((&words, frame.bottom() + named)), None);
+    words.below(&mut scene, frame.x + frame.w / 2.0, frame.bottom() + ticked);
     legend::draw(&mut scene, &style, &entries);
-    if !note.is_empty() {
-        let y = scene.height - 0.3 * style.small - 1.0;
-        scene.add(Text::new(4.0, y, note, style.small).color(FAINT));
-    }
+    note.note(&mut scene, 4.0, frame.bottom() + ticked + words.depth() + 2.0);
     Ok(scene)
 }
 

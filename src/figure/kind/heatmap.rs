@@ -96,6 +96,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         names: [label(x_label, x, x_text.is_some()), label(y_label, y, y_text.is_some())],
         width: view.points(Span::Half),
         shape: Shape::Square(if x_text.is_some() { 7.0 } else { 5.0 }, 28.0),
+        above: Vec::new(),
         note: String::new(),
     };
     Ok(grid.draw())

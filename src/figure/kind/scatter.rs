@@ -6,16 +6,18 @@ use crate::figure::axes::{self, Axis, Mark, Shape};
 use crate::figure::color::{CATEGORICAL, FAINT};
 use crate::figure::font;
 use crate::figure::legend::{self, Entry, Sign};
+use crate::figure::marker::Marker;
 use crate::figure::scene::{Frame, Scene, Stroke, Text};
 use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
-use crate::figure::view::{View, categories, optional_texts};
+use crate::figure::view::{View, categories, optional_marks, optional_texts};
+use crate::figure::words::Words;
 use crate::row::Rows;
 
 /// This picture.
 pub const FIGURE: Figure = Figure {
     name: "scatter",
-    about: "points at `x` and `y` on one scale with the line y = x; `label` names the `top` outermost, `group` colours",
+    about: "points at `x` and `y` on one scale with the line y = x; `label` names the `top` outermost, or of those that `mark` says, `group` colours",
     draw,
 };
 
@@ -41,14 +43,20 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let entry = |(k, name): (usize, &String)| Entry {
         name: name.clone(),
         color: CATEGORICAL[k % 7],
-        sign: Sign::Dot,
+        sign: Sign::Marker(Marker::of(k)),
     };
     let entries: Vec<Entry> = groups.iter().enumerate().map(entry).collect();
     let top = legend::height(&style, &entries, width);
-    let below = 2.0 * style.mark() + style.tick + style.label + style.space(5.0);
+    let words = |given: &str, column: &str| {
+        if given.is_empty() { column.replace('_', " ") } else { given.to_owned() }
+    };
+    let across = Words::new(&style, &words(&view.x_label, x_name), width - 2.0);
+    let up = Words::new(&style, &words(&view.y_label, y_name), width - 40.0);
+    let ticked = 2.0 * style.mark() + style.tick;
+    let below = ticked + across.depth() + style.space(3.0);
     let count = (width / style.space(45.0)).clamp(3.0, 7.0) as usize;
     let axis = Axis::round(range, count, true);
-    let left = style.label + style.space(4.0) + axis.widest(&style) + 2.0 * style.mark() + 2.0;
+    let left = up.depth() + style.space(3.0) + axis.widest(&style) + 2.0 * style.mark() + 1.0;
     let side = (width - left - 8.0).min(view.height.unwrap_or(320.0).max(100.0) - top - below);
     let mut scene = Scene::new(width, top + side + below);
     let frame = Frame::new(left + (width - left - 8.0 - side) / 2.0, top, side, side);
@@ -67,14 +75,17 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         let color = CATEGORICAL[group_of[*i] % 7].alpha(0.85);
         let tip =
             format!("{}: {} {}, {} {}", name(*i), x_name, ticks::number(p[0]), y_name, ticks::number(p[1]));
-        marks.push(Mark { tip, shape: Shape::Dot { at: *p, r: radius, color } });
+        let marker = Marker::of(group_of[*i]);
+        marks.push(Mark { tip, shape: Shape::Sign { at: *p, r: radius, color, marker } });
     }
     axes::plot(&mut scene, &style, frame, &axis, &axis, &marks)?;
 
     let at =
         |p: &[f64; 2]| [axis.place(p[0], frame.x, frame.right()), axis.place(p[1], frame.bottom(), frame.y)];
     let seen: Vec<[f64; 2]> = points.iter().filter(|(_, p)| inside(p)).map(|(_, p)| at(p)).collect();
-    let mut outermost = points.iter().filter(|(_, p)| inside(p)).collect::<Vec<_>>();
+    let marks = optional_marks(rows, &view.mark)?;
+    let may = |i: usize| view.mark.is_none() || marks.get(i).copied().unwrap_or(false);
+    let mut outermost = points.iter().filter(|(i, p)| inside(p) && may(*i)).collect::<Vec<_>>();
     outermost.sort_by(|a, b| b.1[0].hypot(b.1[1]).total_cmp(&a.1[0].hypot(a.1[1])).then(a.0.cmp(&b.0)));
     let named = if labels.is_some() { view.top.unwrap_or(NAMED) } else { 0 };
     let names = outermost.iter().take(named).map(|(i, p)| (name(*i), at(p))).collect::<Vec<_>>();
@@ -86,13 +97,8 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let taken = seen.iter().map(dot).chain(diagonal).collect();
     write_names(&mut scene, &style, frame, &names, taken);
 
-    let words = |given: &str, column: &str| {
-        if given.is_empty() { column.replace('_', " ") } else { given.to_owned() }
-    };
-    let across = words(&view.x_label, x_name);
-    let up = words(&view.y_label, y_name);
-    let (x_at, y_at) = (scene.height - style.foot(), frame.x - left + style.label);
-    axes::name(&mut scene, &style, frame, Some((&across, x_at)), Some((&up, y_at)));
+    across.below(&mut scene, frame.x + side / 2.0, frame.bottom() + ticked + style.space(2.0));
+    up.beside(&mut scene, frame.x - left, frame.y + side / 2.0);
     if seen.is_empty() {
         axes::nothing(&mut scene, &style, frame);
     }
@@ -120,7 +126,7 @@ fn together(names: &[(String, [f64; 2])], near: f64) -> Vec<(String, [f64; 2])> 
 
 /// Writes names beside their points where they cover nothing `taken` nor each other, with a thin line when moved away;
 /// a name that finds no place is left out.
-fn write_names(
+pub fn write_names(
     scene: &mut Scene,
     style: &Style,
     frame: Frame,

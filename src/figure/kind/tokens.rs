@@ -67,7 +67,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let label = bar_label(view, map, value);
     let bar = Bar::new(&style, &scale, &label, false, length, width - 8.0);
     let half = font::width(&label, style.label, false).min(width - 8.0) / 2.0 - length / 2.0;
-    scene.height = y + 3.0 + bar.depth() + 3.0;
+    scene.height = y + 3.0 + bar.depth() + 2.0;
     bar.draw(&mut scene, (left + 4.0).max(half + 5.0).min(width - length - 12.0), y + 3.0);
     Ok(scene)
 }

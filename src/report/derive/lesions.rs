@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::report::story::column;
 use crate::row::Rows;
+use crate::task::{Example, Place, Task};
 
 /// Lines of a curve that can be told apart.
 const LINES: usize = 8;
@@ -12,7 +13,7 @@ const LINES: usize = 8;
 const COLUMNS: usize = 16;
 
 /// The tables that can be made from those there are.
-pub(super) fn tables(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
+pub(super) fn tables(task: Option<&Task>, found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
     let mut made = Vec::new();
     if let Some(rows) = found.get("knockout") {
         made.extend(knockout(rows)?);
@@ -22,7 +23,7 @@ pub(super) fn tables(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
         for (view, is_prob) in [("trace_view", true), ("trace_metric_view", false)] {
             let kept = rows.filter(|i| (metrics[i] == "prob") == is_prob);
             if !kept.is_empty() {
-                made.push(traced(super::labelled(kept, view)?)?);
+                made.push(traced(super::labelled(kept, view)?, task)?);
             }
         }
     }
@@ -37,15 +38,34 @@ pub(super) fn tables(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
     Ok(made)
 }
 
-/// With the states' names short enough to stand over a panel.
-fn traced(mut rows: Rows) -> Result<Rows> {
+/// With the states' names short enough to stand over a panel, and which positions are the subject's.
+fn traced(mut rows: Rows, task: Option<&Task>) -> Result<Rows> {
     let short = |state: String| {
         let state = state.replace("resid_post, ", "post, ").replace("resid_pre, ", "pre, ");
         state.replace("mlp severed", "mlp cut").replace("attention severed", "attn cut")
     };
     let panels: Vec<String> = rows.texts("state")?.into_iter().map(short).collect();
+    let subjects = task.map(subjects).unwrap_or_default();
+    let subject: Vec<bool> = rows.texts("pos")?.iter().map(|place| subjects.contains(place)).collect();
     rows.columns.push(column("panel", "The state, short; `cut` is severed.", &panels));
+    rows.columns.push(column("subject", "Whether the position belongs to the subject.", &subject));
     Ok(rows)
+}
+
+/// The places of the subject: those so named or, where none is, those in which clean and corrupt prompts differ.
+fn subjects(task: &Task) -> Vec<String> {
+    let named = |example: &Example, position: usize| {
+        example.pos.iter().any(|(name, at)| name.starts_with("subject") && *at == position)
+    };
+    let differs = |example: &Example, position: usize| {
+        example.corrupt.as_ref().is_some_and(|corrupt| corrupt.get(position) != example.clean.get(position))
+    };
+    let any_named = task.examples.iter().any(|e| e.pos.keys().any(|name| name.starts_with("subject")));
+    let subject = |place: &Place| {
+        let mut at = task.examples.iter().zip(&place.positions);
+        if any_named { at.all(|(e, at)| named(e, *at)) } else { at.any(|(e, at)| differs(e, *at)) }
+    };
+    task.places().into_iter().filter(subject).map(|place| place.label).collect()
 }
 
 /// The sources whose loss matters most, named by the token where they are mere numbers.

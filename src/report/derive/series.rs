@@ -10,7 +10,7 @@ use crate::row::Rows;
 /// Heads followed for each model and score, and for each model by effect.
 const FOLLOWED: usize = 3;
 /// A score that counts as a habit.
-const HABIT: f64 = 0.3;
+pub(super) const HABIT: f64 = 0.3;
 
 row! {
     /// One quantity of one stage.

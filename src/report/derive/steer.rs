@@ -13,12 +13,21 @@ pub(super) fn tables(found: &BTreeMap<String, Rows>) -> Result<Vec<Rows>> {
     };
     let mut made = vec![places(rows)?];
     if let Some(site) = strongest(rows)? {
-        made.push(Rows { name: "steer_best".to_owned(), ..curves.only("site", &site)? });
+        made.push(compared(curves, &site, "steer_best")?);
         if let Some(removed) = found.get("steer_removed_curve") {
-            made.push(Rows { name: "steer_removed_best".to_owned(), ..removed.only("site", &site)? });
+            made.push(compared(removed, &site, "steer_removed_best")?);
         }
     }
     Ok(made)
+}
+
+/// One place's curves, with which of them are the comparison.
+fn compared(curves: &Rows, site: &str, name: &str) -> Result<Rows> {
+    let mut rows = Rows { name: name.to_owned(), ..curves.only("site", site)? };
+    let random: Vec<bool> =
+        rows.texts("direction")?.iter().map(|direction| direction == "random directions").collect();
+    rows.columns.push(column("random", "Whether these are random directions, for comparison.", &random));
+    Ok(rows)
 }
 
 /// The doses with a column `at`: how a place is written in a legend.

@@ -25,6 +25,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
             [],
         ));
         blocks.extend(scores);
+        blocks.extend(story.figure("head_scores_each", "head_scores_each"));
     }
     blocks.extend(story.notes("heads"));
     Some(Section { id: "attention".to_owned(), title: "Where heads look".to_owned(), blocks })

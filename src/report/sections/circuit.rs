@@ -13,8 +13,12 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         [],
     )];
     blocks.push(Block::Paragraph(sentence(story)?));
+    blocks.extend(story.figure("circuit", "circuit_graph"));
     blocks.extend(story.figure("circuit_sizes", "circuit_sizes"));
-    blocks.extend(story.figure("circuit_roc", "circuit_roc"));
+    // the curves of all methods stand where edges are told of
+    if story.table("edges_roc").is_none() {
+        blocks.extend(story.figure("circuit_roc", "circuit_roc"));
+    }
     let scored = story
         .table("circuit")
         .is_some_and(|rows| rows.numbers("effect").is_ok_and(|effects| effects.iter().any(Option::is_some)));

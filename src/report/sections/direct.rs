@@ -12,6 +12,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         [],
     )];
     blocks.extend(story.figure("accumulated", "accumulated"));
+    blocks.extend(story.figure("attribution_sum", "attribution_sum"));
     blocks.extend(story.figure("attribution", "attribution"));
     blocks.extend(story.figure("attribution_head", "attribution_head"));
     blocks.extend(story.figure("attribution_source", "attribution_source_top"));

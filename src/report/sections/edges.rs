@@ -15,6 +15,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     blocks.extend(found(story));
     blocks.extend(story.figure("edges", "edges"));
     blocks.extend(story.figure("edges_agreement", "edges_agreement"));
+    blocks.extend(story.figure("edges_roc", "edges_roc"));
     blocks.extend(table(
         story,
         "edges_truth",

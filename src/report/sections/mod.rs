@@ -64,5 +64,6 @@ pub(super) fn page(story: &Story) -> Page {
         lead: leads.join(&Inline::Text(" ".to_owned())),
         sections: SECTIONS.iter().filter_map(|write| write(story)).collect(),
         provenance: summary::provenance(story),
+        data: None,
     }
 }

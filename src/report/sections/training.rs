@@ -31,34 +31,30 @@ pub(super) fn section(story: &Story) -> Option<Section> {
         [],
     ));
     let mut blocks = vec![Block::Paragraph(opening)];
-    let mut show = |names: &[&str], words: &str| {
-        let mut figures: Vec<Block> =
-            names.iter().filter_map(|name| story.figure(name, "training")).collect();
-        if figures.is_empty() {
-            return;
+    blocks.push(paragraph(
+        "**What it does**: how well the model does the task. **What its heads attend to**, on random tokens said twice: for each habit \
+         up to three heads of a model that have it in the end, or the one that comes nearest. **What its heads are good for on this \
+         task**: total effect and direct effect of up to three heads of a model that matter most in the end. A habit is no effect: \
+         a head can attend as it will in the end long before anything depends on it.",
+        [],
+    ));
+    blocks.extend(story.figure("training", "training"));
+    let mut multiples = |names: &[&str], table: &str, words: &str| {
+        let figures: Vec<Block> = names.iter().filter_map(|name| story.figure(name, table)).collect();
+        if !figures.is_empty() {
+            blocks.push(paragraph(words, []));
+            blocks.extend(figures);
         }
-        // all of them draw one table, which stands below the first
-        for figure in figures.iter_mut().skip(usize::from(blocks.len() == 1)) {
-            if let Block::Figure(figure) = figure {
-                figure.data = None;
-            }
-        }
-        blocks.push(paragraph(words, []));
-        blocks.extend(figures);
     };
-    show(
-        &["training_logit_diff", "training_accuracy", "training_prob"],
-        "**What it does.** How well the model does the task.",
+    multiples(
+        &["forming_total", "forming_previous", "forming_duplicate", "forming_induction"],
+        "training_heads",
+        "**Every head at every stage**, on one scale: which of them come to matter, and when.",
     );
-    show(
-        &["training_previous", "training_duplicate", "training_induction"],
-        "**What its heads attend to**, on random tokens said twice: for each habit up to three heads of a model that have it in the \
-         end, or the one that comes nearest.",
-    );
-    show(
-        &["training_total", "training_direct"],
-        "**What its heads are good for on this task**: total effect and direct effect of up to three heads of a model that \
-         matter most in the end. A habit is no effect: a head can attend as it will in the end long before anything depends on it.",
+    multiples(
+        &["forming_edges"],
+        "training_edges",
+        "**Who tells whom.** The edges whose cut costs most in the finished model, followed back to the beginning.",
     );
     if let Some(onsets) = story.table("training_onset") {
         blocks.push(Block::Table(onset_table(onsets)));

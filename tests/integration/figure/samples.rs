@@ -3,6 +3,12 @@
 use glassbox::figure::View;
 use glassbox::row::{Column, Rows};
 
+// by its path, so that this file can be read as a module from anywhere
+#[path = "samples_a.rs"]
+mod samples_a;
+#[path = "samples_b.rs"]
+mod samples_b;
+
 /// A column of numbers.
 fn num(values: impl IntoIterator<Item = f64>) -> Column {
     Column::Num(values.into_iter().map(Some).collect())
@@ -144,6 +150,7 @@ fn lens(tokens: &[&str], layers: usize) -> Rows {
                 all.iter().enumerate().map(|(i, a)| tokens[(a.1 + 1 + (noise(i).abs() * 3.0) as usize) % n]),
             ),
         ),
+        ("next", text(all.iter().map(|a| tokens[(a.1 + 1) % n]))),
         ("right", Column::Bool(all.iter().map(|a| Some(a.0 + 2 > layers && a.1 % 3 == 0)).collect())),
         ("prob", num(all.iter().enumerate().map(|(i, a)| sure(a.0, i)))),
     ])
@@ -256,6 +263,7 @@ pub fn samples() -> Vec<(&'static str, Rows, View)> {
         ("extreme-curve-none", extreme(|_| None), "kind='curve'\nx='head'\nvalue='effect'".to_owned()),
         ("extreme-scatter", extreme(|i| [Some(f64::NAN), Some(f64::INFINITY), None, Some(0.3), Some(-0.2)][i % 5]), "kind='scatter'\nx='ci_lo'\ny='effect'\nlabel='head'".to_owned()),
         ("lens", lens(&IOI, 3), lens_view.to_owned()),
+        ("lens-target", lens(&IOI, 6), lens_view.replace("mark='right'", "target='next'")),
         ("lens-26", lens(&IOI, 26), format!("{lens_view}span='full'")),
         ("lens-60", lens(&long, 80), lens_view.to_owned()),
         ("lens-hostile", lens(&HOSTILE, 4), lens_view.to_owned()),
@@ -267,8 +275,12 @@ pub fn samples() -> Vec<(&'static str, Rows, View)> {
         ("curve-26", accumulated(26), format!("{curve_view}span='full'\nheight=180")),
         ("curve-loss", training(), "kind='curve'\nx='step'\nvalue='loss'\nlog_x=true\nx_label='training step'\nvalue_label='loss (nats)'".to_owned()),
         ("scatter", components(), scatter_view.to_owned()),
+        ("panels", components(), "kind='panels'\n[[panels]]\nkind='bars'\nspan='full'\nlabel='component'\nrole='role'\nvalue='total'\nlo='total_ci_lo'\nhi='total_ci_hi'\ntop=6\n[[panels]]\nkind='scatter'\nx='direct'\ny='total'\nlabel='component'\ngroup='kind'\n[[panels]]\nkind='bars'\nlabel='component'\nvalue='direct'\nlo='direct_ci_lo'\nhi='direct_ci_hi'\ntop=9".to_owned()),
+        ("panels-shared", positions(&IOI, 3), "kind='panels'\nshared=true\n[[panels]]\nkind='heatmap'\nx='pos'\ny='layer'\nvalue='effect'\nx_text='token'\nonly={site='resid_pre'}\n[[panels]]\nkind='heatmap'\nx='pos'\ny='layer'\nvalue='effect'\nx_text='token'\nonly={site='mlp_out'}\n[[panels]]\nkind='curve'\nx='pos'\ngroup='layer'\nvalue='effect'\nonly={site='attn_out'}".to_owned()),
         ("tokens", sources(&IOI), "kind='tokens'\nx='pos'\nx_text='token'\nvalue='direct'\ngroup='head'\nvalue_label='direct effect on the logit difference'".to_owned()),
         ("tokens-hostile", sources(&HOSTILE), "kind='tokens'\nx='pos'\nx_text='token'\nvalue='direct'\ngroup='head'".to_owned()),
     ];
+    list.extend(samples_a::samples());
+    list.extend(samples_b::samples());
     list.drain(..).map(|(name, rows, view)| (name, rows, toml::from_str(&view).expect(name))).collect()
 }

@@ -1,0 +1,78 @@
+// Where the selected head looks on the selected prompt.
+
+import { floor, max, min, say } from "./data.js";
+import { scaleOver } from "./color.js";
+import { by, colorBar, fit, grid, label, ring, sheet, slanted, ticks, vertical } from "./draw.js";
+import { named } from "./heads.js";
+
+/** The panel. @param {any} data */
+export function attentionPanel(data) {
+  const scale = scaleOver([0, 1], "sequential");
+  const pattern = (now) => (now.H === "m" ? undefined : data.pattern(now.ex, now.L, now.H));
+  const place = (now) => {
+    const n = data.prompts[now.ex].clean.length;
+    const size = min(30, 300 / n);
+    return { n, size, x: 92, y: 58 };
+  };
+  const why = (now) => {
+    if (now.H === "m") return "An MLP looks at no other position.";
+    if (data.attended.includes(now.ex)) return "On long prompts the page carries the strongest heads only.";
+    return `The page carries the attention on the first ${data.attended.length} prompts; this is prompt ${now.ex + 1}.`;
+  };
+  return {
+    id: "attention",
+    title: (now) => (now.H === "m" ? "Attention" : `Attention of ${named(now)}`),
+    absent: (now) => (pattern(now) ? "" : why(now)),
+    readout: (now) => {
+      const [prompt, weights] = [data.prompts[now.ex], pattern(now)?.[now.q]];
+      if (!weights) return "";
+      const k = now.k ?? [...weights.keys()].reduce((best, k) => (weights[k] > weights[best] ? k : best), 0);
+      const weight = Number.isNaN(weights[k]) ? (data.causal && k > now.q ? "ahead of it" : "not carried: small") : say(weights[k]);
+      return `${prompt.clean[now.q]} (${now.q}) → ${prompt.clean[k]} (${k}): ${weight}`;
+    },
+    draw(tone, now) {
+      const weights = pattern(now);
+      const tokens = data.prompts[now.ex].clean;
+      const { n, size, x, y } = place(now);
+      const bottom = y + n * size;
+      const svg = sheet(420, bottom + 34, tone);
+      grid(svg, { x, y, w: size, h: size, columns: n, rows: n }, (q, k) =>
+        data.causal && k > q ? tone.masked : scale.color(tone, weights[q][k] || 0));
+      const font = max(7, min(10.5, size * 0.8));
+      ticks(n, size, 9, now.q, tone, (i, look) =>
+        label(svg, x - 5, y + (i + 0.5) * size, fit(tokens[i], 84, font), "end", look), font);
+      ticks(n, size, 9, now.k, tone, (i, look) =>
+        slanted(svg, x + (i + 0.5) * size, y - 4, fit(tokens[i], 62, font), "start", look), font);
+      ring(svg, x, y + now.q * size, (data.causal ? now.q + 1 : n) * size, size, tone.accent, 1.5);
+      if (now.k !== null) ring(svg, x + now.k * size, y + now.q * size, size, size, tone.mark);
+      colorBar(svg, x, bottom + 12, scale, tone, "attention; a row sums to 1");
+      return svg;
+    },
+    at(px, py, now) {
+      if (!pattern(now)) return null;
+      const { n, size, x, y } = place(now);
+      const [k, q] = [floor((px - x) / size), floor((py - y) / size)];
+      if (q < 0 || q >= n || k >= n || px < 0) return null;
+      return k < 0 || (data.causal && k > q) ? { q, k: null } : { q, k };
+    },
+    move(key, now) {
+      const { n } = place(now);
+      if (vertical(key)) {
+        const q = now.q + by(key);
+        return q >= 0 && q < n ? { q, k: null } : null;
+      }
+      const most = data.causal ? now.q : n - 1;
+      const k = now.k === null ? most : now.k + by(key);
+      return k >= 0 && k <= most ? { k } : null;
+    },
+    table(now) {
+      const tokens = data.prompts[now.ex].clean;
+      const rows = (pattern(now) ?? []).flatMap((row, q) =>
+        [...row.keys()].filter((k) => !Number.isNaN(row[k]))
+          .map((k) => [data.prompts[now.ex].id, now.L, now.H, q, k, tokens[q], tokens[k], Number(row[k].toFixed(5))]));
+      return { columns: ["example", "layer", "head", "query", "key", "query_token", "key_token", "weight"], rows };
+    },
+    command: (now) => (data.commands.examples_attention ?? "").replace("{head}", now.H === "m" ? `L${now.L}H0` : `L${now.L}H${now.H}`),
+    name: (now) => `attention-${named(now)}-prompt${now.ex}`,
+  };
+}

@@ -1,0 +1,195 @@
+// The prompts: the selected one as tokens, and what the selected component does on each.
+
+import { finite, max, say } from "./data.js";
+import { on, sortable } from "./page.js";
+import { between } from "./color.js";
+import { axisOver, box, button, by, chip, h, label, rule, s, sheet, valueAxis, vertical } from "./draw.js";
+import { named } from "./heads.js";
+
+/** Holds or previews a change; to another prompt a held position goes along by its name.
+ * @param {any} data @param {any} store @param {any} change @param {"hold" | "peek"} how */
+export function go(data, store, change, how = "hold") {
+  if (!change && how === "hold") return;
+  const ex = change?.ex;
+  if (ex !== undefined && store.held().q !== undefined) {
+    const now = store.now();
+    const pos = data.prompts[now.ex].pos;
+    const name = Object.keys(pos).find((name) => pos[name] === now.q);
+    change = { ex, q: data.prompts[ex].pos[name] ?? now.q, k: null };
+  }
+  store[how](change);
+}
+
+/** The selected prompt: its tokens, coloured by the attention of the selected head from the selected position.
+ * @param {any} data @param {any} store */
+export function promptStrip(data, store) {
+  const n = data.prompts.length;
+  const step = (way) => {
+    const ex = store.now().ex + way;
+    if (ex >= 0 && ex < n) go(data, store, { ex });
+  };
+  const back = button("‹", () => step(-1), { "aria-label": "Previous prompt" });
+  const next = button("›", () => step(1), { "aria-label": "Next prompt" });
+  const where = h("span", { class: "where" });
+  const asked = h("span", { class: "asked" });
+  const tokens = h("ol", { "aria-label": "The tokens of the prompt" });
+  const steps = n > 1 ? [back, where, next] : [where];
+  const node = h("div", { class: "prompt" }, h("p", {}, h("span", { class: "steps" }, ...steps), asked), tokens);
+  const at = (event) => event.target.closest?.("button[data-pos]")?.dataset.pos;
+  on(tokens, "pointerover", (event) => {
+    const q = at(event);
+    if (q !== undefined && !event.shiftKey && event.pointerType !== "touch") store.peek({ q: Number(q), k: null });
+  });
+  on(tokens, "pointerleave", () => store.peek(null));
+  on(tokens, "click", (event) => {
+    const q = at(event);
+    if (q !== undefined) store.hold({ q: Number(q), k: null });
+  });
+  on(tokens, "keydown", (event) => {
+    if (!event.key.startsWith("Arrow") || vertical(event.key)) return;
+    event.preventDefault();
+    const now = store.now();
+    const q = now.q + by(event.key);
+    if (q < 0 || q >= data.prompts[now.ex].clean.length) return;
+    store.hold({ q, k: null });
+    tokens.querySelector(`[data-pos="${q}"]`)?.focus();
+  });
+  let shown = -1;
+  const build = (now) => {
+    const prompt = data.prompts[now.ex];
+    shown = now.ex;
+    const items = prompt.clean.map((token, pos) => {
+      const button = h("button", { type: "button", "data-pos": pos, tabindex: -1 }, chip(token));
+      const names = Object.keys(prompt.pos).filter((name) => prompt.pos[name] === pos);
+      const other = prompt.corrupt?.[pos];
+      const marks = h("small", {}, names.join(" "));
+      if (other !== undefined && other !== token) {
+        button.firstChild.classList.add("strong");
+        marks.append(names.length ? " " : "", h("span", { class: "other", title: "in the corrupt prompt" }, `⇄ ${other}`));
+      }
+      return h("li", {}, button, marks);
+    });
+    tokens.replaceChildren(...items);
+    where.textContent = n > 1 ? `Prompt ${now.ex + 1} of ${data.task.n}` : "The prompt";
+    asked.replaceChildren();
+    if (prompt.answers.length) asked.append("answer ", ...prompt.answers.slice(0, 3).map((token) => chip(token)));
+    if (prompt.wrong.length) asked.append(" rather than ", ...prompt.wrong.slice(0, 3).map((token) => chip(token)));
+  };
+  /** @param {any} now @param {import("./color.js").Palette} tone */
+  const update = (now, tone) => {
+    if (shown !== now.ex) build(now);
+    back.disabled = now.ex === 0;
+    next.disabled = now.ex === n - 1;
+    const weights = now.H === "m" ? undefined : data.pattern(now.ex, now.L, now.H)?.[now.q];
+    [...tokens.children].forEach((item, pos) => {
+      const button = item.firstChild;
+      const weight = weights?.[pos];
+      const known = weight !== undefined && !Number.isNaN(weight);
+      const color = known ? between(tone.sequential, weight * 0.7) : "";
+      button.firstChild.style.background = color;
+      button.title = `position ${pos}${known ? `; attention ${say(weight)} from ${named(now)}` : ""}`;
+      button.setAttribute("aria-pressed", String(pos === now.q));
+      button.tabIndex = pos === now.q ? 0 : -1;
+    });
+    // what stands below must not jump when prompts of other lengths are previewed
+    tokens.style.minHeight = `${tokens.offsetHeight}px`;
+  };
+  return { node, update };
+}
+
+/** The panel of values by prompt. @param {any} data @param {any[]} list the measures */
+export function eachPanel(data, list) {
+  const has = (measure) => data.each(measure.table, measure.column, 0);
+  const chosen = (now) => {
+    const measure = list.find(({ key }) => key === now.m);
+    return measure && has(measure) ? measure : list.find(has);
+  };
+  const own = (now) => {
+    const measure = chosen(now);
+    const cell = measure.cells.get(`${now.L}.${now.H}`);
+    return { measure, cell, values: cell ? data.each(measure.table, measure.column, cell.row) : undefined };
+  };
+  // one axis for all components, so that they can be compared
+  const axes = new Map();
+  const axis = (measure) => {
+    if (!axes.has(measure.key)) {
+      const values = [...measure.cells.values()].flatMap(({ row }) => [...data.each(measure.table, measure.column, row)]);
+      axes.set(measure.key, axisOver(values, 14, 406));
+    }
+    return axes.get(measure.key);
+  };
+  // spread by the golden ratio: no two neighbours touch, and no chance is involved
+  const y = (i) => 12 + ((i * 0.618034) % 1) * 52;
+  let listed = { key: "", node: h("div") };
+  return {
+    id: "each",
+    title: "Prompt by prompt",
+    absent: (now) => (own(now).values ? "" : `${named(now)} has no values by prompt.`),
+    readout: (now) => {
+      const { measure, values } = own(now);
+      const text = values && now.ex < values.length ? say(values[now.ex]) : "no value carried";
+      return `${measure.name} of ${named(now)} on prompt ${now.ex + 1}: ${text}`;
+    },
+    draw(tone, now) {
+      const { measure, cell, values } = own(now);
+      const { x } = axis(measure);
+      const svg = sheet(420, 106, tone);
+      rule(svg, x(0), 4, x(0), 74, tone.line);
+      const { v: mean, lo, hi } = cell;
+      if (finite(lo) && finite(hi)) box(svg, x(lo), 4, max(1, x(hi) - x(lo)), 70, tone.accent, { opacity: 0.14 });
+      if (finite(mean)) rule(svg, x(mean), 4, x(mean), 74, tone.accent, { "stroke-width": 1.5 });
+      const dot = (i, r, look) => finite(values[i]) && svg.append(s("circle", { cx: x(values[i]), cy: y(i), r, ...look }));
+      values.forEach((_, i) => i !== now.ex && dot(i, 3, { "fill-opacity": 0.55 }));
+      dot(now.ex, 5, { fill: tone.accent, stroke: tone.paper, "stroke-width": 1.5 });
+      valueAxis(svg, tone, axis(measure), 76);
+      label(svg, 210, 99, `${measure.name} (${measure.unit}); line and band: mean and interval`, "middle");
+      return svg;
+    },
+    at(px, py, now) {
+      const { measure, values } = own(now);
+      if (!values) return null;
+      const { x } = axis(measure);
+      let [best, near] = [null, 10];
+      values.forEach((v, i) => {
+        const far = Math.hypot(x(v) - px, y(i) - py);
+        if (far < near) [best, near] = [i, far];
+      });
+      return best === null ? null : { ex: best };
+    },
+    move(key, now) {
+      const ex = now.ex + by(key);
+      return ex >= 0 && ex < data.prompts.length ? { ex } : null;
+    },
+    /** The same numbers as a list to choose from. */
+    below(now) {
+      const { measure, values } = own(now);
+      const key = `${measure.key} ${now.L}.${now.H}`;
+      if (listed.key !== key && values) {
+        const rows = [...values].map((v, i) => {
+          const { id, clean } = data.prompts[i];
+          const pick = button(id, () => undefined);
+          return h("tr", { "data-ex": i }, h("th", { scope: "row" }, pick), h("td", { class: "n" }, say(v)),
+            h("td", { class: "text" }, clean.join(" ").replaceAll("␣", "").slice(0, 300)));
+        });
+        const heads = h("tr", {}, h("th", {}, "prompt"), h("th", { class: "n" }, "value"), h("th", {}, "text"));
+        const table = h("table", {}, h("thead", {}, heads), h("tbody", {}, ...rows));
+        sortable(table);
+        listed = { key, node: h("div", { class: "list", tabindex: 0, role: "region", "aria-label": "Values by prompt" }, table) };
+      }
+      for (const row of listed.node.querySelectorAll("tr[data-ex]")) {
+        row.toggleAttribute("aria-current", Number(row.dataset.ex) === now.ex);
+      }
+      return listed.node;
+    },
+    table(now) {
+      const { measure, values } = own(now);
+      const rows = [...(values ?? [])].map((v, i) => {
+        const { id, clean } = data.prompts[i];
+        return [id, named(now), measure.name, measure.unit, Number(v.toPrecision(7)), clean.join(" ")];
+      });
+      return { columns: ["example", "component", "measure", "unit", "value", "prompt"], rows };
+    },
+    command: (now) => data.commands[chosen(now).table] ?? "",
+    name: (now) => `prompts-${chosen(now).key}-${named(now).replace(" ", "")}`,
+  };
+}

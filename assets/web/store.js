@@ -1,0 +1,83 @@
+// One selection for all panels: what is held, and what the pointer previews over it.
+
+/**
+ * @typedef {object} Selection
+ * @property {number} ex the prompt @property {number} L the layer
+ * @property {number | "m"} H the head, or the MLP @property {number} q the position that reads
+ * @property {number | null} k the position that is read @property {string} m which measure colours the map
+ * @property {string} s which site and direction the map of positions shows
+ */
+
+const NUMBERS = ["L", "H", "q", "k", "ex"];
+const WORDS = ["m", "s"];
+
+/** The part of an address that names a selection: `v=1&L=2&H=0&q=14&ex=3`. @param {Partial<Selection>} held */
+export function toHash(held) {
+  const known = [...NUMBERS, ...WORDS].filter((key) => held[key] !== undefined && held[key] !== null);
+  return ["v=1", ...known.map((key) => `${key}=${encodeURIComponent(held[key])}`)].join("&");
+}
+
+/** What an address selects; none if it is the address of something else. @param {string} hash */
+export function fromHash(hash) {
+  const text = hash.replace(/^#/, "");
+  if (!/^v=1(&|$)/.test(text)) return undefined;
+  /** @type {any} */
+  const held = {};
+  for (const part of text.split("&").slice(1)) {
+    const [key, value = ""] = part.split("=");
+    if (NUMBERS.includes(key) && /^\d{1,6}$/.test(value)) held[key] = Number(value);
+    else if (key === "H" && value === "m") held.H = "m";
+    else if (WORDS.includes(key)) {
+      try {
+        held[key] = decodeURIComponent(value);
+      } catch {
+        // a word that nobody wrote here
+      }
+    }
+  }
+  return held;
+}
+
+/**
+ * @param {() => Selection} start what is shown while nothing is held
+ * @param {(selection: Selection) => Selection} within puts a selection inside of what there is
+ */
+export function makeStore(start, within) {
+  /** @type {Partial<Selection>} */
+  let held = {};
+  /** @type {Partial<Selection> | null} */
+  let peeked = null;
+  const listeners = [];
+  const tell = (why) => listeners.forEach((listen) => listen(why));
+  return {
+    /** What is to be shown. */
+    now: () => within({ ...start(), ...held, ...peeked }),
+    /** What is held. */
+    held: () => ({ ...held }),
+    /** Holds a change. */
+    hold(change) {
+      held = { ...held, ...change };
+      peeked = null;
+      tell("hold");
+    },
+    /** Holds this and nothing else. */
+    restore(whole) {
+      held = { ...whole };
+      peeked = null;
+      tell("restore");
+    },
+    /** Shows a change for as long as the pointer stays. */
+    peek(change) {
+      if (JSON.stringify(change) === JSON.stringify(peeked)) return;
+      peeked = change;
+      tell("peek");
+    },
+    /** Lets go of everything. */
+    release() {
+      held = {};
+      peeked = null;
+      tell("release");
+    },
+    onChange: (listen) => listeners.push(listen),
+  };
+}

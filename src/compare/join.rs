@@ -1,0 +1,201 @@
+//! Two tables of one name, row by row.
+
+use std::collections::{HashMap, HashSet};
+
+use super::columns::{Part, Spec};
+use super::draws::{Draws, Interval, Pair};
+use super::each::named;
+use super::side::Side;
+use crate::error::Result;
+use crate::row::{Cell, Column, Rows};
+
+/// A table that both runs have.
+#[derive(Debug, Clone)]
+pub struct Joined {
+    /// The rows of A, of B, and of the difference, in the columns that both have.
+    pub sides: [Rows; 3],
+    /// The columns that name a row.
+    pub keys: Vec<String>,
+    /// What only A and only B has, each row by its key.
+    pub only: [Vec<String>; 2],
+    /// What intervals of differences stand on.
+    pub interval: Interval,
+}
+
+impl Joined {
+    /// One long table: the column `run`, which says whose row it is, and then the table's own.
+    pub fn long(&self, names: &[String; 3]) -> Result<Rows> {
+        stacked(&self.sides, names)
+    }
+}
+
+/// Tables of the same columns below each other, with a column `run` in front.
+pub fn stacked(sides: &[Rows], names: &[String]) -> Result<Rows> {
+    let mut all: Option<Rows> = None;
+    for (rows, name) in sides.iter().zip(names) {
+        let mut rows = rows.clone();
+        let about = "Whose row it is: of a run, or of the difference.".to_owned();
+        let cells = String::column(vec![name.clone(); rows.len()].iter());
+        rows.columns.insert(0, ("run".to_owned(), about, cells));
+        match &mut all {
+            Some(all) => all.append(rows)?,
+            None => all = Some(rows),
+        }
+    }
+    Ok(all.unwrap_or_default())
+}
+
+/// Joins the two; the inner error says why that cannot be.
+pub(super) fn join(
+    sides: &[Side; 2],
+    tables: [&Rows; 2],
+    same: bool,
+) -> Result<std::result::Result<Joined, String>> {
+    let [a, b] = tables;
+    let kind = |rows: &Rows, name: &str| rows.column(name).ok().map(std::mem::discriminant);
+    let shared: Vec<String> = a
+        .columns
+        .iter()
+        .map(|(name, _, _)| name.clone())
+        .filter(|name| kind(a, name) == kind(b, name) && name != "run")
+        .collect();
+    let only_shared = |rows: &Rows| {
+        let find = |name: &String| rows.columns.iter().find(|(known, _, _)| known == name).cloned();
+        Rows { name: rows.name.clone(), columns: shared.iter().filter_map(find).collect() }
+    };
+    let [a, b] = [only_shared(a), only_shared(b)];
+    let spec = Spec::of(&a);
+    if spec.keys.is_empty() {
+        return Ok(Err("no column says what a row is of".to_owned()));
+    }
+    let (of_a, of_b) = (named(&a, &spec.keys)?, named(&b, &spec.keys)?);
+    for names in [&of_a, &of_b] {
+        let mut seen = HashSet::new();
+        if let Some(twice) = names.iter().find(|name| !seen.insert(name.as_str())) {
+            let row = shown(twice);
+            return Ok(Err(format!("two of its rows are of the same: {row}")));
+        }
+    }
+    let place: HashMap<&str, usize> = of_b.iter().enumerate().map(|(j, name)| (name.as_str(), j)).collect();
+    let rows: Vec<[usize; 2]> =
+        of_a.iter().enumerate().filter_map(|(i, name)| Some([i, *place.get(name.as_str())?])).collect();
+    let known: HashSet<&str> = of_a.iter().map(String::as_str).collect();
+    let only = [
+        of_a.iter().filter(|name| !place.contains_key(name.as_str())).map(|name| shown(name)).collect(),
+        of_b.iter().filter(|name| !known.contains(name.as_str())).map(|name| shown(name)).collect(),
+    ];
+    let (draws, interval) = match Draws::of(sides, [&a, &b], &spec, same)? {
+        Ok(draws) => {
+            let interval = draws.interval.clone();
+            (Some(draws), interval)
+        }
+        Err(why) => (None, Interval::None(why)),
+    };
+    let difference = difference([&a, &b], &spec, &rows, draws.as_ref())?;
+    Ok(Ok(Joined { sides: [a, b, difference], keys: spec.keys, only, interval }))
+}
+
+/// A key as a person reads it.
+fn shown(key: &str) -> String {
+    key.split('\u{1f}').filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// B − A of the rows that both have.
+fn difference(
+    [a, b]: [&Rows; 2],
+    spec: &Spec,
+    rows: &[[usize; 2]],
+    draws: Option<&Draws>,
+) -> Result<Rows> {
+    let mut columns: Vec<(String, String, Column)> = Vec::new();
+    for (name, about, own) in &a.columns {
+        let other = b.column(name)?;
+        let column = match spec.part(name, own) {
+            Part::Value => {
+                let (own, other) = (a.numbers(name)?, b.numbers(name)?);
+                Column::Num(rows.iter().map(|&[i, j]| Some(at(&other, j)? - at(&own, i)?)).collect())
+            }
+            Part::Bound => Column::Num(vec![None; rows.len()]),
+            Part::Beside if name == "n" => {
+                let n = draws.and_then(|draws| match draws.interval {
+                    Interval::Paired(n) => Some(n as i64),
+                    _ => None,
+                });
+                Column::Int(vec![n; rows.len()])
+            }
+            Part::Beside => nothing(own, rows.len()),
+            Part::Fact => same(own, other, rows),
+            Part::Key | Part::Words => words(own, other, rows),
+        };
+        columns.push((name.clone(), about.clone(), column));
+    }
+    let mut difference = Rows { name: a.name.clone(), columns };
+    let Some(draws) = draws else { return Ok(difference) };
+    let units = a.texts("unit").ok();
+    for (name, _, own) in &a.columns {
+        let (Part::Value, Some([lo, hi])) = (spec.part(name, own), spec.bounds(a, name)) else { continue };
+        let (own, other) = (a.numbers(name)?, b.numbers(name)?);
+        let is_share = |i: usize| {
+            let of_gap = units.as_ref().is_none_or(|units| units.get(i).is_some_and(|unit| unit == "gap"));
+            spec.is_share && name == "effect" && of_gap
+        };
+        let nan = |x: Option<f64>| x.unwrap_or(f64::NAN);
+        let pair = |&[i, j]: &[usize; 2]| Pair {
+            rows: [i, j],
+            values: [nan(at(&own, i)), nan(at(&other, j))],
+            is_share: is_share(i),
+        };
+        let pairs: Vec<Pair> = rows.iter().map(pair).collect();
+        let intervals = draws.of_column(name, [a, b], &pairs)?;
+        for (end, bound) in [lo, hi].iter().enumerate() {
+            if let Some((_, _, column)) = difference.columns.iter_mut().find(|(known, _, _)| known == bound) {
+                let ends = intervals.iter().map(|ends| ends.and_then(|ends| ends.get(end).copied()));
+                *column = Column::Num(ends.collect());
+            }
+        }
+    }
+    Ok(difference)
+}
+
+fn at(cells: &[Option<f64>], i: usize) -> Option<f64> {
+    cells.get(i).copied().flatten()
+}
+
+/// A column of the same kind with nothing in it.
+fn nothing(own: &Column, n: usize) -> Column {
+    match own {
+        Column::Int(_) => Column::Int(vec![None; n]),
+        Column::Num(_) => Column::Num(vec![None; n]),
+        Column::Text(_) => Column::Text(vec![None; n]),
+        Column::Bool(_) => Column::Bool(vec![None; n]),
+    }
+}
+
+/// The cells of both where they are the same, else nothing.
+fn same(own: &Column, other: &Column, rows: &[[usize; 2]]) -> Column {
+    fn pick<T: Clone + PartialEq>(a: &[Option<T>], b: &[Option<T>], rows: &[[usize; 2]]) -> Vec<Option<T>> {
+        let cell = |&[i, j]: &[usize; 2]| {
+            let (a, b) = (a.get(i)?, b.get(j)?);
+            if a == b { a.clone() } else { None }
+        };
+        rows.iter().map(cell).collect()
+    }
+    match (own, other) {
+        (Column::Int(a), Column::Int(b)) => Column::Int(pick(a, b, rows)),
+        (Column::Bool(a), Column::Bool(b)) => Column::Bool(pick(a, b, rows)),
+        (own, _) => nothing(own, rows.len()),
+    }
+}
+
+/// Words of both: once where they agree, else the one and the other with an arrow between. Keys agree always.
+fn words(own: &Column, other: &Column, rows: &[[usize; 2]]) -> Column {
+    let (Column::Text(a), Column::Text(b)) = (own, other) else {
+        return own.take(&rows.iter().map(|[i, _]| *i).collect::<Vec<_>>());
+    };
+    let cell = |&[i, j]: &[usize; 2]| {
+        let (a, b) = (a.get(i)?, b.get(j)?);
+        let (Some(one), Some(two)) = (a, b) else { return a.clone().or_else(|| b.clone()) };
+        Some(if one == two { one.clone() } else { format!("{one} \u{2192} {two}") })
+    };
+    Column::Text(rows.iter().map(cell).collect())
+}

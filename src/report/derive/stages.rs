@@ -1,0 +1,155 @@
+//! Small multiples along training: every head at every stage, and the edges that carry the finished model, on one scale.
+
+use std::collections::BTreeSet;
+
+use super::series::HABIT;
+use crate::error::Result;
+use crate::row;
+use crate::row::Rows;
+
+/// Edges followed, over all models together.
+const EDGES: usize = 8;
+
+row! {
+    /// One quantity of one head at one stage.
+    pub struct HeadPoint {
+        /// Updates done.
+        pub step: Option<i64>,
+        /// The model, where several are compared.
+        pub model: Option<String>,
+        /// The stage in words: over a panel.
+        pub stage: String,
+        /// What it is: `total effect`, `induction`, ….
+        pub quantity: String,
+        /// Layer.
+        pub layer: i64,
+        /// Head.
+        pub head: i64,
+        /// Its value.
+        pub value: Option<f64>,
+        /// Lower end of its 95 % interval.
+        pub ci_lo: Option<f64>,
+        /// Upper end of its 95 % interval.
+        pub ci_hi: Option<f64>,
+    }
+}
+
+row! {
+    /// What the behaviour loses at one stage when one edge is cut.
+    pub struct EdgePoint {
+        /// Updates done.
+        pub step: Option<i64>,
+        /// The model, where several are compared.
+        pub model: Option<String>,
+        /// The edge.
+        pub edge: String,
+        /// The line's name: model and edge.
+        pub line: String,
+        /// What the metric loses, in its own unit; as a share of the gap it could not be followed, for early on there is no gap.
+        pub lost: Option<f64>,
+    }
+}
+
+/// Quantities of heads: the table, what it is called, its column, its interval, whether it is a habit.
+const HEADS: [(&str, &str, &str, [&str; 2], bool); 5] = [
+    ("components", "total effect", "total", ["total_ci_lo", "total_ci_hi"], false),
+    ("components", "direct effect", "direct", ["direct_ci_lo", "direct_ci_hi"], false),
+    ("head_scores", "previous token", "previous", ["previous_ci_lo", "previous_ci_hi"], true),
+    ("head_scores", "duplicate token", "duplicate", ["duplicate_ci_lo", "duplicate_ci_hi"], true),
+    ("head_scores", "induction", "induction", ["induction_ci_lo", "induction_ci_hi"], true),
+];
+
+/// `training_heads` and `training_edges`, from the tables of all stages; nothing where steps of training were not asked for.
+pub(super) fn tables(joined: &[Rows]) -> Result<Vec<Rows>> {
+    let find = |name: &str| joined.iter().find(|rows| rows.name == name && rows.column("step").is_ok());
+    let mut points = Vec::new();
+    for (table, quantity, value, interval, is_habit) in HEADS {
+        let Some(rows) = find(table) else { continue };
+        let found = heads(rows, quantity, value, interval)?;
+        // a habit that no head ever has is no picture
+        let has = |point: &HeadPoint| point.value.is_some_and(|value| value >= HABIT);
+        if !is_habit || found.iter().any(has) {
+            points.extend(found);
+        }
+    }
+    let mut made = Vec::new();
+    if !points.is_empty() {
+        made.push(Rows::of("training_heads", &points));
+    }
+    if let Some(rows) = find("edges") {
+        made.push(Rows::of("training_edges", &edges(rows)?));
+    }
+    Ok(made)
+}
+
+/// The stage of each row: its step, its model, and both in words.
+fn stages(rows: &Rows) -> Result<Vec<(Option<i64>, Option<String>, String)>> {
+    let steps = rows.numbers("step")?.into_iter().map(|step| step.map(|step| step as i64));
+    let models = if rows.column("model").is_ok() { rows.texts("model")? } else { vec![String::new(); rows.len()] };
+    let stage = |(step, model): (Option<i64>, String)| {
+        let number = step.map_or_else(String::new, |step| format!("step {step}"));
+        let words = if model.is_empty() { number } else { format!("{model}, {number}") };
+        (step, Some(model).filter(|model| !model.is_empty()), words)
+    };
+    Ok(steps.zip(models).map(stage).collect())
+}
+
+fn heads(rows: &Rows, quantity: &str, value: &str, [lo, hi]: [&str; 2]) -> Result<Vec<HeadPoint>> {
+    let places: Vec<Option<(i64, i64)>> = match rows.texts("component") {
+        Ok(names) => names.iter().map(|name| head(name)).collect(),
+        Err(_) => {
+            let whole = |name: &str| -> Result<Vec<Option<i64>>> {
+                Ok(rows.numbers(name)?.into_iter().map(|x| x.map(|x| x as i64)).collect())
+            };
+            whole("layer")?.into_iter().zip(whole("head")?).map(|(layer, head)| layer.zip(head)).collect()
+        }
+    };
+    let numbers = rows.numbers(value)?.into_iter().zip(rows.numbers(lo)?.into_iter().zip(rows.numbers(hi)?));
+    let each = stages(rows)?.into_iter().zip(places).zip(numbers);
+    let point = |(((step, model, stage), place), (value, (ci_lo, ci_hi)))| {
+        let (layer, head) = place?;
+        let quantity = quantity.to_owned();
+        Some(HeadPoint { step, model, stage, quantity, layer, head, value, ci_lo, ci_hi })
+    };
+    Ok(each.filter_map(point).collect())
+}
+
+/// Layer and head of `a9.h6`.
+fn head(name: &str) -> Option<(i64, i64)> {
+    let (layer, head) = name.strip_prefix('a')?.split_once(".h")?;
+    Some((layer.parse().ok()?, head.parse().ok()?))
+}
+
+/// The edges whose cut costs most in the end, by the first method, at every stage.
+fn edges(rows: &Rows) -> Result<Vec<EdgePoint>> {
+    let methods = rows.texts("method")?;
+    let rows = match methods.first() {
+        Some(first) => rows.only("method", first)?,
+        None => return Ok(Vec::new()),
+    };
+    let (stages, names, lost) = (stages(&rows)?, rows.texts("edge")?, rows.numbers("lost")?);
+    let models: BTreeSet<&Option<String>> = stages.iter().map(|(_, model, _)| model).collect();
+    let each = (EDGES / models.len().max(1)).max(1);
+    let size = |i: usize| lost.get(i).copied().flatten().map_or(0.0, f64::abs);
+    let mut points = Vec::new();
+    for model in models {
+        let own = |i: &usize| stages.get(*i).is_some_and(|(_, known, _)| known == model);
+        let own: Vec<usize> = (0..rows.len()).filter(own).collect();
+        let step = |i: usize| stages.get(i).and_then(|(step, _, _)| *step);
+        let last = own.iter().map(|&i| step(i)).max().flatten();
+        let mut finished: Vec<usize> = own.iter().copied().filter(|&i| step(i) == last).collect();
+        finished.sort_by(|&a, &b| size(b).total_cmp(&size(a)).then_with(|| names.get(a).cmp(&names.get(b))));
+        for edge in finished.iter().take(each).filter_map(|&i| names.get(i)) {
+            let line = model.as_ref().map_or_else(|| edge.clone(), |model| format!("{model} {edge}"));
+            let at = own.iter().filter(|&&i| names.get(i) == Some(edge));
+            points.extend(at.map(|&i| EdgePoint {
+                step: step(i),
+                model: model.clone(),
+                edge: edge.clone(),
+                line: line.clone(),
+                lost: lost.get(i).copied().flatten(),
+            }));
+        }
+    }
+    Ok(points)
+}

@@ -1,0 +1,372 @@
+//! `glassbox compare`: numbers against naive computations, symmetries, what is missing, and every refusal.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use glassbox::compare::{Compared, Interval, compare};
+use glassbox::output::{Finished, read_table};
+use glassbox::row::{Column, Rows};
+use glassbox::stats::Bootstrap;
+use sha2::{Digest, Sha256};
+
+use crate::command::Bench;
+
+/// Small runs of the bundled model at two stages of its training, and one on other prompts.
+fn runs() -> &'static Bench {
+    static RUNS: OnceLock<Bench> = OnceLock::new();
+    RUNS.get_or_init(|| {
+        let bench = Bench::new();
+        let report = |model: &str, n: &str, seed: &str, out: &str| {
+            let all = ["report", "--model", model, "--task", "ioi", "--n", n, "--seed", seed, "--quiet", "--out", out];
+            bench.ok(&all);
+        };
+        report("textbook@step500", "8", "0", "early");
+        report("textbook", "8", "0", "late");
+        report("textbook", "6", "1", "other");
+        bench
+    })
+}
+
+fn open(name: &str) -> Finished {
+    Finished::open(&runs().path(name)).unwrap()
+}
+
+fn compared(a: &str, b: &str) -> Compared {
+    compare([open(a), open(b)], [None, None]).unwrap()
+}
+
+/// Cells of a table by the text of these columns.
+fn cells(rows: &Rows, keys: &[&str], value: &str) -> BTreeMap<String, f64> {
+    let columns: Vec<Vec<String>> = keys.iter().map(|key| rows.texts(key).unwrap()).collect();
+    let key = |i: usize| columns.iter().map(|column| column[i].clone()).collect::<Vec<_>>().join(" ");
+    let values = rows.numbers(value).unwrap();
+    (0..rows.len()).filter_map(|i| Some((key(i), values[i]?))).collect()
+}
+
+/// The q-quantile of a sorted list, with linear interpolation.
+fn quantile(values: &[f64], q: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = q * (sorted.len() - 1) as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    below + (above - below) * place.fract()
+}
+
+/// Example → value of each cell, and the examples in order.
+fn each(run: &str, table: &str, keys: &[&str], value: &str) -> (Vec<String>, BTreeMap<String, Vec<f64>>) {
+    let rows = read_table(&runs().path(run).join(format!("tables/{table}.parquet"))).unwrap();
+    let id = if rows.column("example").is_ok() { "example" } else { "sequence" };
+    let ids = rows.texts(id).unwrap();
+    let mut order: Vec<String> = Vec::new();
+    ids.iter().for_each(|id| if !order.contains(id) { order.push(id.clone()) });
+    let whole = cells(&rows, &[&[id], keys].concat(), value);
+    let names: Vec<String> = {
+        let one = rows.only(id, &order[0]).unwrap();
+        cells(&one, keys, value).into_keys().collect()
+    };
+    let of = |name: &String| order.iter().map(|id| whole[&format!("{id} {name}")]).collect();
+    (order.clone(), names.iter().map(|name| (name.clone(), of(name))).collect())
+}
+
+/// Gaps by the mean gap, of a run measured by the logit difference.
+fn gaps(run: &str) -> Vec<f64> {
+    let rows = read_table(&runs().path(run).join("tables/prediction.parquet")).unwrap();
+    let (clean, corrupt) = (rows.numbers("logit_diff").unwrap(), rows.numbers("logit_diff_corrupt").unwrap());
+    let gaps: Vec<f64> = clean.iter().zip(corrupt).map(|(a, b)| a.unwrap() - b.unwrap()).collect();
+    let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+    gaps.iter().map(|gap| gap / mean).collect()
+}
+
+fn units(run: &str) -> Vec<usize> {
+    let prompts = read_table(&runs().path(run).join("tables/prediction.parquet")).unwrap().texts("prompt").unwrap();
+    prompts.iter().map(|prompt| prompts.iter().position(|known| known == prompt).unwrap()).collect()
+}
+
+/// The ratio of sums in a resample, spelled out.
+fn ratio(values: &[f64], weights: &[f64], draw: &[u32]) -> f64 {
+    let sum = |list: &[f64]| draw.iter().map(|&i| list[i as usize]).sum::<f64>();
+    sum(values) / sum(weights)
+}
+
+#[test]
+fn differences_are_those_of_means_and_paired_intervals_those_of_a_naive_bootstrap() {
+    let compared = compared("early", "late");
+    assert!(compared.same_examples);
+    let tables: [(&str, &str, &[&str], &str, [&str; 2]); 6] = [
+        ("components", "examples_components", &["component"], "total", ["total_ci_lo", "total_ci_hi"]),
+        ("components", "examples_components", &["component"], "direct", ["direct_ci_lo", "direct_ci_hi"]),
+        ("attribution_head", "examples_attribution", &["layer", "head"], "direct", ["ci_lo", "ci_hi"]),
+        ("patch_head", "examples_patch_head", &["site", "direction", "layer", "head"], "effect", ["ci_lo", "ci_hi"]),
+        ("resid_by_pos", "examples_resid_by_pos", &["site", "direction", "layer", "pos"], "effect", ["ci_lo", "ci_hi"]),
+        ("head_scores", "examples_head_scores", &["layer", "head"], "induction", ["induction_ci_lo", "induction_ci_hi"]),
+    ];
+    for (table, examples, keys, value, [lo, hi]) in tables {
+        let joined = &compared.tables[table];
+        let [a, b, difference] = &joined.sides;
+        let is_share = value == "effect";
+        let ((ids, of_a), (ids_b, of_b)) = (each("early", examples, keys, value), each("late", examples, keys, value));
+        assert_eq!(ids, ids_b);
+        assert_eq!(joined.interval, Interval::Paired(ids.len()), "{table}");
+        let (own, other) = (cells(a, keys, value), cells(b, keys, value));
+        let (found, lows, highs) = (cells(difference, keys, value), cells(difference, keys, lo), cells(difference, keys, hi));
+        assert_eq!(found.len(), own.len(), "{table}");
+        let sequences = table == "head_scores";
+        let unit: Vec<usize> = if sequences { (0..ids.len()).collect() } else { units("early") };
+        let ones = vec![1.0; ids.len()];
+        let (weights_a, weights_b) = if is_share { (gaps("early"), gaps("late")) } else { (ones.clone(), ones) };
+        let bootstrap = Bootstrap::grouped(&unit, 0);
+        let draws = bootstrap.resamples(Bootstrap::DRAWS);
+        let (run_lo, run_hi) = (cells(a, keys, lo), cells(a, keys, hi));
+        for (name, change) in &found {
+            assert_eq!(*change, other[name] - own[name], "{table} {name}");
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+            let means = mean(&of_b[name]) - mean(&of_a[name]);
+            assert!((change - means).abs() < 1e-9 * change.abs().max(1.0), "{table} {name}: {change} {means}");
+            let resampled: Vec<f64> = draws
+                .iter()
+                .map(|draw| ratio(&of_b[name], &weights_b, draw) - ratio(&of_a[name], &weights_a, draw))
+                .collect();
+            for (end, q) in [(&lows, 0.025), (&highs, 0.975)] {
+                let naive = quantile(&resampled, q);
+                let size = change.abs().max(1.0);
+                assert!((end[name] - naive).abs() < 1e-9 * size, "{table} {name}: {} {naive}", end[name]);
+            }
+            // the same reading of the examples gives the run's own interval back
+            let alone: Vec<f64> = draws.iter().map(|draw| ratio(&of_a[name], &weights_a, draw)).collect();
+            for (end, q) in [(&run_lo, 0.025), (&run_hi, 0.975)] {
+                let naive = quantile(&alone, q);
+                assert!((end[name] - naive).abs() < 1e-5 * naive.abs().max(1.0), "{table} {name}: {} {naive}", end[name]);
+            }
+        }
+    }
+    // behaviour is made from the table of prompts
+    let [_, _, difference] = &compared.tables["behaviour"].sides;
+    let accuracy = cells(difference, &["metric"], "value")["accuracy"];
+    let (lo, hi) = (cells(difference, &["metric"], "ci_lo")["accuracy"], cells(difference, &["metric"], "ci_hi")["accuracy"]);
+    assert!(lo <= accuracy && accuracy <= hi);
+}
+
+#[test]
+fn other_prompts_are_resampled_apart() {
+    let compared = compared("early", "other");
+    assert!(!compared.same_examples);
+    let joined = &compared.tables["components"];
+    assert_eq!(joined.interval, Interval::Apart([8, 6]));
+    let [_, _, difference] = &joined.sides;
+    assert!(difference.numbers("n").unwrap().iter().all(Option::is_none));
+    let (_, of_a) = each("early", "examples_components", &["component"], "total");
+    let (_, of_b) = each("other", "examples_components", &["component"], "total");
+    let change = cells(difference, &["component"], "total");
+    let (lows, highs) =
+        (cells(difference, &["component"], "total_ci_lo"), cells(difference, &["component"], "total_ci_hi"));
+    let spread = |values: &[f64]| {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (values.len() * values.len()) as f64
+    };
+    // the interval of a difference of independent means, to what a percentile bootstrap of a few prompts differs from theory
+    for (name, change) in &change {
+        let half = 1.96 * (spread(&of_a[name]) + spread(&of_b[name])).sqrt();
+        let found = (highs[name] - lows[name]) / 2.0;
+        assert!((found - half).abs() <= 0.35 * half + 1e-9, "{name}: {found} {half}");
+        assert!(lows[name] <= change + 1e-9 && *change <= highs[name] + 1e-9, "{name}");
+    }
+}
+
+#[test]
+fn exchanging_the_runs_changes_every_sign_and_a_run_is_itself() {
+    for (a, b) in [("early", "late"), ("early", "other")] {
+        let (one, two) = (compared(a, b), compared(b, a));
+        assert_eq!(one.tables.len(), two.tables.len());
+        for (name, joined) in &one.tables {
+            let [_, _, there] = &joined.sides;
+            let [_, _, back] = &two.tables[name].sides;
+            let names = |rows: &Rows| -> Vec<String> {
+                let columns: Vec<Vec<String>> = joined.keys.iter().map(|key| rows.texts(key).unwrap()).collect();
+                (0..rows.len()).map(|i| columns.iter().map(|c| c[i].clone()).collect::<Vec<_>>().join("|")).collect()
+            };
+            let (own, other) = (names(there), names(back));
+            let place = |i: usize| other.iter().position(|name| *name == own[i]).unwrap();
+            assert_eq!(own.len(), other.len(), "{name}");
+            let order: Vec<usize> = (0..own.len()).map(place).collect();
+            let back = back.take(&order);
+            for (column, _, cells) in &there.columns {
+                if let (Column::Num(cells), false) = (cells, joined.keys.contains(column)) {
+                    let mirror = match (column.strip_suffix("lo"), column.strip_suffix("hi")) {
+                        (Some(stem), _) => format!("{stem}hi"),
+                        (_, Some(stem)) => format!("{stem}lo"),
+                        _ => column.clone(),
+                    };
+                    let mirrored = back.numbers(&mirror).unwrap();
+                    for (x, y) in cells.iter().zip(&mirrored) {
+                        assert_eq!(x.map(|x| 0.0 - x), *y, "{name}.{column}");
+                    }
+                }
+            }
+        }
+    }
+    let same = compared("late", "late");
+    assert!(same.warnings.iter().any(|warning| warning.contains("same run")));
+    for (name, joined) in &same.tables {
+        let [own, _, difference] = &joined.sides;
+        assert_eq!(own.len(), difference.len(), "{name}");
+        for (column, _, cells) in &difference.columns {
+            if let (Column::Num(cells), false) = (cells, joined.keys.contains(column)) {
+                assert!(cells.iter().flatten().all(|x| *x == 0.0 || x.is_nan()), "{name}.{column}");
+            }
+        }
+        if ["components", "patch_head", "attribution"].contains(&name.as_str()) {
+            let bound = if name == "components" { "total_ci_lo" } else { "ci_lo" };
+            assert!(difference.numbers(bound).unwrap().iter().all(|x| *x == Some(0.0)), "{name}");
+        }
+    }
+}
+
+/// Makes a comparison in the shared folder.
+fn made(out: &str, more: &[&str]) -> PathBuf {
+    let bench = runs();
+    if !bench.path(out).exists() {
+        bench.ok(&[&["compare", "--quiet", "--out", out], more].concat());
+    }
+    bench.path(out)
+}
+
+#[test]
+fn the_folder_is_whole_and_the_same_twice() {
+    let out = made("beside", &["early", "late"]);
+    let page = fs::read_to_string(out.join("index.html")).unwrap();
+    let markdown = fs::read_to_string(out.join("report.md")).unwrap();
+    for heading in ["What was compared", "What they do", "Which components changed", "Prompts on which they disagree"] {
+        assert!(page.contains(heading) && markdown.contains(heading), "{heading}");
+    }
+    for name in ["components_total_beside", "components_direct_beside", "patch_head_denoise", "attribution_head", "accumulated"] {
+        for ending in ["svg", "png"] {
+            assert!(out.join(format!("figures/{name}.{ending}")).is_file(), "{name}.{ending}");
+        }
+        assert!(page.contains(&format!("figure-{name}")), "{name} is on the page");
+    }
+    let svg = fs::read_to_string(out.join("figures/attribution_head.svg")).unwrap();
+    for panel in ["early", "late", "late \u{2212} early"] {
+        assert!(svg.contains(&format!(">{panel}<")), "{panel}");
+    }
+    let long = read_table(&out.join("tables/components.parquet")).unwrap();
+    let mut whose = long.texts("run").unwrap();
+    whose.dedup();
+    assert_eq!(whose, ["early", "late", "late \u{2212} early"]);
+
+    let manifest: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(out.join("manifest.json")).unwrap()).unwrap();
+    for (run, name) in [("early", 0), ("late", 1)] {
+        let bytes = fs::read(runs().path(run).join("manifest.json")).unwrap();
+        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(manifest["runs"][name]["manifest_sha256"], hash);
+        assert_eq!(manifest["runs"][name]["name"], run);
+        assert!(page.contains(&hash));
+    }
+    assert!(page.contains("glassbox compare early late"));
+    made("beside-again", &["early", "late"]);
+    assert_eq!(runs().files("beside"), runs().files("beside-again"));
+    let said = runs().refused(1, &["compare", "early", "late", "--out", "beside"]);
+    assert!(said.contains("--force"), "{said}");
+}
+
+#[test]
+fn what_one_run_alone_has_is_missing_and_said() {
+    let bench = runs();
+    let patch = |direction: &str, metric: &str, out: &str| {
+        let direction = format!("direction={direction}");
+        let all = ["patch", "--task", "ioi", "--n", "8", "--metric", metric, "--quiet", "--out", out, &direction];
+        bench.ok(&all);
+    };
+    patch("noise", "logit-diff", "noise");
+    patch("both", "prob", "both");
+    let output = bench.run(&["compare", "noise", "both", "--out", "alone"]);
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("not meaningful") && said.contains("logit-diff") && said.contains("prob"), "{said}");
+    assert!(said.contains("direction"), "{said}");
+    let out = bench.path("alone");
+    let unmatched = read_table(&out.join("tables/unmatched.parquet")).unwrap();
+    let heads = unmatched.only("table", "patch_head").unwrap();
+    assert!(heads.texts("run").unwrap().iter().all(|run| run == "both"));
+    assert!(heads.texts("row").unwrap().iter().all(|row| row.contains("denoise")));
+    let own = read_table(&bench.path("noise/tables/patch_head.parquet")).unwrap();
+    assert_eq!(heads.len(), own.len());
+    let page = fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(page.contains("What one run alone has"));
+    assert!(page.matches("not meaningful").count() > 1, "said above and under pictures");
+}
+
+#[test]
+fn names_are_hostile_text() {
+    let name = "<script>alert(1)</script>\u{202e}=1";
+    let out = made("hostile", &["early", "late", "--name-a", name, "--name-b", "a|b `c`"]);
+    let page = fs::read_to_string(out.join("index.html")).unwrap();
+    assert!(!page.contains("<script>alert") && !page.contains('\u{202e}'));
+    for figure in fs::read_dir(out.join("figures")).unwrap() {
+        let path = figure.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "svg") {
+            let svg = fs::read_to_string(&path).unwrap();
+            assert!(!svg.contains("<script") && !svg.contains('\u{202e}'), "{}", path.display());
+        }
+    }
+    // a run may be called as a column is
+    made("column", &["early", "late", "--name-a", "component", "--name-b", "n"]);
+}
+
+/// A copy of a run in a folder of its own.
+fn copy(bench: &Bench, run: &str, name: &str) -> PathBuf {
+    let out = bench.path(name);
+    fs::create_dir_all(out.join("tables")).unwrap();
+    let from = runs().path(run);
+    for file in ["manifest.json", "study.toml"] {
+        fs::copy(from.join(file), out.join(file)).unwrap();
+    }
+    for entry in fs::read_dir(from.join("tables")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, out.join("tables").join(path.file_name().unwrap())).unwrap();
+    }
+    out
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused_with_a_way_out() {
+    let bench = Bench::new();
+    let good = copy(&bench, "early", "good").display().to_string();
+    let refused = |other: &Path, words: &str| {
+        let said = bench.refused(1, &["compare", &good, &other.display().to_string()]);
+        assert!(said.contains(words) && said.contains("hint:"), "{words}: {said}");
+    };
+    refused(&bench.path("nowhere"), "no such folder");
+    refused(&PathBuf::from(bench.file("file", "x")), "it is a file");
+    fs::create_dir(bench.path("empty")).unwrap();
+    refused(&bench.path("empty"), "no manifest.json");
+    fs::create_dir(bench.path("running.partial")).unwrap();
+    refused(&bench.path("running"), "not finished");
+    refused(&bench.path("running.partial"), "not finished");
+
+    let broken = copy(&bench, "late", "broken");
+    fs::write(broken.join("manifest.json"), "{").unwrap();
+    refused(&broken, "manifest.json");
+    let text = fs::read_to_string(runs().path("late/manifest.json")).unwrap();
+    fs::write(broken.join("manifest.json"), text.replace("\"schema_version\": 1", "\"schema_version\": 99")).unwrap();
+    refused(&broken, "schema_version is 99");
+    fs::write(broken.join("manifest.json"), &text).unwrap();
+    let table = broken.join("tables/components.parquet");
+    let bytes = fs::read(&table).unwrap();
+    fs::write(&table, &bytes[..bytes.len() / 2]).unwrap();
+    refused(&broken, "components");
+    fs::remove_file(&table).unwrap();
+    refused(&broken, "components");
+
+    refused(&made("beside", &["early", "late"]), "a comparison itself");
+    let heads = bench.path("heads");
+    bench.ok(&["weights", "--quiet", "--out", "heads"]);
+    let lonely = bench.path("lonely");
+    bench.ok(&["predict", "--task", "ioi", "--n", "2", "--quiet", "--out", "lonely"]);
+    let said = bench.refused(1, &["compare", &heads.display().to_string(), &lonely.display().to_string()]);
+    assert!(said.contains("share no table"), "{said}");
+    let said = bench.refused(2, &["compare", &good, &good, "--name-a", "x", "--name-b", "x"]);
+    assert!(said.contains("--name-a"), "{said}");
+}
