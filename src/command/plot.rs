@@ -1,6 +1,6 @@
 //! `glassbox plot`: any table as a figure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -40,7 +40,13 @@ pub(super) struct Plot {
     #[arg(long, help_heading = "Output")]
     force: bool,
     /// The letters of a PDF: as text in an embedded font, or as shapes for systems that take no font
-    #[arg(long, value_name = "text|path", default_value = "text", hide_possible_values = true, help_heading = "Output")]
+    #[arg(
+        long,
+        value_name = "text|path",
+        default_value = "text",
+        hide_possible_values = true,
+        help_heading = "Output"
+    )]
     text_as: Letters,
     /// A view to begin from, in TOML
     #[arg(long, value_name = "FILE")]
@@ -173,7 +179,8 @@ impl Plot {
             Letters::Text => TextAs::Text,
             Letters::Path => TextAs::Path,
         };
-        let made = files.iter().map(|(_, ending, name)| drawing.file(ending, name)).collect::<Result<Vec<_>>>()?;
+        let made =
+            files.iter().map(|(_, ending, name)| drawing.file(ending, name)).collect::<Result<Vec<_>>>()?;
         for ((path, ..), bytes) in files.iter().zip(&made) {
             write_file_atomically(path, bytes, self.force)?;
             print(format!("{}\n", path.display()).as_bytes())?;
@@ -195,7 +202,10 @@ impl Plot {
                     let known = ENDINGS.iter().find(|known| **known == ending).ok_or_else(|| {
                         Error::usage(
                             format!("figures are not written as .{ending}"),
-                            format!("end the name in .{}; without an ending all of them are written", ENDINGS.join(", .")),
+                            format!(
+                                "end the name in .{}; without an ending all of them are written",
+                                ENDINGS.join(", .")
+                            ),
                         )
                     })?;
                     let stem = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -204,7 +214,8 @@ impl Plot {
             };
             files.extend(made);
         }
-        let twice = |i: usize| files.iter().take(i).any(|(path, ..)| Some(path) == files.get(i).map(|f| &f.0));
+        let twice =
+            |i: usize| files.iter().take(i).any(|(path, ..)| Some(path) == files.get(i).map(|f| &f.0));
         match (0..files.len()).find(|i| twice(*i)).and_then(|i| files.get(i)) {
             None => Ok(files),
             Some((path, ..)) => {
@@ -227,7 +238,8 @@ impl Plot {
                 Error::file("read", path, e.to_string().trim_end(), hint)
             })?;
         }
-        let broken = |e: toml::ser::Error| Error::usage(format!("a flag cannot be read: {e}"), "check its number");
+        let broken =
+            |e: toml::ser::Error| Error::usage(format!("a flag cannot be read: {e}"), "check its number");
         let parts = toml::Table::try_from(&self.part).map_err(broken)?;
         if !self.series.is_empty() {
             ["value", "lo", "hi"].iter().for_each(|part| drop(all.remove(*part)));
@@ -345,15 +357,19 @@ fn apart(rows: &Rows, view: &View) -> Option<String> {
         let key = places.iter().filter_map(|texts| texts.get(i)).collect();
         seen.insert(key, i).map(|before| (before, i))
     })?;
-    let mut ways = Vec::new();
-    for (name, _, column) in rows.columns.iter().filter(|(.., column)| !matches!(column, Column::Num(_))) {
+    let mut ways: Vec<(usize, &str, String)> = Vec::new();
+    for (name, _, column) in &rows.columns {
         let texts = rows.texts(name).ok()?;
         let (a, b) = (texts.get(first)?, texts.get(second)?);
-        if a != b && column.len() > 1 {
-            ways.push(format!("`{name}` ({a}, {b})"));
+        if a != b && !matches!(column, Column::Num(_)) {
+            let distinct = texts.iter().collect::<BTreeSet<_>>().len();
+            ways.push((distinct, name, format!("`{name}` ({a}, {b})")));
         }
     }
-    let (example, ..) = ways.first()?.strip_prefix('`')?.split_once('`')?;
-    let example = format!("`--only {example}=…` keeps one kind of row, `--facet {example}` makes a panel of each");
-    Some(format!("two such rows differ in {}: {example}", ways.join(", ")))
+    // what takes few values is a kind of row
+    ways.sort();
+    let (_, kind, _) = ways.first()?;
+    let split = format!("`--only {kind}=…` keeps one kind of row, `--facet {kind}` makes a panel of each");
+    let all: Vec<&str> = ways.iter().take(4).map(|(_, _, way)| way.as_str()).collect();
+    Some(format!("two such rows differ in {}: {split}", all.join(", ")))
 }

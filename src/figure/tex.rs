@@ -12,7 +12,7 @@ use crate::figure::style::{Span, Venue};
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let mut before = '\0';
-    for c in font::visible(text).chars() {
+    for c in font::inert(text).chars() {
         if let Some(command) = command(c) {
             out.push_str(command);
         } else if c.is_ascii() || spelled(c) {
@@ -44,10 +44,10 @@ fn command(c: char) -> Option<&'static str> {
 #[rustfmt::skip]
 const COMMANDS: &[(char, &str)] = &[
     ('\\', "\\textbackslash{}"), ('{', "\\{"), ('}', "\\}"), ('%', "\\%"), ('#', "\\#"), ('&', "\\&"), ('_', "\\_"),
-    ('$', "\\$"), ('~', "\\textasciitilde{}"), ('^', "\\textasciicircum{}"), ('<', "\\textless{}"),
+    ('$', "\\ensuremath{\\mathdollar}"), ('~', "\\textasciitilde{}"), ('^', "\\textasciicircum{}"), ('<', "\\textless{}"),
     ('>', "\\textgreater{}"), ('|', "\\textbar{}"), ('"', "\\char34{}"), ('`', "\\char96{}"),
     ('\u{2010}', "-"), ('\u{2011}', "-"), ('–', "--"), ('—', "---"), ('\u{2018}', "`"), ('\u{2019}', "'"),
-    ('\u{201c}', "``"), ('\u{201d}', "''"), ('…', "\\ldots{}"), ('␣', "\\textvisiblespace{}"), ('§', "\\S{}"),
+    ('\u{201c}', "``"), ('\u{201d}', "''"), ('…', "\\ldots{}"), ('␣', "\\textvisiblespace{}"), ('§', "\\ensuremath{\\S}"),
     ('−', "\\ensuremath{-}"), ('×', "\\ensuremath{\\times}"), ('÷', "\\ensuremath{\\div}"),
     ('·', "\\ensuremath{\\cdot}"), ('±', "\\ensuremath{\\pm}"), ('°', "\\ensuremath{^\\circ}"),
     ('◌', "\\ensuremath{\\circ}"), ('•', "\\ensuremath{\\bullet}"), ('¬', "\\ensuremath{\\neg}"),
@@ -91,11 +91,12 @@ pub fn figure(name: &str, caption: &str, width: f64, venue: Venue) -> String {
     let star = if columns && width > venue.width(Span::Col) + 0.5 { "*" } else { "" };
     let label: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    // a number stays in the line of what it counts
+    let caption = escape(caption).replace(" \\%", "~\\%").replace("seed ", "seed~").replace("n = ", "n~=~");
     format!(
         "% Needs \\usepackage{{graphicx}}, and \\graphicspath{{{{figures/}}}} where the file does not lie beside the text.\n\
-         \\begin{{figure{star}}}[tbp]\n  \\centering\n  \\includegraphics[{size}]{{{name}.pdf}}\n  \\caption{{{}}}\n  \
-         \\label{{fig:{label}}}\n\\end{{figure{star}}}\n",
-        escape(caption)
+         \\begin{{figure{star}}}[tbp]\n  \\centering\n  \\includegraphics[{size}]{{{name}.pdf}}\n  \\caption{{{caption}}}\n  \
+         \\label{{fig:{label}}}\n\\end{{figure{star}}}\n"
     )
 }
 
@@ -113,7 +114,7 @@ pub struct Finding {
 /// One `\newcommand` for each finding, with what it is in a comment above. Names are unique: one that comes twice gets letters
 /// after it.
 pub fn macros(title: &str, findings: &[Finding]) -> String {
-    let line = |text: &str| font::visible(text).replace('\n', " ");
+    let line = |text: &str| font::inert(text).replace('\n', " ");
     let mut out = format!(
         "% {}: numbers for the text. Read it with \\input{{macros}} before \\begin{{document}}.\n",
         line(title)

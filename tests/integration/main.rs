@@ -40,6 +40,7 @@ mod parity;
 mod patching;
 mod paths;
 mod pickles;
+mod plotting;
 mod probing;
 mod promises;
 mod prompts;
