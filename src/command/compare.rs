@@ -74,10 +74,11 @@ impl Compare {
 
     /// The command that makes the comparison again, wherever it is written.
     fn command(&self) -> String {
-        let quoted = |word: &str| match word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/@=".contains(c)) {
-            true if !word.is_empty() => word.to_owned(),
-            _ => format!("'{}'", word.replace('\'', r"'\''")),
-        };
+        let quoted =
+            |word: &str| match word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/@=".contains(c)) {
+                true if !word.is_empty() => word.to_owned(),
+                _ => format!("'{}'", word.replace('\'', r"'\''")),
+            };
         let mut words = vec!["glassbox compare".to_owned()];
         words.extend([&self.a, &self.b].map(|path| quoted(&path.display().to_string())));
         for (flag, name) in [("--name-a", &self.name_a), ("--name-b", &self.name_b)] {

@@ -196,8 +196,7 @@ mod tests {
         let spec = Spec::of(&rows);
         assert_eq!(spec.keys, ["layer", "name"]);
         assert_eq!(spec.bounds(&rows, "score").unwrap(), ["ci_lo", "ci_hi"]);
-        let parts: Vec<Part> =
-            rows.columns.iter().map(|(name, _, column)| spec.part(name, column)).collect();
+        let parts: Vec<Part> = rows.columns.iter().map(|(name, _, column)| spec.part(name, column)).collect();
         assert_eq!(parts, [Part::Key, Part::Key, Part::Value, Part::Bound, Part::Bound, Part::Beside]);
     }
 }

@@ -51,7 +51,8 @@ impl<'a> Draws<'a> {
         same: bool,
     ) -> Result<std::result::Result<Draws<'a>, &'static str>> {
         let [a, b] = sides;
-        let (Some(of_a), Some(of_b)) = (Sample::of(a, tables[0], spec)?, Sample::of(b, tables[1], spec)?) else {
+        let (Some(of_a), Some(of_b)) = (Sample::of(a, tables[0], spec)?, Sample::of(b, tables[1], spec)?)
+        else {
             return Ok(Err("the runs keep no values of every example for it"));
         };
         let flipped = a.run.sha256 > b.run.sha256;

@@ -90,7 +90,8 @@ impl<'a> Sample<'a> {
         }
         twice.iter().for_each(|key| _ = places.remove(key));
         // what some examples lack is a mean over others
-        let whole = places.into_iter().filter_map(|(key, own)| Some((key, own.into_iter().collect::<Option<_>>()?)));
+        let whole =
+            places.into_iter().filter_map(|(key, own)| Some((key, own.into_iter().collect::<Option<_>>()?)));
         let places = whole.collect();
         let (units, gaps) = prompts(side, &ids)?;
         let is_prompts = column == "example";
@@ -99,10 +100,12 @@ impl<'a> Sample<'a> {
 
     /// Puts the examples into another order; false where they are not the same.
     pub(super) fn reorder(&mut self, ids: &[String]) -> bool {
-        let index: HashMap<&str, usize> = self.ids.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
+        let index: HashMap<&str, usize> =
+            self.ids.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
         let order: Option<Vec<usize>> = ids.iter().map(|id| index.get(id.as_str()).copied()).collect();
         let Some(order) = order.filter(|order| order.len() == self.ids.len()) else { return false };
-        let pick = |list: &[usize]| -> Vec<usize> { order.iter().filter_map(|&i| list.get(i).copied()).collect() };
+        let pick =
+            |list: &[usize]| -> Vec<usize> { order.iter().filter_map(|&i| list.get(i).copied()).collect() };
         self.places.values_mut().for_each(|places| *places = pick(places));
         self.gaps = order.iter().filter_map(|&i| self.gaps.get(i).copied()).collect();
         self.ids = ids.to_vec();
@@ -145,7 +148,9 @@ pub(super) fn named(rows: &Rows, keys: &[String]) -> Result<Vec<String>> {
 fn behind<'a>(side: &'a Side, table: &str) -> Result<Option<Cow<'a, Rows>>> {
     match table {
         "behaviour" => side.tables.get("prediction").map(|rows| Ok(Cow::Owned(behaviour(rows)?))).transpose(),
-        "ablate_effect" => side.tables.get("examples_ablate").map(|rows| Ok(Cow::Owned(melted(rows)?))).transpose(),
+        "ablate_effect" => {
+            side.tables.get("examples_ablate").map(|rows| Ok(Cow::Owned(melted(rows)?))).transpose()
+        }
         _ => {
             let known = BEHIND.iter().find(|(name, _)| *name == table);
             let name = known.map_or_else(|| format!("examples_{table}"), |(_, name)| (*name).to_owned());
@@ -166,8 +171,11 @@ fn behaviour(rows: &Rows) -> Result<Rows> {
             values.push(cell.map(|x| if metric == "accuracy" { f64::from(u8::from(x > 0.0)) } else { x }));
         }
     }
-    let columns =
-        vec![text("example", &examples), text("metric", &metrics), ("value".into(), String::new(), Column::Num(values))];
+    let columns = vec![
+        text("example", &examples),
+        text("metric", &metrics),
+        ("value".into(), String::new(), Column::Num(values)),
+    ];
     Ok(Rows { name: "examples_behaviour".into(), columns })
 }
 
@@ -203,7 +211,8 @@ fn prompts(side: &Side, ids: &[String]) -> Result<(Vec<usize>, Vec<f64>)> {
     let Some(places) = places else { return Ok(plain) };
     let mut first: BTreeMap<&str, usize> = BTreeMap::new();
     let prompt = |&place: &usize| texts.get(place).map_or("", String::as_str);
-    let units = places.iter().enumerate().map(|(i, place)| *first.entry(prompt(place)).or_insert(i)).collect();
+    let units =
+        places.iter().enumerate().map(|(i, place)| *first.entry(prompt(place)).or_insert(i)).collect();
     let (clean, corrupt) = (rows.numbers("logit_diff")?, rows.numbers("logit_diff_corrupt")?);
     let gap = |&place: &usize| Some(clean.get(place).copied()?? - corrupt.get(place).copied()??);
     let gaps: Option<Vec<f64>> = places.iter().map(gap).collect();

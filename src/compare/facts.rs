@@ -77,10 +77,13 @@ pub(super) fn same_examples(sides: &[Side; 2]) -> bool {
     let made = |side: &Side| -> Vec<Option<String>> {
         let task = side.settings.iter().filter(|(name, _)| name.starts_with("task."));
         let task: Vec<String> = task.map(|(name, value)| format!("{name}={value}")).collect();
-        let file = side.run.manifest.get("outputs").and_then(|outputs| outputs.as_array()).and_then(|outputs| {
-            let is_it = |output: &&serde_json::Value| output.get("path").is_some_and(|path| path == "prompts.jsonl");
-            Some(outputs.iter().find(is_it)?.get("sha256")?.to_string())
-        });
+        let file =
+            side.run.manifest.get("outputs").and_then(|outputs| outputs.as_array()).and_then(|outputs| {
+                let is_it = |output: &&serde_json::Value| {
+                    output.get("path").is_some_and(|path| path == "prompts.jsonl")
+                };
+                Some(outputs.iter().find(is_it)?.get("sha256")?.to_string())
+            });
         vec![
             side.run.study.is_some().then(|| task.join(" ")),
             file,
@@ -114,7 +117,10 @@ pub(super) fn warnings(
         let mut said: Vec<String> = Vec::new();
         for (name, joined) in tables {
             // in tables of weights and steering these words mean something else
-            if !["patch", "resid", "atp", "path", "ablate", "repair"].iter().any(|start| name.starts_with(start)) {
+            if !["patch", "resid", "atp", "path", "ablate", "repair"]
+                .iter()
+                .any(|start| name.starts_with(start))
+            {
                 continue;
             }
             let words = |k: usize| -> BTreeSet<String> {

@@ -101,12 +101,7 @@ fn shown(key: &str) -> String {
 }
 
 /// B − A of the rows that both have.
-fn difference(
-    [a, b]: [&Rows; 2],
-    spec: &Spec,
-    rows: &[[usize; 2]],
-    draws: Option<&Draws>,
-) -> Result<Rows> {
+fn difference([a, b]: [&Rows; 2], spec: &Spec, rows: &[[usize; 2]], draws: Option<&Draws>) -> Result<Rows> {
     let mut columns: Vec<(String, String, Column)> = Vec::new();
     for (name, about, own) in &a.columns {
         let other = b.column(name)?;

@@ -109,8 +109,10 @@ fn word(manifest: &Value, path: &[&str]) -> Option<String> {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
         Value::Array(list) => {
-            let words: Vec<String> =
-                list.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect();
+            let words: Vec<String> = list
+                .iter()
+                .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+                .collect();
             Some(if words.is_empty() { "none".to_owned() } else { words.join(", ") })
         }
         other => Some(other.to_string()),

@@ -36,11 +36,17 @@ impl Finished {
         if !folder.exists() {
             return match partial.is_dir() {
                 true => refuse("the run is not finished: there is only its .partial folder", waits),
-                false => refuse("there is no such folder", "give the folder of a finished run, as its command printed it"),
+                false => refuse(
+                    "there is no such folder",
+                    "give the folder of a finished run, as its command printed it",
+                ),
             };
         }
         if !folder.is_dir() {
-            return refuse("it is a file", "give the folder of a finished run: the one with manifest.json in it");
+            return refuse(
+                "it is a file",
+                "give the folder of a finished run: the one with manifest.json in it",
+            );
         }
         let path = folder.join("manifest.json");
         if folder.join(MARKER).exists() || folder.to_string_lossy().ends_with(".partial") {
@@ -61,11 +67,17 @@ impl Finished {
             version => {
                 let said = version.map_or("none".to_owned(), |version| version.to_string());
                 let cause = format!("its schema_version is {said}, and this glassbox reads {SCHEMA_VERSION}");
-                return Err(Error::file("read", &path, cause, "make the run again with this version of glassbox"));
+                return Err(Error::file(
+                    "read",
+                    &path,
+                    cause,
+                    "make the run again with this version of glassbox",
+                ));
             }
         }
         let study = folder.join("study.toml");
-        let study = study.is_file().then(|| fs::read_to_string(&study).map_err(|e| failed("read", &study, &e)));
+        let study =
+            study.is_file().then(|| fs::read_to_string(&study).map_err(|e| failed("read", &study, &e)));
         let mut tables = BTreeMap::new();
         for output in manifest.get("outputs").and_then(Value::as_array).into_iter().flatten() {
             let name = output.get("path").and_then(Value::as_str).unwrap_or_default();

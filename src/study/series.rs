@@ -166,7 +166,14 @@ impl Study {
             lab.check()?;
             lab.progress.note(&stage.word);
             let other = if stage.word == self.model { None } else { Some(self.sibling(&stage.word, lab)?) };
-            let outcome = self.on(step, other.as_ref().unwrap_or(lab), task)?;
+            let outcome = match (self.on(step, other.as_ref().unwrap_or(lab), task), &other) {
+                // early on there may be no effect to take shares of; the study's own model, finished, still has to have one
+                (Err(Error::Input { message, hint }), Some(_)) => {
+                    skipped.push((stage.word.clone(), format!("{message}; {hint}")));
+                    continue;
+                }
+                (outcome, _) => outcome?,
+            };
             if let Some(why) = outcome.skipped {
                 skipped.push((stage.word.clone(), why));
                 continue;

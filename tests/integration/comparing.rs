@@ -19,7 +19,10 @@ fn runs() -> &'static Bench {
     RUNS.get_or_init(|| {
         let bench = Bench::new();
         let report = |model: &str, n: &str, seed: &str, out: &str| {
-            let all = ["report", "--model", model, "--task", "ioi", "--n", n, "--seed", seed, "--quiet", "--out", out];
+            let all = [
+                "report", "--model", model, "--task", "ioi", "--n", n, "--seed", seed, "--quiet", "--out",
+                out,
+            ];
             bench.ok(&all);
         };
         report("textbook@step500", "8", "0", "early");
@@ -60,7 +63,11 @@ fn each(run: &str, table: &str, keys: &[&str], value: &str) -> (Vec<String>, BTr
     let id = if rows.column("example").is_ok() { "example" } else { "sequence" };
     let ids = rows.texts(id).unwrap();
     let mut order: Vec<String> = Vec::new();
-    ids.iter().for_each(|id| if !order.contains(id) { order.push(id.clone()) });
+    ids.iter().for_each(|id| {
+        if !order.contains(id) {
+            order.push(id.clone())
+        }
+    });
     let whole = cells(&rows, &[&[id], keys].concat(), value);
     let names: Vec<String> = {
         let one = rows.only(id, &order[0]).unwrap();
@@ -80,7 +87,8 @@ fn gaps(run: &str) -> Vec<f64> {
 }
 
 fn units(run: &str) -> Vec<usize> {
-    let prompts = read_table(&runs().path(run).join("tables/prediction.parquet")).unwrap().texts("prompt").unwrap();
+    let prompts =
+        read_table(&runs().path(run).join("tables/prediction.parquet")).unwrap().texts("prompt").unwrap();
     prompts.iter().map(|prompt| prompts.iter().position(|known| known == prompt).unwrap()).collect()
 }
 
@@ -98,24 +106,45 @@ fn differences_are_those_of_means_and_paired_intervals_those_of_a_naive_bootstra
         ("components", "examples_components", &["component"], "total", ["total_ci_lo", "total_ci_hi"]),
         ("components", "examples_components", &["component"], "direct", ["direct_ci_lo", "direct_ci_hi"]),
         ("attribution_head", "examples_attribution", &["layer", "head"], "direct", ["ci_lo", "ci_hi"]),
-        ("patch_head", "examples_patch_head", &["site", "direction", "layer", "head"], "effect", ["ci_lo", "ci_hi"]),
-        ("resid_by_pos", "examples_resid_by_pos", &["site", "direction", "layer", "pos"], "effect", ["ci_lo", "ci_hi"]),
-        ("head_scores", "examples_head_scores", &["layer", "head"], "induction", ["induction_ci_lo", "induction_ci_hi"]),
+        (
+            "patch_head",
+            "examples_patch_head",
+            &["site", "direction", "layer", "head"],
+            "effect",
+            ["ci_lo", "ci_hi"],
+        ),
+        (
+            "resid_by_pos",
+            "examples_resid_by_pos",
+            &["site", "direction", "layer", "pos"],
+            "effect",
+            ["ci_lo", "ci_hi"],
+        ),
+        (
+            "head_scores",
+            "examples_head_scores",
+            &["layer", "head"],
+            "induction",
+            ["induction_ci_lo", "induction_ci_hi"],
+        ),
     ];
     for (table, examples, keys, value, [lo, hi]) in tables {
         let joined = &compared.tables[table];
         let [a, b, difference] = &joined.sides;
         let is_share = value == "effect";
-        let ((ids, of_a), (ids_b, of_b)) = (each("early", examples, keys, value), each("late", examples, keys, value));
+        let ((ids, of_a), (ids_b, of_b)) =
+            (each("early", examples, keys, value), each("late", examples, keys, value));
         assert_eq!(ids, ids_b);
         assert_eq!(joined.interval, Interval::Paired(ids.len()), "{table}");
         let (own, other) = (cells(a, keys, value), cells(b, keys, value));
-        let (found, lows, highs) = (cells(difference, keys, value), cells(difference, keys, lo), cells(difference, keys, hi));
+        let (found, lows, highs) =
+            (cells(difference, keys, value), cells(difference, keys, lo), cells(difference, keys, hi));
         assert_eq!(found.len(), own.len(), "{table}");
         let sequences = table == "head_scores";
         let unit: Vec<usize> = if sequences { (0..ids.len()).collect() } else { units("early") };
         let ones = vec![1.0; ids.len()];
-        let (weights_a, weights_b) = if is_share { (gaps("early"), gaps("late")) } else { (ones.clone(), ones) };
+        let (weights_a, weights_b) =
+            if is_share { (gaps("early"), gaps("late")) } else { (ones.clone(), ones) };
         let bootstrap = Bootstrap::grouped(&unit, 0);
         let draws = bootstrap.resamples(Bootstrap::DRAWS);
         let (run_lo, run_hi) = (cells(a, keys, lo), cells(a, keys, hi));
@@ -123,7 +152,10 @@ fn differences_are_those_of_means_and_paired_intervals_those_of_a_naive_bootstra
             assert_eq!(*change, other[name] - own[name], "{table} {name}");
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
             let means = mean(&of_b[name]) - mean(&of_a[name]);
-            assert!((change - means).abs() < 1e-9 * change.abs().max(1.0), "{table} {name}: {change} {means}");
+            assert!(
+                (change - means).abs() < 1e-9 * change.abs().max(1.0),
+                "{table} {name}: {change} {means}"
+            );
             let resampled: Vec<f64> = draws
                 .iter()
                 .map(|draw| ratio(&of_b[name], &weights_b, draw) - ratio(&of_a[name], &weights_a, draw))
@@ -137,14 +169,21 @@ fn differences_are_those_of_means_and_paired_intervals_those_of_a_naive_bootstra
             let alone: Vec<f64> = draws.iter().map(|draw| ratio(&of_a[name], &weights_a, draw)).collect();
             for (end, q) in [(&run_lo, 0.025), (&run_hi, 0.975)] {
                 let naive = quantile(&alone, q);
-                assert!((end[name] - naive).abs() < 1e-5 * naive.abs().max(1.0), "{table} {name}: {} {naive}", end[name]);
+                assert!(
+                    (end[name] - naive).abs() < 1e-5 * naive.abs().max(1.0),
+                    "{table} {name}: {} {naive}",
+                    end[name]
+                );
             }
         }
     }
     // behaviour is made from the table of prompts
     let [_, _, difference] = &compared.tables["behaviour"].sides;
     let accuracy = cells(difference, &["metric"], "value")["accuracy"];
-    let (lo, hi) = (cells(difference, &["metric"], "ci_lo")["accuracy"], cells(difference, &["metric"], "ci_hi")["accuracy"]);
+    let (lo, hi) = (
+        cells(difference, &["metric"], "ci_lo")["accuracy"],
+        cells(difference, &["metric"], "ci_hi")["accuracy"],
+    );
     assert!(lo <= accuracy && accuracy <= hi);
 }
 
@@ -183,8 +222,11 @@ fn exchanging_the_runs_changes_every_sign_and_a_run_is_itself() {
             let [_, _, there] = &joined.sides;
             let [_, _, back] = &two.tables[name].sides;
             let names = |rows: &Rows| -> Vec<String> {
-                let columns: Vec<Vec<String>> = joined.keys.iter().map(|key| rows.texts(key).unwrap()).collect();
-                (0..rows.len()).map(|i| columns.iter().map(|c| c[i].clone()).collect::<Vec<_>>().join("|")).collect()
+                let columns: Vec<Vec<String>> =
+                    joined.keys.iter().map(|key| rows.texts(key).unwrap()).collect();
+                (0..rows.len())
+                    .map(|i| columns.iter().map(|c| c[i].clone()).collect::<Vec<_>>().join("|"))
+                    .collect()
             };
             let (own, other) = (names(there), names(back));
             let place = |i: usize| other.iter().position(|name| *name == own[i]).unwrap();
@@ -237,10 +279,18 @@ fn the_folder_is_whole_and_the_same_twice() {
     let out = made("beside", &["early", "late"]);
     let page = fs::read_to_string(out.join("index.html")).unwrap();
     let markdown = fs::read_to_string(out.join("report.md")).unwrap();
-    for heading in ["What was compared", "What they do", "Which components changed", "Prompts on which they disagree"] {
+    for heading in
+        ["What was compared", "What they do", "Which components changed", "Prompts on which they disagree"]
+    {
         assert!(page.contains(heading) && markdown.contains(heading), "{heading}");
     }
-    for name in ["components_total_beside", "components_direct_beside", "patch_head_denoise", "attribution_head", "accumulated"] {
+    for name in [
+        "components_total_beside",
+        "components_direct_beside",
+        "patch_head_denoise",
+        "attribution_head",
+        "accumulated",
+    ] {
         for ending in ["svg", "png"] {
             assert!(out.join(format!("figures/{name}.{ending}")).is_file(), "{name}.{ending}");
         }
@@ -276,7 +326,8 @@ fn what_one_run_alone_has_is_missing_and_said() {
     let bench = runs();
     let patch = |direction: &str, metric: &str, out: &str| {
         let direction = format!("direction={direction}");
-        let all = ["patch", "--task", "ioi", "--n", "8", "--metric", metric, "--quiet", "--out", out, &direction];
+        let all =
+            ["patch", "--task", "ioi", "--n", "8", "--metric", metric, "--quiet", "--out", out, &direction];
         bench.ok(&all);
     };
     patch("noise", "logit-diff", "noise");
@@ -284,7 +335,10 @@ fn what_one_run_alone_has_is_missing_and_said() {
     let output = bench.run(&["compare", "noise", "both", "--out", "alone"]);
     assert!(output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("not meaningful") && said.contains("logit-diff") && said.contains("prob"), "{said}");
+    assert!(
+        said.contains("not meaningful") && said.contains("logit-diff") && said.contains("prob"),
+        "{said}"
+    );
     assert!(said.contains("direction"), "{said}");
     let out = bench.path("alone");
     let unmatched = read_table(&out.join("tables/unmatched.parquet")).unwrap();
@@ -350,7 +404,8 @@ fn what_cannot_be_compared_is_refused_with_a_way_out() {
     fs::write(broken.join("manifest.json"), "{").unwrap();
     refused(&broken, "manifest.json");
     let text = fs::read_to_string(runs().path("late/manifest.json")).unwrap();
-    fs::write(broken.join("manifest.json"), text.replace("\"schema_version\": 1", "\"schema_version\": 99")).unwrap();
+    fs::write(broken.join("manifest.json"), text.replace("\"schema_version\": 1", "\"schema_version\": 99"))
+        .unwrap();
     refused(&broken, "schema_version is 99");
     fs::write(broken.join("manifest.json"), &text).unwrap();
     let table = broken.join("tables/components.parquet");

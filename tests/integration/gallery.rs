@@ -63,7 +63,8 @@ studies!(
 );
 
 /// Comparisons: the folder, both runs and what they are called.
-const COMPARED: [(&str, [&str; 2], [&str; 2]); 1] = [("early_late", ["early", "ioi"], ["step 500", "step 2000"])];
+const COMPARED: [(&str, [&str; 2], [&str; 2]); 1] =
+    [("early_late", ["early", "ioi"], ["step 500", "step 2000"])];
 
 /// A comparison is made of committed tables alone: all of it comes back byte for byte.
 #[test]

@@ -112,7 +112,8 @@ fn largest(rows: &Rows, view: &View) -> Option<(f64, String, String)> {
         let own = rows.texts(column).ok()?.get(at)?.clone();
         let name = if label.is_empty() { column } else { label };
         let token = words.as_deref().and_then(|words| rows.texts(words).ok()?.get(at).cloned());
-        let token = token.filter(|token| *token != own).map(|token| format!(" ({})", crate::show::visible(&token)));
+        let token =
+            token.filter(|token| *token != own).map(|token| format!(" ({})", crate::show::visible(&token)));
         Some(format!("{name} {own}{}", token.unwrap_or_default()))
     };
     let places = [place(&view.y, &view.y_text, &view.y_label), place(&view.x, &view.x_text, &view.x_label)];

@@ -63,7 +63,8 @@ pub(super) fn page(
 fn lead(compared: &Compared, made: &Made) -> Result<Words> {
     let [a, b, _] = &compared.names;
     let name = |name: &String| Inline::Strong(name.clone());
-    let told = ["model", "task.generate", "task.name", "task.n", "prompts used", "metric", "seed", "weights folded"];
+    let told =
+        ["model", "task.generate", "task.name", "task.n", "prompts used", "metric", "seed", "weights folded"];
     let differ = compared.facts.iter().filter(|fact| fact.differs && told.contains(&fact.fact.as_str()));
     let word = |word: &Option<String>| Inline::Code(word.clone().unwrap_or_else(|| "none".to_owned()));
     let differ: Vec<Words> = differ
@@ -84,16 +85,25 @@ fn lead(compared: &Compared, made: &Made) -> Result<Words> {
             let cell = |k: usize| cell(rows, k, i);
             if let (Some(one), Some(two), Some(change)) = (cell(1), cell(4), cell(7)) {
                 let interval = cell(8).zip(cell(9));
-                let interval =
-                    interval.map_or_else(String::new, |(lo, hi)| format!(" [{}, {}]", figure(lo), figure(hi)));
+                let interval = interval
+                    .map_or_else(String::new, |(lo, hi)| format!(" [{}, {}]", figure(lo), figure(hi)));
                 if change == 0.0 {
-                    words.extend(say(" In both, {} is {}.", [said.to_owned(), figure(one)].map(Inline::Text)));
+                    words
+                        .extend(say(" In both, {} is {}.", [said.to_owned(), figure(one)].map(Inline::Text)));
                     continue;
                 }
                 words.extend(say(
                     " From {} to {}, {} goes from {} to {}: by **{}**{}.",
-                    [a.clone(), b.clone(), said.to_owned(), figure(one), figure(two), figure(change), interval]
-                        .map(Inline::Text),
+                    [
+                        a.clone(),
+                        b.clone(),
+                        said.to_owned(),
+                        figure(one),
+                        figure(two),
+                        figure(change),
+                        interval,
+                    ]
+                    .map(Inline::Text),
                 ));
             }
         }
@@ -123,8 +133,7 @@ fn facts(compared: &Compared, made: &Made) -> Section {
         [Inline::Text(b.clone()), Inline::Text(a.clone())],
     )];
     blocks.extend(compared.warnings.iter().map(|warning| Block::Warning(plain(warning))));
-    let names: Vec<String> =
-        made.facts.columns.iter().map(|(name, _, _)| name.clone()).collect();
+    let names: Vec<String> = made.facts.columns.iter().map(|(name, _, _)| name.clone()).collect();
     blocks.push(Block::Table(Table {
         rows: made.facts.clone(),
         columns: names,
@@ -151,7 +160,10 @@ fn behaviour(compared: &Compared, made: &Made) -> Option<Section> {
         paragraph("How well each does the task. {}", [Inline::Text(stands.to_owned())]),
         Block::Table(Table {
             rows: rows.clone(),
-            caption: say("Behaviour in both runs, each with its 95 % interval, and the difference with its own.", []),
+            caption: say(
+                "Behaviour in both runs, each with its 95 % interval, and the difference with its own.",
+                [],
+            ),
             ..Table::default()
         }),
     ];
@@ -203,12 +215,21 @@ fn missing(compared: &Compared, made: &Made) -> Option<Section> {
     let mut blocks = Vec::new();
     if compared.tables.values().any(|joined| joined.only.iter().any(|rows| !rows.is_empty())) {
         let counts = compared.tables.iter().flat_map(|(table, joined)| {
-            joined.only.iter().zip(&compared.names).filter(|(rows, _)| !rows.is_empty()).map(move |(rows, run)| {
-                let parts = [Inline::Code(table.clone()), Inline::Text(rows.len().to_string()), Inline::Text(run.clone())];
-                say("{}: {} rows of {} alone", parts)
-            })
+            joined.only.iter().zip(&compared.names).filter(|(rows, _)| !rows.is_empty()).map(
+                move |(rows, run)| {
+                    let parts = [
+                        Inline::Code(table.clone()),
+                        Inline::Text(rows.len().to_string()),
+                        Inline::Text(run.clone()),
+                    ];
+                    say("{}: {} rows of {} alone", parts)
+                },
+            )
         });
-        blocks.push(paragraph("Rows that one run alone has are hatched in pictures, and are no part of any difference:", []));
+        blocks.push(paragraph(
+            "Rows that one run alone has are hatched in pictures, and are no part of any difference:",
+            [],
+        ));
         blocks.push(Block::List(counts.collect()));
     }
     if !made.unmatched.is_empty() {
@@ -223,7 +244,8 @@ fn missing(compared: &Compared, made: &Made) -> Option<Section> {
         blocks.push(paragraph("Tables that are not compared:", []));
         let each = compared.left_out.iter();
         blocks.push(Block::List(
-            each.map(|(table, why)| say("{}: {}", [Inline::Code(table.clone()), Inline::Text(why.clone())])).collect(),
+            each.map(|(table, why)| say("{}: {}", [Inline::Code(table.clone()), Inline::Text(why.clone())]))
+                .collect(),
         ));
     }
     (!blocks.is_empty()).then(|| section("missing", "What one run alone has", blocks))

@@ -10,12 +10,12 @@ use super::captions::{certainty, filled, panels, source};
 use super::tables::{Made, heading, marked, wide};
 use crate::compare::{Compared, Interval, stacked};
 use crate::error::Result;
-use crate::figure::view::{Series, Sort, categories};
 use crate::figure::color::Map;
+use crate::figure::view::{Series, Sort, categories};
 use crate::figure::{Span, View};
+use crate::report::derive;
 use crate::report::figures::{self, Drawing, ENDINGS};
 use crate::report::story::column;
-use crate::report::derive;
 use crate::row::Rows;
 
 /// Changes that are named in a picture.
@@ -69,7 +69,8 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
         match view.kind.as_str() {
             "heatmap" | "attention" | "lens" | "trace" => wanted.extend(grids(view, &sides, compared)?),
             "bars" => wanted.extend(bars(&view, &sides, compared)?),
-            "curve" | "probe" | "dose" | "training" | "faithfulness" => match curves(view, &sides, compared)? {
+            "curve" | "probe" | "dose" | "training" | "faithfulness" => match curves(view, &sides, compared)?
+            {
                 (more, None) => wanted.extend(more),
                 (more, Some(left_out)) => {
                     wanted.extend(more);
@@ -99,7 +100,9 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
             let svg = scene.to_svg();
             Ok(Drawn { name: view.name.clone(), caption: scene.caption, svg, files, data })
         };
-        files().map_err(|error| format!("{}: {}", view.name, error.to_string().lines().next().unwrap_or_default()))
+        files().map_err(|error| {
+            format!("{}: {}", view.name, error.to_string().lines().next().unwrap_or_default())
+        })
     };
     let results: Vec<std::result::Result<Drawn, String>> = wanted.into_par_iter().map(draw).collect();
     let mut drawn = Vec::new();
@@ -200,7 +203,8 @@ fn grids(view: View, sides: &[Rows; 3], compared: &Compared) -> Result<Vec<Wante
         view.map = Some(Map::RdBu);
     }
     let each = panels_of(view, sides)?.into_iter();
-    each.map(|(view, sides)| panel(View { facet: Some("run".to_owned()), ..view }, &sides, compared)).collect()
+    each.map(|(view, sides)| panel(View { facet: Some("run".to_owned()), ..view }, &sides, compared))
+        .collect()
 }
 
 fn panel(mut view: View, sides: &[Rows; 3], compared: &Compared) -> Result<Wanted> {
@@ -233,7 +237,8 @@ fn bars(view: &View, sides: &[Rows; 3], compared: &Compared) -> Result<Vec<Wante
         };
         let several = view.series.len() > 1;
         let sort = if view.sort == Sort::Size { Sort::Table } else { view.sort };
-        let mut of = View { series: vec![one(a), one(b)], value: None, lo: None, hi: None, sort, ..view.clone() };
+        let mut of =
+            View { series: vec![one(a), one(b)], value: None, lo: None, hi: None, sort, ..view.clone() };
         if several {
             of.name = format!("{}_{}", view.name, slug(&series.value));
             let said = if series.name.is_empty() { &series.value } else { &series.name };

@@ -34,7 +34,18 @@ pub(super) struct Made {
 
 /// Columns whose names no run may take.
 const OWN: [&str; 13] = [
-    "metric", "component", "role", "n", "example", "prompt", "answer", "difference", "fact", "differs", "part", "edge",
+    "metric",
+    "component",
+    "role",
+    "n",
+    "example",
+    "prompt",
+    "answer",
+    "difference",
+    "fact",
+    "differs",
+    "part",
+    "edge",
     "ablated",
 ];
 
@@ -63,7 +74,8 @@ impl Made {
         let listed = |joined: &Joined| !joined.keys.iter().any(|key| key == "example");
         for (name, joined) in compared.tables.iter().filter(|(_, joined)| listed(joined)) {
             for (rows, run) in joined.only.iter().zip(&compared.names) {
-                let row = |row: &String| Unmatched { table: name.clone(), run: run.clone(), row: row.clone() };
+                let row =
+                    |row: &String| Unmatched { table: name.clone(), run: run.clone(), row: row.clone() };
                 unmatched.extend(rows.iter().map(row));
             }
         }
@@ -92,7 +104,11 @@ fn facts(compared: &Compared) -> Rows {
         name: "facts".to_owned(),
         columns: vec![
             column("fact", "What it is.", &text(|fact| fact.fact.clone())),
-            column("differs", "Whether the runs differ in it.", &facts.iter().map(|f| f.differs).collect::<Vec<_>>()),
+            column(
+                "differs",
+                "Whether the runs differ in it.",
+                &facts.iter().map(|f| f.differs).collect::<Vec<_>>(),
+            ),
             column(&heading(a), "As it is in A.", &cells(|fact| fact.a.clone())),
             column(&heading(b), "As it is in B.", &cells(|fact| fact.b.clone())),
         ],
@@ -178,7 +194,11 @@ fn prompts(joined: &Joined, compared: &Compared) -> Result<Option<Rows>> {
         let own = rows.take(&places);
         for (source, what) in [("top", "says"), ("logit_diff", "logit difference"), ("prob", "probability")] {
             let Ok(cells) = own.column(source) else { continue };
-            made.columns.push((format!("{name}: {what}"), "As in the table of the run.".to_owned(), cells.clone()));
+            made.columns.push((
+                format!("{name}: {what}"),
+                "As in the table of the run.".to_owned(),
+                cells.clone(),
+            ));
         }
     }
     let change = Column::Num(difference.numbers("logit_diff")?);

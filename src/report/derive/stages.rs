@@ -85,7 +85,8 @@ pub(super) fn tables(joined: &[Rows]) -> Result<Vec<Rows>> {
 /// The stage of each row: its step, its model, and both in words.
 fn stages(rows: &Rows) -> Result<Vec<(Option<i64>, Option<String>, String)>> {
     let steps = rows.numbers("step")?.into_iter().map(|step| step.map(|step| step as i64));
-    let models = if rows.column("model").is_ok() { rows.texts("model")? } else { vec![String::new(); rows.len()] };
+    let models =
+        if rows.column("model").is_ok() { rows.texts("model")? } else { vec![String::new(); rows.len()] };
     let stage = |(step, model): (Option<i64>, String)| {
         let number = step.map_or_else(String::new, |step| format!("step {step}"));
         let words = if model.is_empty() { number } else { format!("{model}, {number}") };
