@@ -171,8 +171,8 @@ export function eachPanel(data, list) {
           return h("tr", { "data-ex": i }, h("th", { scope: "row" }, pick), h("td", { class: "n" }, say(v)),
             h("td", { class: "text" }, clean.join(" ").replaceAll("␣", "").slice(0, 300)));
         });
-        const heads = h("tr", {}, h("th", {}, "prompt"), h("th", { class: "n" }, "value"), h("th", {}, "text"));
-        const table = h("table", {}, h("thead", {}, heads), h("tbody", {}, ...rows));
+        const head = h("tr", {}, h("th", {}, "prompt"), h("th", { class: "n" }, "value"), h("th", {}, "text"));
+        const table = h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows));
         sortable(table);
         listed = { key, node: h("div", { class: "list", tabindex: 0, role: "region", "aria-label": "Values by prompt" }, table) };
       }
