@@ -75,7 +75,7 @@ export function promptStrip(data, store) {
     if (prompt.answers.length) asked.append("answer ", ...prompt.answers.slice(0, 3).map((token) => chip(token)));
     if (prompt.wrong.length) asked.append(" rather than ", ...prompt.wrong.slice(0, 3).map((token) => chip(token)));
   };
-  /** @param {any} now @param {import("./color.js").Palette} tone */
+  /** @param {any} now @param {any} tone */
   const update = (now, tone) => {
     if (shown !== now.ex) build(now);
     back.disabled = now.ex === 0;

@@ -97,8 +97,12 @@ check("the page loads without an error or a request, and fast", async () => {
     const [entry] = performance.getEntriesByType("navigation");
     return Math.round(entry.loadEventEnd - entry.startTime);
   });
+  const session = await page.context().newCDPSession(page);
+  await session.send("Performance.enable");
+  const { metrics } = await session.send("Performance.getMetrics");
+  const script = Math.round(1000 * metrics.find(({ name }) => name === "ScriptDuration").value);
   const size = statSync(join(report, "index.html")).size;
-  console.log(`  ${(size / 1e6).toFixed(2)} MB, loaded in ${time} ms`);
+  console.log(`  ${(size / 1e6).toFixed(2)} MB, loaded in ${time} ms, ${script} ms of them in scripts`);
   assert.ok(size < 5e6);
   assert.deepEqual(wrong, []);
   await close();
