@@ -169,7 +169,7 @@ function helpBox() {
 /** One panel on the page: its heading, choices, drawing, numbers. */
 function view(panel, data, store, tone) {
   const title = h("h3", { id: `panel-${panel.id}` });
-  const readout = h("output", { class: "readout" });
+  const readout = h("p", { class: "readout" });
   const plot = h("div", { class: "plot", tabindex: 0, role: "application", "aria-labelledby": `panel-${panel.id}` });
   const below = h("div", { class: "below" });
   const source = {

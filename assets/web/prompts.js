@@ -70,7 +70,7 @@ export function promptStrip(data, store) {
       return h("li", {}, button, marks);
     });
     tokens.replaceChildren(...items);
-    where.textContent = n > 1 ? `Prompt ${now.ex + 1} of ${data.task.n}` : "The prompt";
+    where.textContent = n > 1 ? `Prompt ${now.ex + 1} of ${n}` : "The prompt";
     asked.replaceChildren();
     if (prompt.answers.length) asked.append("answer ", ...prompt.answers.slice(0, 3).map((token) => chip(token)));
     if (prompt.wrong.length) asked.append(" rather than ", ...prompt.wrong.slice(0, 3).map((token) => chip(token)));
@@ -142,7 +142,8 @@ export function eachPanel(data, list) {
       values.forEach((_, i) => i !== now.ex && dot(i, 3, { "fill-opacity": 0.55 }));
       dot(now.ex, 5, { fill: tone.accent, stroke: tone.paper, "stroke-width": 1.5 });
       valueAxis(svg, tone, axis(measure), 76);
-      label(svg, 210, 99, `${measure.name} (${measure.unit}); line and band: mean and interval`, "middle");
+      const some = values.length < data.task.n ? `; ${values.length} of ${data.task.n} prompts` : "";
+      label(svg, 210, 99, `${measure.name} (${measure.unit}); line and band: mean and interval${some}`, "middle");
       return svg;
     },
     at(px, py, now) {
