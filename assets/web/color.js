@@ -42,10 +42,7 @@ export function between(stops, t) {
 /** Black or white, whichever is read more easily on a colour.
  * @param {string} hex */
 export function inkOn(hex) {
-  const [r, g, b] = parts(hex).map((x) => {
-    const share = x / 255;
-    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-  });
+  const [r, g, b] = parts(hex).map((x) => (x / 255) ** 2.2);
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000000" : "#ffffff";
 }
 

@@ -118,14 +118,13 @@ function unpack(one, n, whole) {
 
 /** Readings of the lens by prompt and position. */
 function readings(raw) {
-  const numbers = { prob: "", rank: "", logit_diff: "", entropy: "", kl: "" };
-  for (const name of Object.keys(numbers)) numbers[name] = floats(raw[name]);
+  const numbers = ["prob", "rank", "logit_diff", "entropy", "kl"].map((name) => [name, floats(raw[name])]);
   const found = new Map();
   for (let i = 0; i < raw.rows; i++) {
     const key = `${raw.example[i]}.${raw.pos[i]}`;
     if (!found.has(key)) found.set(key, []);
     const own = { site: raw.site.words[raw.site.text[i]], layer: raw.layer[i], top: raw.top.words[raw.top.text[i]] };
-    for (const name of Object.keys(numbers)) own[name] = numbers[name][i];
+    for (const [name, cells] of numbers) own[name] = cells[i];
     found.get(key).push(own);
   }
   return (example, pos) => found.get(`${example}.${pos}`);

@@ -54,7 +54,7 @@ export function wide(text, size = 10) {
 /** A text cut to a width. @param {string} text @param {number} most @param {number} [size] */
 export function fit(text, most, size = 10) {
   const letters = [...text.slice(0, 200)];
-  if (letters.length === text.length && wide(text, size) <= most) return text;
+  if (text.length <= 200 && wide(text, size) <= most) return text;
   while (letters.length && wide(letters.join("") + "…", size) > most) letters.pop();
   return letters.length ? letters.join("") + "…" : "";
 }
@@ -158,9 +158,8 @@ export const tickLook = (tone, on, size = 10) =>
   on ? { fill: tone.ink, "font-weight": 700, "font-size": size } : { "font-size": size };
 
 /** A text at 45 degrees. */
-export function slanted(svg, x, y, text, anchor, look) {
-  svg.append(s("text", { x, y, transform: `rotate(-45 ${x} ${y})`, "text-anchor": anchor, ...look }, text));
-}
+export const slanted = (svg, x, y, text, anchor, look) =>
+  label(svg, x, y, text, anchor, { transform: `rotate(-45 ${x} ${y})`, ...look });
 
 /** The axis of some values, zero among them. @param {Iterable<number>} values */
 export function axisOver(values, left, right) {

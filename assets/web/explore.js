@@ -17,8 +17,8 @@ import { eachPanel, go, promptStrip } from "./prompts.js";
 const LISTED = 400;
 
 const KEYS = [
-  ["point, click", "preview, hold"], ["Esc", "let go of everything"], ["arrows", "move within the panel that has the focus"],
-  ["[ ]", "one layer down, up"], ["Shift", "no previews"], ["e", "save the panel as SVG"], ["c", "copy its command"], ["?", "this list"],
+  ["point, click", "preview, hold"], ["Esc", "let go of everything"], ["arrows", "move in the panel in focus"],
+  ["[ ]", "one layer less, more"], ["Shift", "no previews"], ["e", "save as SVG"], ["c", "copy the command"], ["?", "this list"],
 ];
 
 /** Builds the explorer; none if there is nothing to explore. @param {any} data */
@@ -169,7 +169,7 @@ function helpBox() {
 /** One panel on the page: its heading, choices, drawing, numbers. */
 function view(panel, data, store, tone) {
   const title = h("h3", { id: `panel-${panel.id}` });
-  const readout = h("output", { class: "readout" });
+  const readout = h("p", { class: "readout" });
   const plot = h("div", { class: "plot", tabindex: 0, role: "application", "aria-labelledby": `panel-${panel.id}` });
   const below = h("div", { class: "below" });
   const source = {
@@ -197,7 +197,7 @@ function view(panel, data, store, tone) {
   }
   head.append(box);
   const numbers = h("details", { class: "numbers" }, h("summary", {}, "The numbers"));
-  on(numbers, "toggle", () => list());
+  on(numbers, "toggle", list);
   const node = h("section", { class: "panel", "data-panel": panel.id, "aria-labelledby": `panel-${panel.id}` },
     head, readout, plot, below, numbers);
 
@@ -212,8 +212,8 @@ function view(panel, data, store, tone) {
     const table = h("table", {},
       h("thead", {}, h("tr", {}, ...columns.map((name, at) => h("th", { scope: "col", class: isNumber[at] ? "n" : "s" }, name.replaceAll("_", " "))))),
       h("tbody", {}, ...rows.slice(0, LISTED).map((row) => h("tr", {}, ...row.map(cell)))));
-    const more = rows.length > LISTED ? [h("p", { class: "more" }, `${LISTED} of ${rows.length} rows; the CSV has all.`)] : [];
-    numbers.append(h("div", { class: "table", tabindex: 0, role: "region", "aria-label": "The numbers" }, table, ...more));
+    const more = rows.length > LISTED ? `${LISTED} of ${rows.length} rows; the CSV has all.` : "";
+    numbers.append(h("div", { class: "table", tabindex: 0, role: "region", "aria-label": "The numbers" }, table, more));
   }
 
   /** Where in the drawing the pointer is. */
@@ -255,7 +255,7 @@ function view(panel, data, store, tone) {
       const more = absent ? undefined : panel.below?.(now);
       if (more !== below.firstChild) below.replaceChildren(...(more ? [more] : []));
       if (box.open) refresh();
-      if (numbers.open && store.now().ex >= 0) list();
+      list();
     },
   };
 }

@@ -7,10 +7,10 @@ import { figureMenus } from "./save.js";
 import { explore } from "./explore.js";
 
 function main() {
+  all("table").forEach(sortable);
   const carried = document.getElementById("data");
   const data = carried ? decode(JSON.parse(carried.textContent)) : undefined;
-  all("table").forEach(sortable);
-  figureMenus(data?.prompts && data);
+  figureMenus(data);
   const store = data && explore(data);
   if (store) document.querySelector("nav ol")?.prepend(h("li", {}, h("a", { href: "#explore" }, "Explore")));
   followContents();

@@ -70,12 +70,12 @@ export function promptStrip(data, store) {
       return h("li", {}, button, marks);
     });
     tokens.replaceChildren(...items);
-    where.textContent = n > 1 ? `Prompt ${now.ex + 1} of ${data.task.n}` : "The prompt";
+    where.textContent = n > 1 ? `Prompt ${now.ex + 1} of ${n}` : "The prompt";
     asked.replaceChildren();
     if (prompt.answers.length) asked.append("answer ", ...prompt.answers.slice(0, 3).map((token) => chip(token)));
     if (prompt.wrong.length) asked.append(" rather than ", ...prompt.wrong.slice(0, 3).map((token) => chip(token)));
   };
-  /** @param {any} now @param {import("./color.js").Palette} tone */
+  /** @param {any} now @param {any} tone */
   const update = (now, tone) => {
     if (shown !== now.ex) build(now);
     back.disabled = now.ex === 0;
@@ -142,7 +142,8 @@ export function eachPanel(data, list) {
       values.forEach((_, i) => i !== now.ex && dot(i, 3, { "fill-opacity": 0.55 }));
       dot(now.ex, 5, { fill: tone.accent, stroke: tone.paper, "stroke-width": 1.5 });
       valueAxis(svg, tone, axis(measure), 76);
-      label(svg, 210, 99, `${measure.name} (${measure.unit}); line and band: mean and interval`, "middle");
+      const some = values.length < data.task.n ? `; ${values.length} of ${data.task.n} prompts` : "";
+      label(svg, 210, 99, `${measure.name} (${measure.unit}); line and band: mean and interval${some}`, "middle");
       return svg;
     },
     at(px, py, now) {
@@ -171,8 +172,8 @@ export function eachPanel(data, list) {
           return h("tr", { "data-ex": i }, h("th", { scope: "row" }, pick), h("td", { class: "n" }, say(v)),
             h("td", { class: "text" }, clean.join(" ").replaceAll("␣", "").slice(0, 300)));
         });
-        const heads = h("tr", {}, h("th", {}, "prompt"), h("th", { class: "n" }, "value"), h("th", {}, "text"));
-        const table = h("table", {}, h("thead", {}, heads), h("tbody", {}, ...rows));
+        const head = h("tr", {}, h("th", {}, "prompt"), h("th", { class: "n" }, "value"), h("th", {}, "text"));
+        const table = h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows));
         sortable(table);
         listed = { key, node: h("div", { class: "list", tabindex: 0, role: "region", "aria-label": "Values by prompt" }, table) };
       }

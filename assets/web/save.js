@@ -96,20 +96,15 @@ export async function save(from, form) {
   tell(`Saved ${name}`);
 }
 
-/** The buttons of a command: what it is, and one that copies it. @param {() => string} command */
-export function commandLine(command) {
-  const code = h("code", {}, command());
-  const line = h("p", { class: "command" }, code, " ", button("Copy command", () => copyCommand(command(), line)));
-  return { line, refresh: () => (code.textContent = command()) };
-}
-
 /** The menu of a panel. @param {Source} from @param {() => string} command */
 export function menu(from, command) {
   const files = h("p", { class: "files" });
   for (const [form, called, title] of FORMS) {
     files.append(button(called, () => save(from, form), { "data-save": form, title }), " ");
   }
-  const { line, refresh } = commandLine(command);
+  const code = h("code");
+  const line = h("p", { class: "command" }, code, " ", button("Copy command", () => copyCommand(command(), line)));
+  const refresh = () => (code.textContent = command());
   const box = h("details", { class: "menu" }, h("summary", {}, "Save"), files, line);
   on(box, "toggle", refresh);
   return { box, line, refresh };

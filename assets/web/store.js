@@ -13,27 +13,19 @@ const WORDS = ["m", "s"];
 
 /** The part of an address that names a selection: `v=1&L=2&H=0&q=14&ex=3`. @param {Partial<Selection>} held */
 export function toHash(held) {
-  const known = [...NUMBERS, ...WORDS].filter((key) => held[key] !== undefined && held[key] !== null);
-  return ["v=1", ...known.map((key) => `${key}=${encodeURIComponent(held[key])}`)].join("&");
+  const known = [...NUMBERS, ...WORDS].filter((key) => (held[key] ?? null) !== null);
+  return String(new URLSearchParams([["v", "1"], ...known.map((key) => [key, held[key]])]));
 }
 
 /** What an address selects; none if it is the address of something else. @param {string} hash */
 export function fromHash(hash) {
-  const text = hash.replace(/^#/, "");
-  if (!/^v=1(&|$)/.test(text)) return undefined;
+  const parts = new URLSearchParams(hash.replace("#", ""));
+  if (parts.get("v") !== "1") return undefined;
   /** @type {any} */
   const held = {};
-  for (const part of text.split("&").slice(1)) {
-    const [key, value = ""] = part.split("=");
+  for (const [key, value] of parts) {
     if (NUMBERS.includes(key) && /^\d{1,6}$/.test(value)) held[key] = Number(value);
-    else if (key === "H" && value === "m") held.H = "m";
-    else if (WORDS.includes(key)) {
-      try {
-        held[key] = decodeURIComponent(value);
-      } catch {
-        // a word that nobody wrote here
-      }
-    }
+    else if (WORDS.includes(key) || (key === "H" && value === "m")) held[key] = value;
   }
   return held;
 }

@@ -58,7 +58,8 @@ fn tools() -> Result<(String, PathBuf), String> {
 
 fn on_path(program: &str) -> Option<String> {
     let path = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())?;
+    let found =
+        std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())?;
     Some(found.to_str()?.to_owned())
 }
 
@@ -107,8 +108,18 @@ fn the_page_is_alive_and_hostile_tokens_are_not() {
     let bench = Bench::new();
     bench.ok(&["report", "--quiet", "--task", "ioi", "--n", "24", "--out", "report"]);
     let (model, clean, corrupt) = hostile_model(&bench);
-    let arguments =
-        ["report", "--quiet", "--model", &model, "--tokens", &clean, "--corrupt-tokens", &corrupt, "--out", "hostile"];
+    let arguments = [
+        "report",
+        "--quiet",
+        "--model",
+        &model,
+        "--tokens",
+        &clean,
+        "--corrupt-tokens",
+        &corrupt,
+        "--out",
+        "hostile",
+    ];
     bench.ok(&arguments);
     let run = Command::new("node")
         .arg(root().join("tests/browser/page.mjs"))

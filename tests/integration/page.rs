@@ -184,6 +184,7 @@ pub(crate) fn sample() -> Page {
                             [],
                         ),
                         data: Some(Table { rows, ..Table::default() }),
+                        command: "glassbox patch --task ioi --n 64 --table patch_head --format csv".into(),
                     }),
                     Block::Figure(Figure { name: "other".into(), svg: svg.into(), ..Figure::default() }),
                     Block::List(vec![say(
@@ -202,6 +203,7 @@ pub(crate) fn sample() -> Page {
             ("model".into(), say("textbook (gpt2), sha256 `3f1c9a…`", [])),
             ("seed".into(), say("0", [])),
         ],
+        data: Some(serde_json::json!({ "words": HOSTILE })),
     }
 }
 
@@ -210,15 +212,20 @@ fn the_page_is_whole_and_holds_nothing_from_outside() {
     let page = html(&sample()).unwrap();
     std::fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/page.html"), &page).unwrap(); // to be looked at
     assert_eq!(page, html(&sample()).unwrap());
+    let page = page.replace("http://www.w3.org/2000/svg", ""); // a name, not a place
     for outside in
         ["http:", "https:", "//cdn", "src=\"", "@import", "@font-face", "url(\"", "<link", "<iframe"]
     {
         assert!(!page.contains(outside), "the page holds {outside}");
     }
-    // One script, the one whose hash the policy names; it has to be under 5 kB.
-    assert_eq!(page.matches("<script").count(), 1);
+    // One script, the one whose hash the policy names, under 60 kB; what it shows is data, which nothing in it can end.
+    let page = html(&sample()).unwrap();
+    assert_eq!(page.matches("<script").count(), 2);
+    let data = page.split_once("<script type=\"application/json\" id=\"data\">").unwrap().1;
+    let data: serde_json::Value = serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap();
+    assert_eq!(data["words"][0], HOSTILE[0]);
     let script = page.split_once("<script>").unwrap().1.split_once("</script>").unwrap().0;
-    assert!(script.len() < 5000);
+    assert!(script.len() < 60_000);
     let policy = page.split_once("'sha256-").unwrap().1.split_once('\'').unwrap().0;
     assert_eq!(unbase64(policy), Sha256::digest(script).to_vec());
     assert!(page.find("Content-Security-Policy").unwrap() < page.find("<title>").unwrap());
@@ -234,7 +241,7 @@ fn the_page_is_whole_and_holds_nothing_from_outside() {
 /// Every tag that stands in the body of a page is one of ours, and no character acts on the screen.
 pub(crate) fn only_our_markup(page: &str) {
     let body = page.split_once("</style>").unwrap().1;
-    let before_script = body.rsplit_once("<script>").unwrap().0;
+    let before_script = body.split_once("<script").unwrap().0;
     for tag in before_script.split('<').skip(1) {
         let name: String =
             tag.trim_start_matches('/').chars().take_while(char::is_ascii_alphanumeric).collect();

@@ -39,7 +39,15 @@ impl Html<'_> {
         let table = figure.data.as_ref().map(|table| escape(&table.rows.name));
         let most = if table.is_some() { FILES.len() } else { 2 };
         for (ending, called) in FILES.into_iter().take(most) {
-            self.push(&["<a data-save=\"", ending, "\" href=\"figures/", &name, ".", ending, "\" download=\""]);
+            self.push(&[
+                "<a data-save=\"",
+                ending,
+                "\" href=\"figures/",
+                &name,
+                ".",
+                ending,
+                "\" download=\"",
+            ]);
             self.push(&[&name, ".", ending, "\""]);
             if let ("csv", Some(table)) = (ending, &table) {
                 self.push(&[" data-table=\"", table, "\""]);
@@ -48,7 +56,11 @@ impl Html<'_> {
         }
         self.push(&["</p>\n"]);
         if !figure.command.is_empty() {
-            self.push(&["<p class=\"command\"><code>", &escape(&show::visible(&figure.command)), "</code></p>\n"]);
+            self.push(&[
+                "<p class=\"command\"><code>",
+                &escape(&show::visible(&figure.command)),
+                "</code></p>\n",
+            ]);
         }
         self.push(&["</details>\n"]);
     }

@@ -80,8 +80,20 @@ mod tests {
     fn nothing_makes_text_into_markup_or_code() {
         for (module, text) in MODULES {
             for word in [
-                "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "srcdoc",
-                "DOMParser", "createContextualFragment", "fetch(", "XMLHttpRequest", "import(", "WebSocket", "sendBeacon",
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "Function(",
+                "srcdoc",
+                "DOMParser",
+                "createContextualFragment",
+                "fetch(",
+                "XMLHttpRequest",
+                "import(",
+                "WebSocket",
+                "sendBeacon",
             ] {
                 assert!(!text.contains(word), "{module} says {word}");
             }
