@@ -205,7 +205,7 @@ impl Grid {
             labels = labels::plan(style, &self.columns, cell[0]);
         }
         // Beside an unfinished row, labels that lean left must not reach the panel of the next one.
-        let hole = panels % across != 0;
+        let hole = !panels.is_multiple_of(across);
         let between = if hole { gap.max(labels.left - cell[0] / 2.0 + self.near()) } else { gap };
         if between > gap {
             cell = size(left, across, between);

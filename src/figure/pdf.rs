@@ -38,7 +38,7 @@ pub fn write(scene: &Scene, text: TextAs) -> Result<Vec<u8>> {
     let broken = |cause: String| {
         Error::input(format!("the picture could not be written as PDF: {cause}"), "this is a bug of ours")
     };
-    let fits = |v: f64| v >= 1.0 && v <= LONGEST;
+    let fits = |v: f64| (1.0..=LONGEST).contains(&v);
     let size = if fits(scene.width) && fits(scene.height) {
         PageSettings::from_wh(scene.width as f32, scene.height as f32)
     } else {
