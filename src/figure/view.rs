@@ -66,9 +66,9 @@ pub struct View {
     pub role: Option<String>,
     /// Column of text written into a cell: top token.
     pub text: Option<String>,
-    /// Column with the token that stands at each `x`.
+    /// Column with the token that stands at each `x`; in a circuit, what that part is for.
     pub x_text: Option<String>,
-    /// Column with the token that stands at each `y`.
+    /// Column with the token that stands at each `y`; in a circuit, what that part is for.
     pub y_text: Option<String>,
     /// Column with the share of all edges that a circuit's size stands for: what areas are taken over (`faithfulness`).
     pub fraction: Option<String>,

@@ -232,6 +232,7 @@ pub fn samples() -> Vec<(&'static str, Rows, String)> {
         ("circuit-gpt2-40", gpt2(), format!("{view}top=40\nvalue_label='share of the gap lost'")),
         ("circuit-crowd", crowd(6, 32), view.to_owned()),
         ("circuit-deep", crowd(32, 4), view.to_owned()),
+        ("circuit-everything", crowd(12, 24), format!("{view}top=100000")),
         ("faithfulness", sizes(&methods[..3], 262), faith.to_owned()),
         ("faithfulness-full", sizes(&methods[..4], 32_491), format!("{faith}span='full'")),
         ("faithfulness-share", sizes(&methods, 32_491), faith.replace("x='edges'", "x='share'")),

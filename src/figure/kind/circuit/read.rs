@@ -12,6 +12,8 @@ use crate::row::Rows;
 
 /// Edges kept when the view does not say.
 const KEPT: usize = 150;
+/// More edges than this no page shows; their layout would take long.
+const MOST: usize = 600;
 
 /// A part of the model that some edge joins.
 pub struct Node {
@@ -86,7 +88,7 @@ impl Circuit {
             read.push(Row { from: writer, to: reader, channel, score, interval: lo[i].zip(hi[i]) });
         }
         let all = read.len();
-        let read = largest(read, view.top.unwrap_or(KEPT));
+        let read = largest(read, view.top.unwrap_or(KEPT).min(MOST));
         let parts: BTreeSet<Part> = read.iter().flat_map(|row| [row.from, row.to]).collect();
         let place: BTreeMap<Part, usize> = parts.iter().enumerate().map(|(i, part)| (*part, i)).collect();
         let at = |part: &Part| place.get(part).copied().unwrap_or(0);
