@@ -1,6 +1,7 @@
 //! Two runs beside each other as a folder: joined tables, figures on one scale, the page.
 
 mod captions;
+mod kinds;
 mod page;
 mod pictures;
 mod tables;

@@ -425,3 +425,45 @@ fn what_cannot_be_compared_is_refused_with_a_way_out() {
     let said = bench.refused(2, &["compare", &good, &good, "--name-a", "x", "--name-b", "x"]);
     assert!(said.contains("--name-a"), "{said}");
 }
+
+#[test]
+fn a_circuit_forming_is_every_stage_on_one_scale_and_is_compared_by_its_last() {
+    let bench = runs();
+    let study = "model = \"textbook\"\ncheckpoints = [100, 500]\n[task]\ngenerate = \"ioi\"\nn = 4\n[[analysis]]\nname = \"predict\"\n\
+                 [[analysis]]\nname = \"heads\"\nsequences = 2\n[[analysis]]\nname = \"components\"\n[[analysis]]\nname = \"edges\"\n";
+    let file = bench.file("forming.toml", study);
+    bench.ok(&["run", &file, "--quiet", "--out", "forming"]);
+    let table = |name: &str| read_table(&bench.path(&format!("forming/tables/{name}.parquet"))).unwrap();
+    let heads = table("training_heads").only("quantity", "total effect").unwrap();
+    let found = cells(&heads, &["step", "layer", "head"], "value");
+    let components = cells(&table("components"), &["step", "component"], "total");
+    assert_eq!(found.len(), 3 * 12, "every head at every stage");
+    for (name, value) in &found {
+        let parts: Vec<&str> = name.split(' ').collect();
+        assert_eq!(components[&format!("{} a{}.h{}", parts[0], parts[1], parts[2])], *value);
+    }
+    // the strongest edges of the finished model; a stage without a gap has none
+    let (followed, edges) = (table("training_edges"), table("edges"));
+    let lost = cells(&edges, &["step", "edge"], "lost");
+    let mut sizes: Vec<f64> =
+        cells(&edges.only("step", "2000").unwrap(), &["edge"], "lost").into_values().collect();
+    sizes.sort_by(|a, b| b.abs().total_cmp(&a.abs()));
+    let last = cells(&followed.only("step", "2000").unwrap(), &["edge"], "lost");
+    assert_eq!(last.len(), 8);
+    assert!(last.values().all(|value| value.abs() >= sizes[7].abs()));
+    cells(&followed, &["step", "edge"], "lost")
+        .iter()
+        .for_each(|(name, value)| assert_eq!(lost[name], *value));
+    for name in ["forming_total", "forming_edges"] {
+        assert!(bench.path(&format!("forming/figures/{name}.svg")).is_file(), "{name}");
+    }
+
+    let run = || Finished::open(&bench.path("forming")).unwrap();
+    let same = compare([run(), run()], [Some("x".into()), Some("y".into())]).unwrap();
+    let [own, _, difference] = &same.tables["components"].sides;
+    assert!(own.column("step").is_err());
+    assert_eq!(own.len(), table("components").only("step", "2000").unwrap().len());
+    assert!(difference.numbers("total").unwrap().iter().all(|x| *x == Some(0.0)));
+    assert!(same.tables["training_heads"].sides[0].column("step").is_ok());
+    bench.ok(&["compare", "forming", "forming", "--name-b", "again", "--quiet", "--out", "forming-twice"]);
+}
