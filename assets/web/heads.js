@@ -1,6 +1,6 @@
 // The map of heads and MLPs, coloured by whichever of their numbers is asked for.
 
-import { abs, floor, max, min, rowsOf, say, sayCell } from "./data.js";
+import { floor, max, min, rowsOf, say, sayCell } from "./data.js";
 import { inkOn, scaleOver } from "./color.js";
 import { by, colorBar, grid, hatch, label, layerStep, ring, sheet, tickLook, ticks, vertical } from "./draw.js";
 
@@ -170,8 +170,6 @@ export function headsPanel(data, list) {
 
 /** A number in the little room of a cell. */
 function short(x, most) {
-  const size = abs(x);
-  if (size < most * 0.005) return "0";
-  const text = most >= 100 ? x.toFixed(0) : most >= 10 ? x.toFixed(1) : x.toFixed(2);
-  return text.replace("-", "−").replace(/^(−?)0\./, "$1.");
+  const text = x.toFixed(most >= 100 ? 0 : most >= 10 ? 1 : 2);
+  return Number(text) === 0 ? "0" : text.replace("-", "−").replace(/^(−?)0\./, "$1.");
 }

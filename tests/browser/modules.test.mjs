@@ -1,6 +1,7 @@
 // The page's modules on their own: `node --test tests/browser`.
 
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { csv, decode, floats, say, sayCell, shorts } from "../../assets/web/data.js";
 import { fromHash, makeStore, toHash } from "../../assets/web/store.js";
@@ -102,4 +103,11 @@ test("measures find heads and MLPs, and leave out what is neither", () => {
   assert.ok(Number.isNaN(total.cells.get("0.m").v));
   assert.deepEqual([headOf("a10.h3"), headOf("m2"), headOf("embed")], [[10, 3], [2, "m"], null]);
   assert.deepEqual([named({ L: 2, H: 0 }), named({ L: 1, H: "m" })], ["L2H0", "MLP 1"]);
+});
+
+test("every module is in the page", () => {
+  const here = (path) => new URL(`../../${path}`, import.meta.url);
+  const files = readdirSync(here("assets/web")).filter((name) => name.endsWith(".js"));
+  const joined = [...readFileSync(here("src/report/html/script.rs"), "utf8").matchAll(/\("(\w+\.js)"/g)].map(([, name]) => name);
+  assert.deepEqual(joined.sort(), files.sort());
 });
