@@ -311,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_reference_lies_where_its_column_ends() {
-        let view: View = toml::from_str("references = [{ column = 'sum', name = 'final' }, { at = 2.0 }]").unwrap();
+        let view: View =
+            toml::from_str("references = [{ column = 'sum', name = 'final' }, { at = 2.0 }]").unwrap();
         let sum = |last| Rows {
             name: "t".into(),
             columns: vec![("sum".into(), String::new(), Column::Num(vec![Some(1.0), last, None]))],
