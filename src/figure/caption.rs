@@ -233,11 +233,11 @@ fn source(rows: &Rows, view: &View) -> Option<String> {
 fn models(rows: &Rows) -> Option<Vec<String>> {
     let mut models: Vec<String> = Vec::new();
     for model in rows.texts("model").ok()? {
-        if !models.contains(&model) {
+        if !model.is_empty() && !models.contains(&model) {
             models.push(model);
         }
     }
-    Some(models)
+    (!models.is_empty()).then_some(models)
 }
 
 /// The least and the largest number of prompts behind a row.
