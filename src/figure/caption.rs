@@ -63,7 +63,7 @@ pub fn write(scene: &Scene, rows: &Rows, view: &View) -> String {
     };
     let rest = [
         gap(view, &said),
-        direction(rows, view).filter(|_| !says(&["nois"])),
+        direction(rows, view).filter(|_| !view.caption.to_lowercase().contains("nois")),
         ablation(rows, view).filter(|_| !says(&["resampl", "mean abl", "zero"])),
         intervals(rows, view).filter(|_| !says(&["band", "whisker", "interval"])),
         outlines(scene, view),

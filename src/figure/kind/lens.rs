@@ -96,13 +96,13 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         .or((map.from_white() && values.iter().flatten().all(|v| *v <= 1.0)).then_some([0.0, 1.0]));
     let mut note = Vec::new();
     if right.iter().any(Option::is_some) {
-        note.push("◤ first layer whose top token is right".to_owned());
+        note.push("◤\u{a0}first layer whose top token is right".to_owned());
     }
     if targets.is_some() {
         note.push("above, the token that follows".to_owned());
     }
     if arrived.contains(&true) {
-        note.push("* right after the last layer".to_owned());
+        note.push("*\u{a0}right after the last layer".to_owned());
     }
     if first > 0 {
         note.push(format!("the first {first} of {} positions are not shown", columns.len()));
