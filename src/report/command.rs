@@ -73,7 +73,7 @@ fn start(run: &Run, step: &Step) -> Option<String> {
     let study = run.study;
     let entry = analysis::find(&step.name).ok()?;
     let mut words = Words(vec!["glassbox".to_owned(), step.name.clone()]);
-    words.flag("model", &study.model)?;
+    words.flag("model", &run.model())?;
     if study.dtype != "f32" {
         words.flag("dtype", &study.dtype)?;
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::command;
 use super::page::{Block, Figure, Inline, Table, Words, say};
+use crate::checkpoint;
 use crate::error::Result;
 use crate::lab::Lab;
 use crate::row::{Cell, Rows};
@@ -23,6 +24,18 @@ pub struct Run<'a> {
     pub outcomes: &'a [Outcome],
     /// Threads it ran on.
     pub threads: usize,
+}
+
+impl Run<'_> {
+    /// The model as a rerun names it, from any folder and at any time.
+    pub(super) fn model(&self) -> String {
+        let model = checkpoint::absolute(&self.study.model);
+        match &self.lab.about.revision {
+            // a branch moves on; what was studied does not
+            Some(commit) => format!("{}@{commit}", model.split_once('@').map_or(model.as_str(), |(id, _)| id)),
+            None => model,
+        }
+    }
 }
 
 /// A drawn picture.

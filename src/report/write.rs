@@ -58,12 +58,7 @@ fn all(run: &Run, folder: &mut Folder) -> Result<()> {
 /// `study.toml` and the files it names, so that the folder alone reruns the study.
 fn rerun(run: &Run, folder: &mut Folder) -> Result<()> {
     let mut own = run.study.clone();
-    own.model = checkpoint::absolute(&own.model);
-    if let Some(commit) = &run.lab.about.revision {
-        // a branch moves on; what was studied does not
-        let id = own.model.split_once('@').map_or(own.model.as_str(), |(id, _)| id);
-        own.model = format!("{id}@{commit}");
-    }
+    own.model = run.model();
     own.values = run.lab.values.as_ref().map(|values| values.path().to_owned());
     own.activations = None; // of use to this machine only; without, they are recorded anew
     own.compare.iter_mut().for_each(|model| *model = checkpoint::absolute(model));
