@@ -45,8 +45,6 @@ pub struct Mark {
 pub enum Shape {
     /// A line through points.
     Line { points: Vec<[f64; 2]>, color: Color, width: f64, dash: bool },
-    /// The area between two lines: x, lower, upper.
-    Band { points: Vec<[f64; 3]>, color: Color },
     /// A rectangle from corner to corner.
     Bar { from: [f64; 2], to: [f64; 2], color: Color },
     /// A dot of a radius in points.
@@ -205,12 +203,6 @@ fn draw_shape<'a>(
             } else {
                 chart.draw_series(LineSeries::new(points, ink))?;
             }
-        }
-        Shape::Band { points, color } => {
-            let there = points.iter().map(|[x, lo, _]| (*x, *lo));
-            let back = points.iter().rev().map(|[x, _, hi]| (*x, *hi));
-            let area = Polygon::new(there.chain(back).collect::<Vec<_>>(), ink(*color).filled());
-            chart.draw_series([area])?;
         }
         Shape::Bar { from, to, color } => {
             chart.draw_series([Rectangle::new([pair(from), pair(to)], ink(*color).filled())])?;

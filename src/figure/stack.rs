@@ -33,7 +33,7 @@ pub struct Pane {
 pub fn draw(view: &View, places: &Places, panes: &[Pane], upright: Option<(f64, &str)>) -> Result<Scene> {
     let (style, width) = (view.style(), view.points(Span::Half));
     let margin = style.space(4.0);
-    let legend = Legend::of(panes.iter().flat_map(|pane| &pane.lines), &style, width - margin);
+    let legend = Legend::of(panes.iter().flat_map(|pane| &pane.lines), &style, width - 2.0 * margin);
     let top = legend.height();
     let strips = panes.len().saturating_sub(1) as f64;
     let part = |k: usize| if k == 0 { 1.0 } else { STRIP };
@@ -54,7 +54,8 @@ pub fn draw(view: &View, places: &Places, panes: &[Pane], upright: Option<(f64, 
     let last = panes.len().saturating_sub(1);
     let words = |(k, pane): (usize, &Pane)| {
         let more = if k == 0 { top } else { gap } + if k == last { style.space(24.0) } else { 0.0 };
-        Words::new(&style, &pane.words, guess(k) + more)
+        let set = if k == 0 { Words::new } else { Words::low };
+        set(&style, &pane.words, guess(k) + more)
     };
     let words: Vec<Words> = panes.iter().enumerate().map(words).collect();
     let deepest = words.iter().map(Words::depth).fold(0.0, f64::max);

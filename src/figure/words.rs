@@ -36,6 +36,11 @@ impl Words {
         Words::sized(style.label, text, room)
     }
 
+    /// The same in the size of tick labels: for low plots.
+    pub fn low(style: &Style, text: &str, room: f64) -> Words {
+        Words::sized(style.tick, text, room)
+    }
+
     /// The same in small print: a note.
     pub fn small(style: &Style, text: &str, room: f64) -> Words {
         Words::sized(style.small, text, room)

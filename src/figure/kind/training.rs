@@ -53,8 +53,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let title = if titled { 1.6 * style.tick } else { 0.4 * style.tick };
 
     let sign = |g: usize| Sign::Line(lines::look(g));
-    let entry =
-        |(g, name): (usize, &String)| Entry { name: lines::named(name), ..Entry::named(sign(g), "") };
+    let entry = |(g, name): (usize, &String)| Entry { name: lines::named(name), ..Entry::named(sign(g), "") };
     let entries = groups.iter().enumerate().map(entry).collect();
     let legend = Legend::new(entries, &style, width - 2.0 * edge);
     let has_onset = panels.iter().any(Panel::has_onset);

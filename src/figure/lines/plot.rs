@@ -14,8 +14,8 @@ use crate::figure::view::Reference;
 const FEW: usize = 16;
 /// Markers on longer lines stand at least so many points apart.
 const SPACED: f64 = 5.0;
-/// Markers on lines of more points than this only tell the lines apart, and stand farther apart.
-const MANY: usize = 80;
+/// Markers on lines of more points than this only tell several lines apart, and are fewer.
+const MANY: usize = 40;
 /// How much more a line is in the way of words than the edge of a band.
 const ON_A_LINE: usize = 10_000;
 
@@ -73,7 +73,7 @@ impl Plot<'_> {
             let [_, at] = self.at(0.0, reference.at);
             self.write(scene, &mut taken, &reference.name, |w, h| {
                 let lefts = [frame.right() - w - 2.0, frame.x + 3.0, frame.x + (frame.w - w) / 2.0];
-                lefts.map(|x| [at - h - 0.5, at + 1.5].map(|y| [x, y])).concat()
+                lefts.map(|x| [at - h - 1.2, at + 1.5].map(|y| [x, y])).concat()
             });
         }
         if let Some((at, name)) = upright {
@@ -102,15 +102,18 @@ impl Plot<'_> {
             let spaced = match points.len() {
                 ..=FEW => 0.0,
                 ..=MANY => style.space(SPACED),
-                _ => style.space(3.0 * SPACED),
+                _ if lines.len() > 1 => style.space(3.0 * SPACED),
+                _ => f64::INFINITY,
             };
-            let mut last = f64::NEG_INFINITY;
+            let many = points.len() > MANY;
+            let mut last = f64::MIN;
             for point in points.iter().filter(|p| radius > 0.0 && self.holds(p)) {
                 let at = self.at(point.x, point.y);
-                if at[0] >= last + spaced || at[0] == last || self.x.is_apart(point.x) {
+                if at[0] >= last + spaced || !many && at[0] == last || self.x.is_apart(point.x) {
                     last = at[0];
                     let tip = format!("{name} {}", point.tip).trim().to_owned();
-                    markers.push(Group { tip, items: vec![look.mark(at, radius)], ..Group::default() }.into());
+                    markers
+                        .push(Group { tip, items: vec![look.mark(at, radius)], ..Group::default() }.into());
                 }
             }
         }
