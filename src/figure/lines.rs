@@ -173,3 +173,32 @@ impl Look {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Column;
+
+    #[test]
+    fn rows_become_lines_of_groups_and_series() {
+        let text = |all: [&str; 3]| Column::Text(all.map(|s| Some(s.to_owned())).to_vec());
+        let rows = Rows {
+            name: "t".into(),
+            columns: vec![
+                ("step".into(), String::new(), Column::Num(vec![Some(2.0), None, Some(1.0)])),
+                ("order".into(), String::new(), text(["a", "a", "a"])),
+                ("loss".into(), String::new(), Column::Num(vec![Some(0.5), Some(9.0), Some(f64::NAN)])),
+                ("top".into(), String::new(), Column::Num(vec![Some(0.25); 3])),
+            ],
+        };
+        let view = "x='step'\ngroup='order'\nseries=[{value='loss', lo='top', hi='top'}, {value='top', name='best'}]";
+        let view: View = toml::from_str(view).unwrap();
+        let places = Places::read(&rows, &view, "").unwrap();
+        let lines = read(&rows, &view, &view.all_series().unwrap(), &places).unwrap();
+        assert_eq!(lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>(), ["a, loss", "a, best"]);
+        let points = &lines[0].points;
+        assert!(points.len() == 2 && points[0].x == 1.0 && points[0].y.is_nan());
+        assert_eq!(points[1].tip, "step 2: 0.5 [0.25, 0.25]");
+        assert_ne!(lines[0].look, lines[1].look);
+    }
+}

@@ -17,7 +17,8 @@ pub struct Places {
     pub percent: bool,
     /// Names of places 0, 1, …, where the column holds text.
     pub names: Option<Vec<String>>,
-    column: String,
+    /// The column, in words.
+    pub column: String,
     /// Words below the axis.
     pub words: String,
 }
