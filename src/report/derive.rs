@@ -51,7 +51,7 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
         }
         found.insert(rows.name.clone(), rows);
     }
-    if found.get("examples_attention").is_none()
+    if !found.contains_key("examples_attention")
         && let Some(rows) = attention_rows(run, &story)?
     {
         made.push((rows, true));

@@ -216,7 +216,7 @@ pub(super) fn against(compared: &Compared, made: &Made) -> Result<Vec<Wanted>> {
         rows.columns.push(("named".to_owned(), "Whether it is among the largest changes.".to_owned(), named));
         let caption = format!(
             "What changed: the {kind} effect of each component on the logit difference in {a} (across) and in {b} (up), in logits. On \
-             the dashed line nothing changed; the {NAMED} largest changes are named."
+             the dashed line nothing changed; the largest changes, {NAMED} at most, are named."
         );
         let view = View {
             name: format!("components_{kind}_beside"),

@@ -6,7 +6,7 @@ use crate::compare::{Compared, Side};
 use crate::error::Result;
 use crate::report::page::{Block, Figure, Inline, Page, Section, Table, Words, say};
 use crate::report::story::{figure, listed, paragraph, plain};
-use crate::row::Rows;
+use crate::row::{Column, Rows};
 
 /// Sections of pictures: address, title, how the names of their pictures begin. The last takes the rest.
 const SECTIONS: [(&str, &str, &[&str]); 9] = [
@@ -135,12 +135,27 @@ fn facts(compared: &Compared, made: &Made) -> Section {
     blocks.extend(compared.warnings.iter().map(|warning| Block::Warning(plain(warning))));
     let names: Vec<String> = made.facts.columns.iter().map(|(name, _, _)| name.clone()).collect();
     blocks.push(Block::Table(Table {
-        rows: made.facts.clone(),
+        rows: shortened(&made.facts),
         columns: names,
         caption: say("What was asked of each run, and of which model.", []),
         ..Table::default()
     }));
     section("compared", "What was compared", blocks)
+}
+
+/// With hashes cut to what tells them apart; the files have them whole.
+fn shortened(rows: &Rows) -> Rows {
+    let mut rows = rows.clone();
+    for (_, _, column) in &mut rows.columns {
+        let Column::Text(cells) = column else { continue };
+        for text in cells.iter_mut().flatten() {
+            if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                text.truncate(12);
+                text.push('\u{2026}');
+            }
+        }
+    }
+    rows
 }
 
 fn behaviour(compared: &Compared, made: &Made) -> Option<Section> {

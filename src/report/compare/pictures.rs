@@ -43,7 +43,7 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
         let sides = [a, b, difference];
         match view.kind.as_str() {
             "heatmap" | "attention" | "lens" | "trace" => {
-                wanted.extend(kinds::grids(view, &sides, compared)?)
+                wanted.extend(kinds::grids(view, &sides, compared)?);
             }
             "bars" => wanted.extend(kinds::bars(&view, &sides, compared)?),
             "curve" | "probe" | "dose" | "training" | "faithfulness" => {

@@ -207,11 +207,15 @@ fn prompts(joined: &Joined, compared: &Compared) -> Result<Option<Rows>> {
     Ok(Some(largest(&made, "change")?))
 }
 
-/// Where the ten largest changes are, for a picture that names them: a column of yes and no.
+/// A change below this share of the largest is not named.
+const LEAST: f64 = 0.05;
+
+/// Where the largest changes are, for a picture that names them: a column of yes and no.
 pub(super) fn marked(rows: &Rows, change: &str, most: usize) -> Result<Column> {
     let values = rows.numbers(change)?;
     let size = |i: usize| values.get(i).copied().flatten().map_or(0.0, f64::abs);
-    let mut order: Vec<usize> = (0..rows.len()).filter(|&i| size(i) > 0.0).collect();
+    let least = LEAST * (0..rows.len()).map(size).fold(0.0, f64::max);
+    let mut order: Vec<usize> = (0..rows.len()).filter(|&i| size(i) > least).collect();
     order.sort_by(|&a, &b| size(b).total_cmp(&size(a)).then(a.cmp(&b)));
     order.truncate(most);
     let marks: Vec<bool> = (0..rows.len()).map(|i| order.contains(&i)).collect();

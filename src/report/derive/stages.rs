@@ -82,8 +82,11 @@ pub(super) fn tables(joined: &[Rows]) -> Result<Vec<Rows>> {
     Ok(made)
 }
 
-/// The stage of each row: its step, its model, and both in words.
-fn stages(rows: &Rows) -> Result<Vec<(Option<i64>, Option<String>, String)>> {
+/// A stage: its step, its model, and both in words.
+type Stage = (Option<i64>, Option<String>, String);
+
+/// The stage of each row.
+fn stages(rows: &Rows) -> Result<Vec<Stage>> {
     let steps = rows.numbers("step")?.into_iter().map(|step| step.map(|step| step as i64));
     let models =
         if rows.column("model").is_ok() { rows.texts("model")? } else { vec![String::new(); rows.len()] };
