@@ -45,8 +45,6 @@ pub struct Mark {
 pub enum Shape {
     /// A line through points.
     Line { points: Vec<[f64; 2]>, color: Color, width: f64, dash: bool },
-    /// The area between two lines: x, lower, upper.
-    Band { points: Vec<[f64; 3]>, color: Color },
     /// A rectangle from corner to corner.
     Bar { from: [f64; 2], to: [f64; 2], color: Color },
     /// A dot of a radius in points.
@@ -131,21 +129,19 @@ pub fn nothing(scene: &mut Scene, style: &Style, frame: Frame) {
     scene.add(text.anchor(Anchor::Middle).color(FAINT));
 }
 
-/// Writes an axis label below the frame or, turned, at its left.
-pub fn name(scene: &mut Scene, style: &Style, frame: Frame, x: Option<(&str, f64)>, y: Option<(&str, f64)>) {
-    let size = style.label;
-    if let Some((text, baseline)) = x {
-        let text = font::fit(text, size, false, scene.width);
-        let half = font::width(&text, size, false) / 2.0;
-        let at = (frame.x + frame.w / 2.0).min(scene.width - half - 1.0).max(half + 1.0);
-        scene.add(Text::new(at, baseline, text, size).anchor(Anchor::Middle));
-    }
-    if let Some((text, baseline)) = y {
-        let text = font::fit(text, size, false, scene.height);
-        let half = font::width(&text, size, false) / 2.0;
-        let at = (frame.y + frame.h / 2.0).min(scene.height - half - 1.0).max(half + 1.0);
-        scene.add(Text::new(baseline, at, text, size).anchor(Anchor::Middle).turn(-90.0));
-    }
+/// The interval of a horizontal bar that is `thick` from `top` down, with a cap at each end inside `range`.
+pub fn whisker(
+    style: &Style,
+    ends: [f64; 2],
+    [lowest, highest]: [f64; 2],
+    (top, thick): (f64, f64),
+) -> Vec<Mark> {
+    let (middle, cap) = (top + thick / 2.0, thick * 0.25);
+    let line = |points| Shape::Line { points, color: INK, width: style.thin(), dash: false }.into();
+    let clamped = ends.map(|v| v.clamp(lowest, highest));
+    let caps = ends.into_iter().zip(clamped).filter(|(end, clamped)| end == clamped);
+    let caps = caps.map(|(end, _)| line(vec![[end, middle - cap], [end, middle + cap]]));
+    std::iter::once(line(clamped.map(|v| [v, middle]).to_vec())).chain(caps).collect()
 }
 
 type Fault<'a> = DrawingAreaErrorKind<<Canvas<'a> as DrawingBackend>::ErrorType>;
@@ -207,12 +203,6 @@ fn draw_shape<'a>(
             } else {
                 chart.draw_series(LineSeries::new(points, ink))?;
             }
-        }
-        Shape::Band { points, color } => {
-            let there = points.iter().map(|[x, lo, _]| (*x, *lo));
-            let back = points.iter().rev().map(|[x, _, hi]| (*x, *hi));
-            let area = Polygon::new(there.chain(back).collect::<Vec<_>>(), ink(*color).filled());
-            chart.draw_series([area])?;
         }
         Shape::Bar { from, to, color } => {
             chart.draw_series([Rectangle::new([pair(from), pair(to)], ink(*color).filled())])?;

@@ -1,87 +1,135 @@
-//! Names of colours above a plot, in as many rows as they need.
+//! Names of colours and lines above or beside a plot, in as many rows as they need.
 
 use crate::figure::color::Color;
 use crate::figure::font;
+use crate::figure::lines::{Line, Look, Part};
 use crate::figure::marker::Marker;
-use crate::figure::scene::{Fill, Frame, Item, Scene, Stroke, Text};
+use crate::figure::scene::{Fill, Frame, Item, Scene, Text};
 use crate::figure::style::Style;
 
+/// Space between entries, and from row to row, for type of 7 points.
+const GAP: f64 = 10.0;
+
 /// What stands before a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sign {
-    /// A filled box: bars.
-    Box,
-    /// A line.
-    Line,
-    /// A dashed line.
-    Dash,
+    /// A filled box: bars, areas.
+    Box(Color),
+    /// A line with its marker.
+    Line(Look),
     /// A point.
-    Marker(Marker),
+    Point(Marker, Color),
 }
 
-/// A name and its look.
+/// A name, already visible text, and its look.
 pub struct Entry {
-    /// The name, as it was given.
-    pub name: String,
-    /// Its colour.
-    pub color: Color,
     /// What stands before it.
     pub sign: Sign,
+    /// The name; shortened where it is too long.
+    pub name: String,
+    /// Numbers after the name, which are not shortened; may be empty.
+    pub numbers: String,
 }
 
-/// Height that the legend takes above a plot; a small margin when there is nothing to tell apart.
-pub fn height(style: &Style, entries: &[Entry], width: f64) -> f64 {
-    let lowest = places(style, entries, width).last().map_or(0.0, |(_, y)| *y);
-    if entries.len() > 1 { lowest + style.space(10.0) } else { style.space(4.0) }
+/// All names with their signs.
+pub struct Legend<'a> {
+    entries: Vec<(Sign, String)>,
+    style: &'a Style,
+    width: f64,
 }
 
-/// Draws the names from the top left corner on; nothing for a single one.
-pub fn draw(scene: &mut Scene, style: &Style, entries: &[Entry]) {
-    if entries.len() < 2 {
-        return;
+impl Entry {
+    /// A name alone.
+    pub fn named(sign: Sign, name: &str) -> Entry {
+        Entry { sign, name: font::visible(name), numbers: String::new() }
     }
-    let room = scene.width - style.space(24.0);
-    for (entry, (x, y)) in entries.iter().zip(places(style, entries, scene.width)) {
-        let color = entry.color;
-        let end = [x + style.space(13.0), y];
-        match entry.sign {
-            Sign::Box => {
-                let high = style.space(5.0);
-                let frame = Frame::new(x + style.space(2.0), y - high / 2.0, style.space(9.0), high);
-                scene.add(Item::Rect(frame, Fill::Solid(color), None));
+}
+
+impl<'a> Legend<'a> {
+    /// Names within `width` points; none for a single one without numbers: there is nothing to tell apart.
+    pub fn new(entries: Vec<Entry>, style: &'a Style, width: f64) -> Legend<'a> {
+        let told = entries.len() > 1 || entries.iter().any(|entry| !entry.numbers.is_empty());
+        let words = |entry: Entry| {
+            let joint = if entry.name.is_empty() || entry.numbers.is_empty() { "" } else { ": " };
+            let numbers = format!("{joint}{}", entry.numbers);
+            let room = width - entry.sign.lead(style) - font::width(&numbers, style.tick, false);
+            (entry.sign, format!("{}{numbers}", font::fit(&entry.name, style.tick, false, room)))
+        };
+        Legend { entries: entries.into_iter().filter(|_| told).map(words).collect(), style, width }
+    }
+
+    /// The names of lines, each once; what is compared with comes last, as its band.
+    pub fn of<'l>(lines: impl Iterator<Item = &'l Line>, style: &'a Style, width: f64) -> Legend<'a> {
+        let mut lines: Vec<&Line> = lines.filter(|line| !line.name.is_empty()).collect();
+        lines.sort_by_key(|line| line.look.part == Part::Ground);
+        let mut entries: Vec<Entry> = Vec::new();
+        for line in lines {
+            if !entries.iter().any(|known| known.name == line.name && known.numbers == line.numbers) {
+                let ground = line.look.part == Part::Ground;
+                let sign =
+                    if ground { Sign::Box(line.look.color.alpha(0.45)) } else { Sign::Line(line.look) };
+                entries.push(Entry { sign, name: line.name.clone(), numbers: line.numbers.clone() });
             }
-            Sign::Line => scene.line([x, y], end, Stroke::solid(color, style.line)),
-            Sign::Dash => scene.line([x, y], end, Stroke::dashed(color, style.line)),
-            Sign::Marker(marker) => point(scene, style, [x + style.space(8.0), y], color, marker),
         }
-        let name = font::fit(&font::visible(&entry.name), style.tick, false, room);
-        scene.add(Text::new(x + style.space(16.0), y, name, style.tick).middle());
+        Legend::new(entries, style, width)
+    }
+
+    /// Height that it takes above a plot; a small margin when it is empty.
+    pub fn height(&self) -> f64 {
+        self.style.space(self.places().last().map_or(4.0, |[_, row]| (row + 1.0) * GAP + 6.0))
+    }
+
+    /// Width of its widest entry.
+    pub fn widest(&self) -> f64 {
+        self.entries.iter().map(|entry| self.wide(entry)).fold(0.0, f64::max)
+    }
+
+    /// Draws it with its top left corner at `x, y`.
+    pub fn draw(&self, scene: &mut Scene, x: f64, y: f64) {
+        let (style, unit) = (self.style, self.style.space(1.0));
+        for ((sign, words), [dx, row]) in self.entries.iter().zip(self.places()) {
+            let (left, middle) = (x + dx, y + (6.0 + row * GAP) * unit);
+            match sign {
+                Sign::Box(color) => {
+                    let frame = Frame::new(left + 2.0 * unit, middle - 2.5 * unit, 9.0 * unit, 5.0 * unit);
+                    scene.add(Item::Rect(frame, Fill::Solid(*color), None));
+                }
+                Sign::Line(look) => {
+                    scene.line([left, middle], [left + 15.0 * unit, middle], look.stroke(style));
+                    scene.add(look.mark([left + 7.5 * unit, middle], style.dot()));
+                }
+                Sign::Point(marker, color) => {
+                    scene.add(marker.item([left + 8.0 * unit, middle], style.dot(), *color));
+                }
+            }
+            let text = Text::new(left + sign.lead(style), middle, words.clone(), style.tick);
+            scene.add(text.middle());
+        }
+    }
+
+    fn wide(&self, (sign, words): &(Sign, String)) -> f64 {
+        sign.lead(self.style) + font::width(words, self.style.tick, false)
+    }
+
+    /// Where each entry begins, and in which row.
+    fn places(&self) -> Vec<[f64; 2]> {
+        let (mut x, mut row) = (0.0, 0.0);
+        let place = |entry: &(Sign, String)| {
+            let wide = self.wide(entry);
+            if x > 0.0 && x + wide > self.width {
+                (x, row) = (0.0, row + 1.0);
+            }
+            let at = [x, row];
+            x += wide + self.style.space(GAP);
+            at
+        };
+        self.entries.iter().map(place).collect()
     }
 }
 
-fn point(scene: &mut Scene, style: &Style, at: [f64; 2], color: Color, marker: Marker) {
-    let (r, fill, stroke) = (style.dot(), Fill::Solid(color), None);
-    scene.add(match marker.corners(r) {
-        None => Item::Circle { at, r, fill, stroke },
-        Some(corners) => {
-            let points = corners.iter().map(|[x, y]| [at[0] + x, at[1] + y]).collect();
-            Item::Path { points, closed: true, fill, stroke }
-        }
-    });
-}
-
-/// Where each entry begins, on its middle line.
-fn places(style: &Style, entries: &[Entry], width: f64) -> Vec<(f64, f64)> {
-    let margin = style.space(4.0);
-    let (mut x, mut y) = (margin, style.space(6.0));
-    let place = |entry: &Entry| {
-        let wide = style.space(26.0) + font::width(&font::visible(&entry.name), style.tick, false);
-        if x + wide - style.space(10.0) > width && x > margin {
-            (x, y) = (margin, y + style.space(10.0));
-        }
-        let at = (x, y);
-        x += wide;
-        at
-    };
-    entries.iter().map(place).collect()
+impl Sign {
+    /// Room for it before a name.
+    fn lead(&self, style: &Style) -> f64 {
+        style.space(if matches!(self, Sign::Line(_)) { 19.0 } else { 16.0 })
+    }
 }

@@ -1,192 +1,156 @@
-//! Lines of groups: colour, marker and dashes together, so that none of them must be seen to tell them apart.
+//! Lines as data: read from rows, and how they look. Colour, marker and dashes go together, so that none of them must be
+//! seen to tell lines apart.
 
-use crate::figure::axes::Axis;
-use crate::figure::color::{CATEGORICAL, Color, FAINT, WHITE};
+mod plot;
+
+use crate::error::Result;
+use crate::figure::across::Places;
+use crate::figure::axes;
+use crate::figure::color::{CATEGORICAL, Color, WHITE};
 use crate::figure::font;
 use crate::figure::marker::Marker;
-use crate::figure::scene::{Fill, Frame, Group, Item, Scene, Stroke, Text};
+use crate::figure::scene::{Item, Stroke};
 use crate::figure::style::Style;
+use crate::figure::ticks;
+use crate::figure::view::{Series, View, optional_categories, optional_numbers};
+use crate::figure::words;
+use crate::row::Rows;
+pub use plot::Plot;
 
-/// Room for the sign before a name.
-const LEAD: f64 = 19.0;
-/// Every point of a line of at most so many is marked.
-const FEW: usize = 16;
-/// Markers on longer lines stand at least so many points apart.
-const SPACED: f64 = 5.0;
+/// One line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Its name in the legend, visible text; lines of one name share an entry, and one without has none.
+    pub name: String,
+    /// Numbers after the name, which are never shortened; may be empty.
+    pub numbers: String,
+    /// From left to right.
+    pub points: Vec<Point>,
+    /// How it looks.
+    pub look: Look,
+}
 
-/// A point of a line, in the coordinates of its axes.
+/// A point of a line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// Across.
+    /// Across, as in [`Places`].
     pub x: f64,
-    /// Up; not finite where there is none.
+    /// Up; not finite where there is none: the line has a gap.
     pub y: f64,
     /// The interval's ends; not finite where there is none.
     pub band: [f64; 2],
-    /// Beyond a break of the axis: no line leads there.
-    pub apart: bool,
-    /// Shown on hover.
+    /// Shown on hover, after the line's name.
     pub tip: String,
 }
 
-/// How the lines of a group look.
+/// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Look {
-    /// Colour of lines, markers and bands.
+    /// Colour of line, markers and band.
     pub color: Color,
     /// Dashes, for type of 7 points.
     pub dash: &'static [f64],
-    marker: Marker,
+    /// The shape of its points.
+    pub marker: Marker,
+    /// What it is in the picture.
+    pub part: Part,
 }
 
-/// The look of the k-th group.
+/// What a line is in the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What the picture is about: thicker.
+    Main,
+    /// One of several.
+    One,
+    /// One of so many that their bands must be faint.
+    OneOfMany,
+    /// What others are compared with: thin, before a grey band, without points.
+    Ground,
+}
+
+/// The look of the k-th line.
 pub fn look(k: usize) -> Look {
     const DASHES: [&[f64]; 4] = [&[], &[4.0, 1.8], &[1.2, 1.4], &[5.0, 1.4, 1.2, 1.4]];
-    Look { color: CATEGORICAL[k % 7], dash: DASHES[k % 4], marker: Marker::of(k) }
+    Look { color: CATEGORICAL[k % 7], dash: DASHES[k % 4], marker: Marker::of(k), part: Part::One }
 }
 
-/// Axes and the frame they span.
-#[derive(Clone, Copy)]
-pub struct Plot<'a> {
-    /// The plotting area.
-    pub frame: Frame,
-    /// Across.
-    pub x: &'a Axis,
-    /// Up.
-    pub y: &'a Axis,
+/// The lines of every series, one for each of the view's groups: all groups of the first series, then those of the next.
+pub fn read(rows: &Rows, view: &View, all: &[Series], places: &Places) -> Result<Vec<Line>> {
+    let (groups, of) = optional_categories(rows, &view.group)?;
+    let mut lines = Vec::new();
+    for series in all {
+        for (group, points) in groups.iter().zip(points(rows, series, places, &of, groups.len())?) {
+            let own = words::series(series);
+            let name = match (&view.group, all.len() > 1) {
+                (Some(_), true) => format!("{}, {own}", named(group)),
+                (Some(_), false) => named(group),
+                (None, _) => own,
+            };
+            lines.push(Line { name, numbers: String::new(), points, look: look(lines.len()) });
+        }
+    }
+    Ok(lines)
 }
 
-impl Plot<'_> {
-    /// Where a point is drawn.
-    pub fn at(&self, x: f64, y: f64) -> [f64; 2] {
-        let frame = self.frame;
-        [self.x.place(x, frame.x, frame.right()), self.y.place(y, frame.bottom(), frame.y)]
-    }
-
-    /// Bands of all lines, then the lines, then their markers; what lies outside is cut off.
-    pub fn lines<'l>(
-        &self,
-        scene: &mut Scene,
-        style: &Style,
-        lines: impl Iterator<Item = (&'l [Point], Look)>,
-    ) {
-        let (mut bands, mut strokes, mut markers) = (Vec::new(), Vec::new(), Vec::new());
-        for (points, look) in lines {
-            self.bands(&mut bands, style, points, look);
-            for run in runs(points, |p| p.y.is_finite()) {
-                let points = run.iter().map(|p| self.at(p.x, p.y)).collect();
-                let stroke = look.stroke(style);
-                strokes.push(Item::Path { points, closed: false, fill: Fill::None, stroke: Some(stroke) });
-            }
-            let few = points.len() <= FEW;
-            let mut last = f64::NEG_INFINITY;
-            for point in points.iter().filter(|p| p.y.is_finite() && self.holds(p)) {
-                let at = self.at(point.x, point.y);
-                if few || at[0] >= last + style.space(SPACED) || at[0] == last || point.apart {
-                    last = at[0];
-                    let items = vec![look.mark(at, style.dot())];
-                    markers.push(Group { tip: point.tip.clone(), items, ..Group::default() }.into());
-                }
-            }
-        }
-        // half of a line along the edge is drawn outside
-        let Frame { x, y, w, h } = self.frame;
-        let clip = Frame::new(x - style.line, y - style.line, w + 2.0 * style.line, h + 2.0 * style.line);
-        bands.extend(strokes);
-        scene.add(Group { clip: Some(clip), items: bands, ..Group::default() });
-        scene.items.extend(markers);
-    }
-
-    fn holds(&self, point: &Point) -> bool {
-        (self.x.range[0]..=self.x.range[1]).contains(&point.x)
-            && (self.y.range[0]..=self.y.range[1]).contains(&point.y)
-    }
-
-    /// Areas between the ends of intervals; a whisker where a point stands alone.
-    fn bands(&self, items: &mut Vec<Item>, style: &Style, points: &[Point], look: Look) {
-        let whole = |p: &Point| p.band.iter().all(|v| v.is_finite());
-        for run in runs(points, whole) {
-            let there = run.iter().map(|p| self.at(p.x, p.band[0]));
-            let back = run.iter().rev().map(|p| self.at(p.x, p.band[1]));
-            let fill = Fill::Solid(look.color.alpha(0.18));
-            items.push(Item::Path { points: there.chain(back).collect(), closed: true, fill, stroke: None });
-        }
-        for (i, point) in points.iter().enumerate().filter(|(_, p)| whole(p)) {
-            let joined =
-                |k: Option<usize>| k.and_then(|k| points.get(k)).is_some_and(|p| whole(p) && !p.apart);
-            if point.apart || !(joined(i.checked_sub(1)) || joined(Some(i + 1))) {
-                let ends = point.band.map(|v| self.at(point.x, v)).to_vec();
-                let stroke = Some(Stroke::solid(look.color.alpha(0.6), style.line));
-                items.push(Item::Path { points: ends, closed: false, fill: Fill::None, stroke });
-            }
-        }
-    }
-
-    /// Writes the name of a dashed line at the end and on the side of it where the fewest points lie.
-    pub fn name<'l>(
-        &self,
-        scene: &mut Scene,
-        style: &Style,
-        (at, name): (f64, &str),
-        lines: impl Iterator<Item = &'l [Point]>,
-    ) {
-        let name = font::fit(&font::visible(name), style.small, false, self.frame.w);
-        let text = Text::new(0.0, 0.0, name, style.small).color(FAINT);
-        let (wide, high) = (text.width(), style.small);
-        let y = self.at(0.0, at)[1];
-        let spots = [(true, false), (false, true), (false, false), (true, true)].map(|(right, above)| {
-            let x = if right { self.frame.right() - wide - 2.0 } else { self.frame.x + 3.0 };
-            Frame::new(x, if above { y - high - 0.5 } else { y + 1.5 }, wide, high)
-        });
-        let near: Vec<Frame> = lines.flat_map(|points| self.stretches(points)).collect();
-        let crowd = |spot: &Frame| {
-            let outside = spot.y < self.frame.y || spot.bottom() > self.frame.bottom();
-            near.iter().filter(|near| near.meets(spot)).count() + if outside { 10_000 } else { 0 }
+/// The points of a series for each of `count` lines, from left to right; `of` says to which a row belongs.
+pub fn points(
+    rows: &Rows,
+    series: &Series,
+    places: &Places,
+    of: &[usize],
+    count: usize,
+) -> Result<Vec<Vec<Point>>> {
+    let values = rows.numbers(&series.value)?;
+    let (lo, hi) = (optional_numbers(rows, &series.lo)?, optional_numbers(rows, &series.hi)?);
+    let mut lines = vec![Vec::new(); count];
+    for (i, x) in places.at.iter().copied().enumerate().filter(|(_, x)| x.is_finite()) {
+        let [y, lo, hi] = [values[i], lo[i], hi[i]].map(|v| v.unwrap_or(f64::NAN));
+        let interval = if lo.is_finite() && hi.is_finite() {
+            format!(" [{}, {}]", ticks::exact(lo), ticks::exact(hi))
+        } else {
+            String::new()
         };
-        if let Some(spot) = spots.into_iter().min_by_key(crowd).filter(|_| !text.text.is_empty()) {
-            let y = spot.y + high * font::CAP + 0.6;
-            scene.add(Text { x: spot.x, y, ..text });
+        let tip = format!("{}: {}{interval}", places.name(x), ticks::exact(y));
+        if let Some(line) = lines.get_mut(of[i]) {
+            line.push(Point { x, y, band: [lo, hi], tip });
         }
     }
-
-    /// Little boxes along a line.
-    fn stretches(&self, points: &[Point]) -> Vec<Frame> {
-        let places: Vec<[f64; 2]> =
-            points.iter().filter(|p| p.y.is_finite()).map(|p| self.at(p.x, p.y)).collect();
-        let around = |[x, y]: [f64; 2]| Frame::new(x - 3.0, y - 2.0, 6.0, 4.0);
-        let between = places.windows(2).flat_map(|w| {
-            let steps = ((w[1][0] - w[0][0]).hypot(w[1][1] - w[0][1]) / 4.0).clamp(1.0, 400.0) as usize;
-            (0..=steps).map(move |i| {
-                let t = i as f64 / steps as f64;
-                [0, 1].map(|k| w[0][k] + t * (w[1][k] - w[0][k]))
-            })
-        });
-        places.iter().copied().chain(between).map(around).collect()
-    }
+    lines.iter_mut().for_each(|line| line.sort_by(|a, b| a.x.total_cmp(&b.x)));
+    Ok(lines)
 }
 
-/// The stretches of two points and more that a line can be drawn through.
-fn runs(points: &[Point], there: impl Fn(&Point) -> bool) -> Vec<&[Point]> {
-    points.split(|p| p.apart || !there(p)).filter(|run| run.len() > 1).collect()
+/// A range that holds all lines with their bands, and the `anchors`, with a share of air.
+pub fn range(lines: &[Line], anchors: impl IntoIterator<Item = f64>, air: f64) -> [f64; 2] {
+    axes::spread(values(lines), &anchors.into_iter().collect::<Vec<_>>(), air)
+}
+
+/// All finite values and ends of intervals.
+pub fn values(lines: &[Line]) -> impl Iterator<Item = f64> {
+    let all = lines.iter().flat_map(|line| &line.points).flat_map(|p| [p.y, p.band[0], p.band[1]]);
+    all.filter(|v| v.is_finite())
+}
+
+/// The name of a group in a legend or over a panel; a name of nothing but spaces is shown as a token is.
+pub fn named(name: &str) -> String {
+    if name.trim().is_empty() { font::token(name) } else { font::visible(name) }
 }
 
 impl Look {
     /// The line's stroke.
     pub fn stroke(&self, style: &Style) -> Stroke {
         let dash = self.dash.iter().map(|d| style.space(*d)).collect();
-        Stroke { color: self.color, width: style.line, dash }
+        Stroke { color: self.color, width: style.line * self.weight().1, dash }
     }
 
     /// The marker about a point.
-    pub fn mark(&self, [x, y]: [f64; 2], r: f64) -> Item {
-        let (fill, stroke) = (Fill::Solid(self.color), None);
-        match self.marker.corners(r) {
-            None => Item::Circle { at: [x, y], r, fill, stroke },
-            Some(corners) => {
-                let points = corners.iter().map(|[dx, dy]| [x + dx, y + dy]).collect();
-                Item::Path { points, closed: true, fill, stroke }
-            }
-        }
+    pub fn mark(&self, at: [f64; 2], r: f64) -> Item {
+        self.marker.item(at, r, self.color)
+    }
+
+    /// Colour of its band.
+    pub fn band(&self) -> Color {
+        self.color.alpha(self.weight().0)
     }
 
     /// The colour for letters: darker where the line's own is too pale to be read.
@@ -198,79 +162,43 @@ impl Look {
         }
         color
     }
-}
 
-/// The name of a group in a legend or over a panel; a name of nothing but spaces is shown as a token is.
-pub fn named(name: &str) -> String {
-    if name.trim().is_empty() { font::token(name) } else { font::visible(name) }
-}
-
-/// An entry of a legend: a look, a name and numbers after it. Names are shortened, numbers are not.
-pub struct Entry {
-    /// How the line looks.
-    pub look: Look,
-    /// Its name, visible text.
-    pub name: String,
-    /// What follows the name; may be empty.
-    pub numbers: String,
-}
-
-/// Names of lines with their looks, in as many rows as they need.
-pub struct Legend<'a> {
-    entries: Vec<(Look, String)>,
-    style: &'a Style,
-    width: f64,
-}
-
-impl<'a> Legend<'a> {
-    /// Names within `width` points.
-    pub fn new(entries: Vec<Entry>, style: &'a Style, width: f64) -> Legend<'a> {
-        let words = |entry: Entry| {
-            let joint = if entry.name.is_empty() || entry.numbers.is_empty() { "" } else { ": " };
-            let numbers = format!("{joint}{}", entry.numbers);
-            let room = width - style.space(LEAD) - font::width(&numbers, style.tick, false);
-            (entry.look, format!("{}{numbers}", font::fit(&entry.name, style.tick, false, room)))
-        };
-        Legend { entries: entries.into_iter().map(words).collect(), style, width }
-    }
-
-    /// Its height.
-    pub fn height(&self) -> f64 {
-        self.places().last().map_or(0.0, |[_, y]| y + 0.9 * self.style.tick)
-    }
-
-    /// Width of its widest entry.
-    pub fn widest(&self) -> f64 {
-        self.entries.iter().map(|(_, words)| self.wide(words)).fold(0.0, f64::max)
-    }
-
-    /// Draws it with its top left corner at `x, y`.
-    pub fn draw(&self, scene: &mut Scene, x: f64, y: f64) {
-        let style = self.style;
-        for ((look, words), [dx, dy]) in self.entries.iter().zip(self.places()) {
-            let (left, middle) = (x + dx, y + dy);
-            scene.line([left, middle], [left + style.space(15.0), middle], look.stroke(style));
-            scene.add(look.mark([left + style.space(7.5), middle], style.dot()));
-            scene.add(Text::new(left + style.space(LEAD), middle, words.clone(), style.tick).middle());
+    /// How dense its band is, and width of the line and radius of points over the usual line's width.
+    fn weight(&self) -> (f64, f64, f64) {
+        match self.part {
+            Part::Main => (0.2, 1.25, 1.8),
+            Part::One => (0.18, 1.0, 1.6),
+            Part::OneOfMany => (0.07, 1.0, 1.3),
+            Part::Ground => (0.28, 0.7, 0.0),
         }
     }
+}
 
-    fn wide(&self, words: &str) -> f64 {
-        self.style.space(LEAD) + font::width(words, self.style.tick, false)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Column;
 
-    fn places(&self) -> Vec<[f64; 2]> {
-        let size = self.style.tick;
-        let (mut x, mut y) = (0.0, 0.8 * size);
-        let place = |(_, words): &(Look, String)| {
-            let wide = self.wide(words);
-            if x > 0.0 && x + wide > self.width {
-                (x, y) = (0.0, y + 1.45 * size);
-            }
-            let at = [x, y];
-            x += wide + self.style.space(10.0);
-            at
+    #[test]
+    fn rows_become_lines_of_groups_and_series() {
+        let text = |all: [&str; 3]| Column::Text(all.map(|s| Some(s.to_owned())).to_vec());
+        let rows = Rows {
+            name: "t".into(),
+            columns: vec![
+                ("step".into(), String::new(), Column::Num(vec![Some(2.0), None, Some(1.0)])),
+                ("order".into(), String::new(), text(["a", "a", "a"])),
+                ("loss".into(), String::new(), Column::Num(vec![Some(0.5), Some(9.0), Some(f64::NAN)])),
+                ("top".into(), String::new(), Column::Num(vec![Some(0.25); 3])),
+            ],
         };
-        self.entries.iter().map(place).collect()
+        let view = "x='step'\ngroup='order'\nseries=[{value='loss', lo='top', hi='top'}, {value='top', name='best'}]";
+        let view: View = toml::from_str(view).unwrap();
+        let places = Places::read(&rows, &view, "").unwrap();
+        let lines = read(&rows, &view, &view.all_series().unwrap(), &places).unwrap();
+        assert_eq!(lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>(), ["a, loss", "a, best"]);
+        let points = &lines[0].points;
+        assert!(points.len() == 2 && points[0].x == 1.0 && points[0].y.is_nan());
+        assert_eq!(points[1].tip, "step 2: 0.5 [0.25, 0.25]");
+        assert_ne!(lines[0].look, lines[1].look);
     }
 }

@@ -1,5 +1,8 @@
 //! Shapes of points, so that groups differ by more than colour.
 
+use crate::figure::color::Color;
+use crate::figure::scene::{Fill, Item};
+
 /// The shape of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Marker {
@@ -33,5 +36,17 @@ impl Marker {
             Marker::Diamond => vec![[0.0, -high], [high, 0.0], [0.0, high], [-high, 0.0]],
             Marker::Down => vec![[0.0, up], [-wide, -down], [wide, -down]],
         })
+    }
+
+    /// The shape about a point.
+    pub fn item(self, at: [f64; 2], r: f64, color: Color) -> Item {
+        let (fill, stroke) = (Fill::Solid(color), None);
+        match self.corners(r) {
+            None => Item::Circle { at, r, fill, stroke },
+            Some(corners) => {
+                let points = corners.iter().map(|[dx, dy]| [at[0] + dx, at[1] + dy]).collect();
+                Item::Path { points, closed: true, fill, stroke }
+            }
+        }
     }
 }

@@ -265,6 +265,12 @@ pub fn optional_marks(rows: &Rows, column: &Option<String>) -> Result<Vec<bool>>
     Ok(numbers.into_iter().map(|v| v.is_some_and(|v| v != 0.0)).collect())
 }
 
+/// As [`categories`] of a column that may not be asked for: all rows are of one without a name then.
+pub fn optional_categories(rows: &Rows, column: &Option<String>) -> Result<(Vec<String>, Vec<usize>)> {
+    let one = || Ok((vec![String::new()], vec![0; rows.len()]));
+    column.as_deref().map_or_else(one, |column| categories(rows, column))
+}
+
 /// The distinct values of a column and each row's place among them: numbers ascending, text as it first appears.
 pub fn categories(rows: &Rows, column: &str) -> Result<(Vec<String>, Vec<usize>)> {
     let texts = rows.texts(column)?;

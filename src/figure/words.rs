@@ -1,9 +1,23 @@
 //! Words along an axis or a colour bar, broken into lines where they are longer than it.
 
+use crate::error::Result;
 use crate::figure::color::FAINT;
 use crate::figure::font;
 use crate::figure::scene::{Anchor, Scene, Text};
 use crate::figure::style::Style;
+use crate::figure::view::{Series, View};
+
+/// The name of a drawn number: its own, or its column's.
+pub fn series(series: &Series) -> String {
+    font::visible(&if series.name.is_empty() { series.value.replace('_', " ") } else { series.name.clone() })
+}
+
+/// Words along a value axis: the view's, then those of `axis`, its label in the view, else the first drawn number's name.
+pub fn value(view: &View, axis: &str) -> Result<String> {
+    let given = [view.value_label.as_str(), axis].into_iter().find(|words| !words.is_empty());
+    let first = || Ok(view.all_series()?.first().map_or_else(String::new, series));
+    given.map_or_else(first, |words| Ok(words.to_owned()))
+}
 
 /// More lines than this are a caption.
 const MOST: usize = 4;
@@ -20,6 +34,11 @@ impl Words {
     /// together.
     pub fn new(style: &Style, text: &str, room: f64) -> Words {
         Words::sized(style.label, text, room)
+    }
+
+    /// The same in the size of tick labels: for low plots.
+    pub fn low(style: &Style, text: &str, room: f64) -> Words {
+        Words::sized(style.tick, text, room)
     }
 
     /// The same in small print: a note.
@@ -47,6 +66,11 @@ impl Words {
     /// All of it in one line.
     pub fn text(&self) -> String {
         self.lines.join(" ")
+    }
+
+    /// Width of its longest line.
+    pub fn widest(&self) -> f64 {
+        font::widest(self.lines.iter().map(String::as_str), self.size, false)
     }
 
     /// Height of its lines, from the top of the first to below the last; 0 for no words.

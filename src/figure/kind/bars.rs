@@ -5,12 +5,12 @@ use crate::figure::Figure;
 use crate::figure::axes::{self, Axis, Mark, Shape};
 use crate::figure::color::{CATEGORICAL, Color, FAINT, INK, NEGATIVE, POSITIVE, WHITE};
 use crate::figure::font;
-use crate::figure::legend::{self, Entry, Sign};
+use crate::figure::legend::{Entry, Legend, Sign};
 use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Stroke, Text};
 use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
 use crate::figure::view::{Series, Sort, View, optional_numbers, optional_texts};
-use crate::figure::words::Words;
+use crate::figure::words::{self, Words};
 use crate::row::Rows;
 
 /// This picture.
@@ -59,18 +59,20 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         font::width(&name, style.tick, false) + gap + font::width(&role, style.tick, false)
     };
     let left = order.iter().map(|i| used(*i)).fold(0.0, f64::max) + 6.0;
-    let entry = |(k, s): (usize, &Numbers)| Entry { name: s.name.clone(), color: shade(k), sign: Sign::Box };
-    let entries: Vec<Entry> = all.iter().enumerate().map(entry).collect();
-    let legend = legend::height(&style, &entries, width);
+    let margin = style.space(4.0);
+    let entry = |(k, s): (usize, &Numbers)| Entry::named(Sign::Box(shade(k)), &s.name);
+    let names = Legend::new(all.iter().enumerate().map(entry).collect(), &style, width - margin);
+    let legend = names.height();
 
     let drawn = all.iter().flat_map(|s| order.iter().flat_map(|i| [s.value[*i], s.lo[*i], s.hi[*i]]));
     let range = view.limits.unwrap_or_else(|| axes::spread(drawn.flatten(), &[0.0], 0.04));
     let note = note(&all, &left_out);
     let high = order.len() as f64 * pitch + 4.0;
-    let words = match (view.value_label.as_str(), view.x_label.as_str()) {
-        ("", "") if n > 1 => String::new(),
-        ("", "") => series[0].value.replace('_', " "),
-        ("", words) | (words, _) => words.to_owned(),
+    // several are named in the legend
+    let words = if n > 1 && view.value_label.is_empty() {
+        view.x_label.clone()
+    } else {
+        words::value(view, &view.x_label)?
     };
     let words = Words::new(&style, &words, width - 2.0);
     let note = Words::small(&style, &note, width - 8.0);
@@ -121,7 +123,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         scene.line([zero, frame.y], [zero, frame.bottom()], Stroke::solid(INK, style.thin()));
     }
     words.below(&mut scene, frame.x + frame.w / 2.0, frame.bottom() + ticked);
-    legend::draw(&mut scene, &style, &entries);
+    names.draw(&mut scene, margin, 0.0);
     note.note(&mut scene, 4.0, frame.bottom() + ticked + words.depth() + 2.0);
     Ok(scene)
 }
@@ -152,13 +154,7 @@ fn bar(
     let (from, to) = ([clamp(0.0), top + 0.4], [clamp(v), top + thick - 0.4]);
     let mut marks = vec![Mark { tip, shape: Shape::Bar { from, to, color } }];
     if let (Some(lo), Some(hi)) = (s.lo[i].filter(|v| !v.is_nan()), s.hi[i].filter(|v| !v.is_nan())) {
-        let (middle, cap) = (top + thick / 2.0, thick * 0.25);
-        let mut line =
-            |points| marks.push(Shape::Line { points, color: INK, width: style.thin(), dash: false }.into());
-        line(vec![[clamp(lo), middle], [clamp(hi), middle]]);
-        for end in [lo, hi].into_iter().filter(|v| *v == clamp(*v)) {
-            line(vec![[end, middle - cap], [end, middle + cap]]);
-        }
+        marks.extend(axes::whisker(style, [lo, hi], [lowest, highest], (top, thick)));
     }
     marks
 }
@@ -206,7 +202,7 @@ fn shade(k: usize) -> Color {
 
 fn numbers(rows: &Rows, series: &Series) -> Result<Numbers> {
     Ok(Numbers {
-        name: if series.name.is_empty() { series.value.replace('_', " ") } else { series.name.clone() },
+        name: words::series(series),
         value: rows.numbers(&series.value)?,
         lo: optional_numbers(rows, &series.lo)?,
         hi: optional_numbers(rows, &series.hi)?,

@@ -2,14 +2,14 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
-use crate::figure::axes;
-use crate::figure::color::{CATEGORICAL, Color, FAINT, Map};
-use crate::figure::font;
+use crate::figure::across::Places;
+use crate::figure::color::{FAINT, Map};
+use crate::figure::lines::{self, Line, Look, Part};
 use crate::figure::marker::Marker;
 use crate::figure::scene::Scene;
-use crate::figure::stack::{self, Across, Line, Look, Pane, Part, named, points};
-use crate::figure::style::Span;
-use crate::figure::view::{Reference, Series, View, categories, optional_marks};
+use crate::figure::stack::{self, Pane};
+use crate::figure::view::{Reference, Series, View, optional_categories, optional_marks};
+use crate::figure::words;
 use crate::row::Rows;
 
 /// This picture.
@@ -24,13 +24,9 @@ pub const FIGURE: Figure = Figure {
 const CATEGORIES: usize = 6;
 
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
-    let mut across = Across::of(rows, view)?;
-    across.upright = Some((0.0, "no steering".to_owned()));
+    let places = Places::read(rows, view, "")?;
     let marks = optional_marks(rows, &view.mark)?;
-    let (groups, of) = match &view.group {
-        Some(column) => categories(rows, column)?,
-        None => (vec![String::new()], vec![0; rows.len()]),
-    };
+    let (groups, of) = optional_categories(rows, &view.group)?;
     // a group is the comparison when all of its rows are
     let is_ground = |g: usize| {
         let mut own = (0..rows.len()).filter(|i| of[*i] == g).peekable();
@@ -39,66 +35,43 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let grounds: Vec<bool> = (0..groups.len()).map(is_ground).collect();
     let told = grounds.iter().filter(|ground| !**ground).count();
     let look = |g: usize, s: usize| {
+        let plain = Look { dash: &[], marker: Marker::Dot, ..lines::look(0) };
         if grounds[g] {
-            return Look { color: FAINT, dash: true, marker: Marker::Dot, part: Part::Ground };
+            return Look { color: FAINT, dash: &[3.0, 2.0], part: Part::Ground, ..plain };
         }
         let k = grounds[..g].iter().filter(|ground| !**ground).count() + s * told;
-        let part = match told {
-            1 if s == 0 => Part::Main,
-            _ if told <= CATEGORIES => Part::One,
-            _ => Part::OneOfMany,
-        };
-        let several = part == Part::One;
-        let marker = if several { Marker::of(k) } else { Marker::Dot };
-        Look { color: shade(k, told), dash: several && k % 2 == 1, marker, part }
+        match told {
+            1 if s == 0 => Look { part: Part::Main, ..plain },
+            _ if told <= CATEGORIES => lines::look(k),
+            // of many, such as layers, colours show the place in their order
+            _ => {
+                let color = Map::Viridis.at(0.9 * (k % told) as f64 / (told - 1) as f64);
+                Look { color, part: Part::OneOfMany, ..plain }
+            }
+        }
     };
     let lines = |all: &[Series]| -> Result<Vec<Line>> {
-        let mut lines = Vec::new();
-        for (s, series) in all.iter().enumerate() {
-            for (g, group) in groups.iter().enumerate() {
-                let name = match (view.group.is_some(), all.len() > 1) {
-                    (true, true) => format!("{group}, {}", named(series)),
-                    (true, false) => group.clone(),
-                    (false, _) => named(series),
-                };
-                let points = points(rows, series, &across.at, |i| of[i] == g)?;
-                lines.push(Line { name: font::visible(&name), points, look: look(g, s) });
-            }
+        let mut lines = lines::read(rows, view, all, &places)?;
+        for (i, line) in lines.iter_mut().enumerate() {
+            line.look = look(i % groups.len(), i / groups.len());
         }
         // the comparison lies under the rest
         lines.sort_by_key(|line| line.look.part != Part::Ground);
         Ok(lines)
     };
-    let series = view.all_series()?;
-    let own = lines(&series)?;
-    let at: Vec<f64> = view.references.iter().map(|r| r.at).collect();
-    let words = match (view.value_label.as_str(), view.y_label.as_str()) {
-        ("", "") => series.first().map_or_else(String::new, named),
-        ("", words) | (words, _) => font::visible(words),
-    };
-    let range = view.limits.unwrap_or_else(|| spread(&own, &at));
-    let mut panes = vec![Pane { words, range, lines: own, references: view.references.clone() }];
+    let references = view.references.clone();
+    let own = lines(&view.all_series()?)?;
+    let range = view.limits.unwrap_or_else(|| lines::range(&own, references.iter().map(|r| r.at), 0.06));
+    let words = words::value(view, &view.y_label)?;
+    let mut panes = vec![Pane { words, range, lines: own, references }];
     if let Some(strip) = &view.strip {
         let mut own = lines(std::slice::from_ref(strip))?;
         if view.group.is_none() {
             own.iter_mut().for_each(|line| line.name.clear()); // its axis says it
         }
-        let range = spread(&own, &[0.0]);
-        let zero = Reference::default();
-        panes.push(Pane { words: named(strip), range, lines: own, references: vec![zero] });
+        let range = lines::range(&own, [0.0], 0.06);
+        let references = vec![Reference::default()];
+        panes.push(Pane { words: words::series(strip), range, lines: own, references });
     }
-    stack::draw(view, &across, &panes, view.points(Span::Half))
-}
-
-fn spread(lines: &[Line], anchors: &[f64]) -> [f64; 2] {
-    axes::spread(lines.iter().flat_map(|l| l.points.iter().flat_map(|p| p[1..].to_vec())), anchors, 0.06)
-}
-
-/// A colour of its own for few lines; of many, such as layers, the place in their order.
-fn shade(k: usize, of: usize) -> Color {
-    if of <= CATEGORIES {
-        CATEGORICAL[k % CATEGORICAL.len()]
-    } else {
-        Map::Viridis.at(0.9 * (k % of) as f64 / (of - 1) as f64)
-    }
+    stack::draw(view, &places, &panes, Some((0.0, "no steering")))
 }

@@ -3,14 +3,15 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
+use crate::figure::across::Places;
 use crate::figure::axes;
-use crate::figure::color::CATEGORICAL;
 use crate::figure::font;
+use crate::figure::lines::{self, Line, Look, Part};
 use crate::figure::marker::Marker;
 use crate::figure::scene::Scene;
-use crate::figure::stack::{self, Across, Line, Look, Pane, Part, named, points};
-use crate::figure::style::Span;
-use crate::figure::view::{Reference, Series, View, categories};
+use crate::figure::stack::{self, Pane};
+use crate::figure::view::{Reference, View, categories};
+use crate::figure::words;
 use crate::row::Rows;
 
 /// This picture.
@@ -25,7 +26,8 @@ pub const FIGURE: Figure = Figure {
 const BELOW: f64 = 0.05;
 
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
-    let across = Across::of(rows, view)?;
+    let places = Places::read(rows, view, "")?;
+    let view = &View { group: None, ..view.clone() };
     let n = match &view.text {
         Some(column) => categories(rows, column)?.0,
         None => Vec::new(),
@@ -36,54 +38,46 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         _ => String::new(),
     };
     let (mut lines, mut references) = (Vec::new(), view.references.clone());
-    for (k, series) in view.all_series()?.iter().enumerate() {
-        let points = points(rows, series, &across.at, |_| true)?;
-        // what never moves is a level with its name beside it, as chance is
-        if let Some(at) = constant(&points).filter(|_| k > 0) {
-            references.push(Reference { at, name: named(series), ..Reference::default() });
+    for (k, mut line) in lines::read(rows, view, &view.all_series()?, &places)?.into_iter().enumerate() {
+        if k == 0 {
+            line.name.push_str(&font::visible(&n));
+            line.look.part = Part::Main;
+        } else if let Some(at) = constant(&line) {
+            // what never moves is a level with its name beside it, as chance is
+            references.push(Reference { at, name: line.name, ..Reference::default() });
             continue;
         }
-        let part = if k == 0 { Part::Main } else { Part::One };
-        let look =
-            Look { color: CATEGORICAL[k % CATEGORICAL.len()], dash: k % 2 == 1, marker: Marker::of(k), part };
-        let name = named(series) + if k == 0 { &n } else { "" };
-        lines.push(Line { name: font::visible(&name), points, look });
+        lines.push(line);
     }
     let range = view.limits.unwrap_or_else(|| scores(&lines, &references));
-    let words = match (view.value_label.as_str(), view.y_label.as_str()) {
-        ("", "") => view.all_series()?.first().map_or_else(String::new, named),
-        ("", words) | (words, _) => font::visible(words),
-    };
+    let words = words::value(view, &view.y_label)?;
     let mut panes = vec![Pane { words, range, lines, references }];
-    panes.extend(view.strip.as_ref().map(|strip| low(rows, strip, &across)).transpose()?.flatten());
-    stack::draw(view, &across, &panes, view.points(Span::Half))
-}
-
-/// The strip: one line about zero; none where it has no values at all.
-fn low(rows: &Rows, strip: &Series, across: &Across) -> Result<Option<Pane>> {
-    let points = points(rows, strip, &across.at, |_| true)?;
-    if !points.iter().any(|p| p[1].is_finite()) {
-        return Ok(None);
+    if let Some(strip) = &view.strip {
+        let mut lines = lines::read(rows, view, std::slice::from_ref(strip), &places)?;
+        for line in &mut lines {
+            line.name.clear(); // its axis says it
+            line.look = Look { dash: &[], marker: Marker::Dot, ..lines::look(6) };
+        }
+        // none where it has no values at all
+        if lines::values(&lines).next().is_some() {
+            let (range, references) = (lines::range(&lines, [0.0], 0.1), vec![Reference::default()]);
+            panes.push(Pane { words: words::series(strip), range, lines, references });
+        }
     }
-    let range = axes::spread(points.iter().flat_map(|p| p[1..].to_vec()), &[0.0], 0.1);
-    let look = Look { color: CATEGORICAL[6], dash: false, marker: Marker::Dot, part: Part::One };
-    let zero = Reference::default();
-    let lines = vec![Line { name: String::new(), points, look }];
-    Ok(Some(Pane { words: named(strip), range, lines, references: vec![zero] }))
+    stack::draw(view, &places, &panes, None)
 }
 
 /// The value of a line that never moves.
-fn constant(points: &[[f64; 4]]) -> Option<f64> {
-    let values: Vec<f64> = points.iter().map(|p| p[1]).filter(|v| v.is_finite()).collect();
+fn constant(line: &Line) -> Option<f64> {
+    let values: Vec<f64> = line.points.iter().map(|p| p.y).filter(|v| v.is_finite()).collect();
     let first = *values.first().filter(|_| values.len() > 1)?;
     values.iter().all(|v| (v - first).abs() < 1e-12).then_some(first)
 }
 
 /// From below chance, and below whatever lies lower, to 1.
 fn scores(lines: &[Line], references: &[Reference]) -> [f64; 2] {
-    let drawn = lines.iter().flat_map(|line| line.points.iter().flat_map(|p| p[1..].to_vec()));
     let levels = references.iter().map(|reference| reference.at);
-    let values: Vec<f64> = drawn.chain(levels).filter(|v| v.is_finite()).collect();
+    let values: Vec<f64> = lines::values(lines).chain(levels).filter(|v| v.is_finite()).collect();
     let (least, most) = values.iter().fold((1.0f64, 0.0f64), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
     if values.is_empty() {
         [0.0, 1.0]

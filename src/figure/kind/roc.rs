@@ -2,14 +2,16 @@
 
 use crate::error::{Error, Result};
 use crate::figure::Figure;
-use crate::figure::axes::{self, Axis, Shape};
+use crate::figure::across::Across;
+use crate::figure::axes::Axis;
 use crate::figure::color::FAINT;
 use crate::figure::font;
-use crate::figure::lines::{self, Entry, Legend, Plot, Point};
+use crate::figure::legend::{Entry, Legend, Sign};
+use crate::figure::lines::{self, Line, Look, Part, Plot, Point};
 use crate::figure::scene::{Frame, Scene};
 use crate::figure::style::Span;
 use crate::figure::ticks;
-use crate::figure::view::{View, categories, optional_numbers};
+use crate::figure::view::{View, optional_categories, optional_numbers};
 use crate::figure::words::Words;
 use crate::row::Rows;
 
@@ -39,64 +41,44 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let entries = || curves.iter().enumerate().flat_map(|(k, curve)| curve.legend(k)).collect();
 
     let ticks = [0.0, 0.25, 0.5, 0.75, 1.0].map(|v| (v, ticks::plain(v))).to_vec();
-    let axis = Axis { range: [-0.02, 1.02], ticks, rules: true, bare: false };
+    let y = Axis { range: [-0.02, 1.02], ticks, rules: true, bare: false };
     let across = if view.x_label.is_empty() { "false positive rate" } else { &view.x_label };
     let up = if view.y_label.is_empty() { "true positive rate" } else { &view.y_label };
-    let across = Words::new(&style, across, width - 2.0);
+    let x = Across::of(y.clone(), Words::new(&style, across, width - 2.0), &style);
     let up = Words::new(&style, up, style.space(LARGEST));
-    let left = up.depth() + style.space(3.0) + axis.widest(&style) + 2.0 * style.mark() + 1.0;
-    let ticked = 2.0 * style.mark() + 1.15 * style.tick;
-    let below = ticked + across.depth() + 1.0;
+    let left = up.depth() + style.space(3.0) + y.widest(&style) + 2.0 * style.mark() + 1.0;
     // beside the plot where that leaves it room, else above
     let natural = Legend::new(entries(), &style, f64::INFINITY).widest();
     let rest = width - left - natural - 20.0 * unit;
     let beside = natural > 0.0 && rest >= style.space(LEAST);
     let legend = Legend::new(entries(), &style, if beside { natural } else { width - 8.0 * unit });
-    let top = 4.0 * unit + if beside { 0.0 } else { legend.height() };
-    let wished = view.height.map_or(style.tall - below, |height| height).max(60.0) - top - below;
+    let top = if beside { 4.0 * unit } else { legend.height() };
+    let wished = view.height.unwrap_or(style.tall - x.depth()).max(60.0) - top - x.depth();
     let room = if beside { rest } else { width - left - 8.0 * unit };
     let side = room.min(style.space(LARGEST)).min(wished).max(30.0 * unit);
     let used = left + side + if beside { 20.0 * unit + natural } else { 8.0 * unit };
     let shift = ((width - used) / 2.0).max(0.0);
     let frame = Frame::new(shift + left, top, side, side);
 
-    let mut scene = Scene::new(width, frame.bottom() + below);
-    let points = vec![[0.0, 0.0], [1.0, 1.0]];
-    let chance = Shape::Line { points, color: FAINT, width: style.thin(), dash: true };
-    axes::plot(&mut scene, &style, frame, &axis, &axis, &[chance.into()])?;
-    let plot = Plot { frame, x: &axis, y: &axis };
-    let point = |curve: &Curve, [x, y]: [f64; 2]| Point {
-        x,
-        y,
-        band: [f64::NAN; 2],
-        apart: false,
-        tip: format!(
-            "{}: {} found, {} false alarms",
-            curve.names.join(", "),
-            ticks::exact(y),
-            ticks::exact(x)
-        )
-        .trim_start_matches(": ")
-        .to_owned(),
-    };
-    let all: Vec<Vec<Point>> =
-        curves.iter().map(|curve| curve.points.iter().map(|p| point(curve, *p)).collect()).collect();
-    plot.lines(
-        &mut scene,
-        &style,
-        all.iter().enumerate().map(|(k, points)| (points.as_slice(), lines::look(k))),
-    );
-    across.below(&mut scene, frame.x + frame.w / 2.0, frame.bottom() + ticked);
+    let mut scene = Scene::new(width, frame.bottom() + x.depth());
+    let mut lines: Vec<Line> = curves.iter().enumerate().map(|(k, curve)| curve.line(k)).collect();
+    if !lines.is_empty() {
+        lines.insert(0, chance());
+    }
+    let plot = Plot { frame, x: &x, y: &y, style: &style, ticked: true };
+    plot.draw(&mut scene, &lines, &[], None)?;
+    x.words.below(&mut scene, frame.x + frame.w / 2.0, frame.bottom() + x.ticked);
     up.beside(&mut scene, shift, frame.y + frame.h / 2.0);
-    if curves.is_empty() {
-        axes::nothing(&mut scene, &style, frame);
-    }
-    if beside {
-        legend.draw(&mut scene, frame.right() + 12.0 * unit, frame.y);
-    } else {
-        legend.draw(&mut scene, 4.0 * unit, 4.0 * unit);
-    }
+    let corner = if beside { [frame.right() + 12.0 * unit, frame.y] } else { [4.0 * unit, 0.0] };
+    legend.draw(&mut scene, corner[0], corner[1]);
     Ok(scene)
+}
+
+/// Guessing: the diagonal.
+fn chance() -> Line {
+    let point = |x: f64| Point { x, y: x, band: [f64::NAN; 2], tip: String::new() };
+    let look = Look { color: FAINT, dash: &[3.0, 2.0], part: Part::Ground, ..lines::look(0) };
+    Line { name: String::new(), numbers: String::new(), points: [0.0, 1.0].map(point).to_vec(), look }
 }
 
 /// The curves, from (0, 0) to (1, 1); equal ones are one, so that none is hidden under another.
@@ -104,10 +86,7 @@ fn curves(rows: &Rows, view: &View) -> Result<Vec<Curve>> {
     let (x, y) = (view.need("x", &view.x)?, view.need("y", &view.y)?);
     let (xs, ys) = (rows.numbers(x)?, rows.numbers(y)?);
     let (lo, hi) = (optional_numbers(rows, &view.lo)?, optional_numbers(rows, &view.hi)?);
-    let (names, of) = match &view.group {
-        Some(column) => categories(rows, column)?,
-        None => (vec![String::new()], vec![0; rows.len()]),
-    };
+    let (names, of) = optional_categories(rows, &view.group)?;
     let mut curves: Vec<Curve> = Vec::new();
     for (g, name) in names.iter().enumerate() {
         let own = || (0..rows.len()).filter(|i| of[*i] == g);
@@ -162,12 +141,21 @@ impl Curve {
         self.points.windows(2).map(|w| (w[1][0] - w[0][0]) * (w[1][1] + w[0][1]) / 2.0).sum()
     }
 
+    fn line(&self, k: usize) -> Line {
+        let point = |[x, y]: &[f64; 2]| {
+            let tip = format!("{} found, {} false alarms", ticks::exact(*y), ticks::exact(*x));
+            Point { x: *x, y: *y, band: [f64::NAN; 2], tip }
+        };
+        let (name, points) = (self.names.join(", "), self.points.iter().map(point).collect());
+        Line { name, numbers: String::new(), points, look: lines::look(k) }
+    }
+
     /// An entry for each of its methods: they share a line.
     fn legend(&self, k: usize) -> Vec<Entry> {
         let interval = self.interval.map_or_else(String::new, |[lo, hi]| format!(" [{lo:.3}, {hi:.3}]"));
         let numbers = format!("AUC {:.3}{interval}", self.area());
-        let entry =
-            |name: &String| Entry { look: lines::look(k), name: name.clone(), numbers: numbers.clone() };
+        let sign = Sign::Line(lines::look(k));
+        let entry = |name: &String| Entry { sign, name: name.clone(), numbers: numbers.clone() };
         self.names.iter().map(entry).collect()
     }
 }

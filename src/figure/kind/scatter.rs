@@ -5,12 +5,12 @@ use crate::figure::Figure;
 use crate::figure::axes::{self, Axis, Mark, Shape};
 use crate::figure::color::{CATEGORICAL, FAINT};
 use crate::figure::font;
-use crate::figure::legend::{self, Entry, Sign};
+use crate::figure::legend::{Entry, Legend, Sign};
 use crate::figure::marker::Marker;
 use crate::figure::scene::{Frame, Scene, Stroke, Text};
 use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
-use crate::figure::view::{View, categories, optional_marks, optional_texts};
+use crate::figure::view::{View, optional_categories, optional_marks, optional_texts};
 use crate::figure::words::Words;
 use crate::row::Rows;
 
@@ -28,10 +28,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (x_name, y_name) = (view.need("x", &view.x)?, view.need("y", &view.y)?);
     let (xs, ys) = (rows.numbers(x_name)?, rows.numbers(y_name)?);
     let labels = optional_texts(rows, &view.label)?;
-    let (groups, group_of) = match &view.group {
-        Some(column) => categories(rows, column)?,
-        None => (vec![String::new()], vec![0; rows.len()]),
-    };
+    let (groups, group_of) = optional_categories(rows, &view.group)?;
     let finite = |i: &usize| xs[*i].is_some_and(f64::is_finite) && ys[*i].is_some_and(f64::is_finite);
     let points: Vec<(usize, [f64; 2])> =
         (0..rows.len()).filter(finite).filter_map(|i| Some((i, [xs[i]?, ys[i]?]))).collect();
@@ -40,13 +37,11 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let range = view.limits.unwrap_or_else(|| axes::spread(points.iter().flat_map(|(_, p)| *p), &[], 0.07));
     let (width, style) = (view.points(Span::Half), view.style());
     let radius = style.dot();
-    let entry = |(k, name): (usize, &String)| Entry {
-        name: name.clone(),
-        color: CATEGORICAL[k % 7],
-        sign: Sign::Marker(Marker::of(k)),
-    };
-    let entries: Vec<Entry> = groups.iter().enumerate().map(entry).collect();
-    let top = legend::height(&style, &entries, width);
+    let margin = style.space(4.0);
+    let sign = |k: usize| Sign::Point(Marker::of(k), CATEGORICAL[k % 7]);
+    let entries = groups.iter().enumerate().map(|(k, name)| Entry::named(sign(k), name)).collect();
+    let legend = Legend::new(entries, &style, width - margin);
+    let top = legend.height();
     let words = |given: &str, column: &str| {
         if given.is_empty() { column.replace('_', " ") } else { given.to_owned() }
     };
@@ -102,7 +97,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     if seen.is_empty() {
         axes::nothing(&mut scene, &style, frame);
     }
-    legend::draw(&mut scene, &style, &entries);
+    legend.draw(&mut scene, margin, 0.0);
     Ok(scene)
 }
 

@@ -15,6 +15,7 @@ use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Text};
 use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
 use crate::figure::view::{View, categories, optional_numbers, optional_texts};
+use crate::figure::words::Words;
 use crate::row::Rows;
 
 /// This picture.
@@ -98,10 +99,14 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let y_axes: Vec<Axis> = ranges.iter().map(|r| Axis::round(*r, 3, true)).collect();
     let ticked = y_axes.iter().flat_map(|a| a.ticks.iter().map(|(_, text)| text.as_str()));
     let ticked = font::widest(ticked, style.tick, false) + 2.0 * style.mark() + 2.0;
-    let left = style.label + style.space(4.0);
+    let words = font::visible(&label(&view.value_label, view.need("value", &view.value)?, false));
+    let named = if view.x_label.is_empty() { "layer (its heads in order)" } else { &view.x_label };
+    let named = Words::new(&style, named, width - 2.0);
+    let up = Words::new(&style, &words, down as f64 * (high + style.tick));
+    let left = up.depth() + style.space(2.0);
     let each = (width - left - 3.0) / across as f64;
     let (gap, ticks_high) = (style.tick, 2.0 * style.mark() + style.tick + 1.0);
-    let below = style.label + style.space(4.0);
+    let below = named.depth() + style.space(3.0);
     let pitch = title + high + ticks_high;
     let mut scene = Scene::new(width, down as f64 * (pitch + gap) - gap + below);
 
@@ -115,21 +120,9 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         let plot = Plot { model: &model, frame, style, y: &y_axes[k], many: all.len() > MOST_DOTS };
         plot.draw(&mut scene, &own, view.top.unwrap_or(NAMED), &name)?;
     }
-    let words = label(&view.value_label, view.need("value", &view.value)?, false);
-    let across = if view.x_label.is_empty() {
-        "layer (its heads in order)".to_owned()
-    } else {
-        font::visible(&view.x_label)
-    };
-    let frame = Frame::new(left, 0.0, width - left, scene.height - below);
-    let baseline = scene.height - style.foot();
-    axes::name(
-        &mut scene,
-        &style,
-        frame,
-        Some((&across, baseline)),
-        Some((&font::visible(&words), style.label)),
-    );
+    let body = scene.height - below;
+    named.below(&mut scene, left + (width - left) / 2.0, body + style.space(2.0));
+    up.beside(&mut scene, 0.0, body / 2.0);
     Ok(scene)
 }
 

@@ -31,7 +31,8 @@ pub const FIGURE: Figure = Figure {
 /// A size below the corrupted run, over the largest above it, from which on the map is diverging.
 const DIVERGE: f64 = 0.25;
 /// The same, from which on a cell is marked.
-const MARKED: f64 = 0.01;
+const MARKED: f64 = 0.05;
+
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (x, y) = (view.need("x", &view.x)?, view.need("y", &view.y)?);
     let value = view.need("value", &view.value)?;
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn nothing_below_the_corrupted_run_is_hidden() {
-        let rounding = [0.6, -1e-9, 0.0, f64::NAN];
+        let rounding = [0.6, -0.02, 0.0, f64::NAN];
         let (small, large) = ([0.6, -0.05], [0.6, -0.3]);
         assert!(!colours(&rounding, "").diverging && colours(&rounding, "").note(&rounding).is_empty());
         assert!(!colours(&small, "").diverging);

@@ -5,10 +5,11 @@ mod panel;
 use self::panel::Panel;
 use crate::error::Result;
 use crate::figure::Figure;
-use crate::figure::across::{Across, decades};
+use crate::figure::across::{Across, Places};
 use crate::figure::color::FAINT;
 use crate::figure::font;
-use crate::figure::lines::{self, Entry, Legend};
+use crate::figure::legend::{Entry, Legend, Sign};
+use crate::figure::lines::{self, Plot};
 use crate::figure::scene::{Fill, Frame, Item, Scene, Text};
 use crate::figure::style::Span;
 use crate::figure::view::View;
@@ -30,9 +31,9 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let style = view.style();
     let unit = style.space(1.0);
     let width = view.points(Span::Full);
-    let steps: Vec<f64> =
-        rows.numbers(view.need("x", &view.x)?)?.into_iter().map(|x| x.unwrap_or(f64::NAN)).collect();
-    let (groups, panels) = panel::read(rows, view)?;
+    let mut places = Places::read(rows, view, "step of training")?;
+    places.log = view.log_x || places.decades();
+    let (groups, panels) = panel::read(rows, view, &places)?;
 
     let gap = 7.0 * unit;
     let n = panels.len().max(1);
@@ -40,8 +41,6 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let up = if view.y_label.is_empty() { &view.value_label } else { &view.y_label };
     let up = Words::new(&style, up, style.space(130.0));
     let named = if up.depth() > 0.0 { up.depth() + 2.0 * unit } else { 0.0 };
-    let across_words = if view.x_label.is_empty() { "step of training" } else { &view.x_label };
-    let across_words = Words::new(&style, across_words, width - 2.0);
     let ends = panels.iter().map(|panel| panel.ends(&style)).fold(0.0, f64::max);
     let right = if ends > 0.0 { ends + 4.0 * unit } else { 2.0 * unit };
     let room = width - named - 2.0 * edge;
@@ -50,33 +49,25 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let down = n.div_ceil(most);
     let across = n.div_ceil(down);
     let each = (room - (across - 1) as f64 * gap) / across as f64;
-    let ticked = 2.0 * style.mark() + 1.15 * style.tick;
     let titled = panels.iter().any(|panel| !panel.name.is_empty());
     let title = if titled { 1.6 * style.tick } else { 0.4 * style.tick };
 
-    let entry = |(g, name): (usize, &String)| Entry {
-        look: lines::look(g),
-        name: lines::named(name),
-        numbers: String::new(),
-    };
-    let mut entries: Vec<Entry> = groups.iter().enumerate().map(entry).collect();
-    if groups.len() < 2 {
-        entries.clear();
-    }
+    let sign = |g: usize| Sign::Line(lines::look(g));
+    let entry = |(g, name): (usize, &String)| Entry { name: lines::named(name), ..Entry::named(sign(g), "") };
+    let entries = groups.iter().enumerate().map(entry).collect();
     let legend = Legend::new(entries, &style, width - 2.0 * edge);
     let has_onset = panels.iter().any(Panel::has_onset);
-    let key = if has_onset { 1.5 * style.tick } else { 0.0 };
-    let top = 3.0 * unit + legend.height() + key;
-    let bottom = ticked + across_words.depth() + 1.0;
+    let key = if has_onset { 1.3 * style.tick } else { 0.0 };
+    let top = legend.height() + key;
+    let bottom = Across::new(&places, &style, each, width - 2.0).depth();
     let usual = (each * if n == 1 { 0.45 } else { 0.62 }).clamp(44.0 * unit, 130.0 * unit);
     let fixed = top + bottom + down as f64 * title + (down - 1) as f64 * gap;
     let fitting = |height: f64| ((height - fixed) / down as f64).max(30.0 * unit);
     let high = view.height.map_or(usual.min(fitting(style.tall)), fitting);
     let widest = panels.iter().map(|panel| panel.y(&style, high, view).widest(&style)).fold(0.0, f64::max);
     let left = widest + 2.0 * style.mark() + 2.0 * unit;
-    let x =
-        Across::new(&steps, view.log_x || decades(&steps), false, &style, (each - left - right).max(20.0));
-    let silent = x.silent();
+    let inner = (each - left - right).max(20.0);
+    let x = Across::new(&places, &style, inner, width - 2.0);
 
     let mut scene = Scene::new(width, fixed + down as f64 * high);
     for (i, panel) in panels.iter().enumerate() {
@@ -84,9 +75,10 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             edge + named + (i % across) as f64 * (each + gap),
             top + (i / across) as f64 * (title + high + gap),
         ];
-        let frame = Frame::new(at[0] + left, at[1] + title, (each - left - right).max(20.0), high);
-        let last = i + across >= n;
-        panel.draw(&mut scene, &style, frame, (&x, if last { &x.axis } else { &silent }), view)?;
+        let frame = Frame::new(at[0] + left, at[1] + title, inner, high);
+        let y = panel.y(&style, high, view);
+        let plot = Plot { frame, x: &x, y: &y, style: &style, ticked: i + across >= n };
+        panel.draw(&mut scene, &plot)?;
         let name = font::fit(&panel.name, style.tick, false, each);
         scene.add(Text::new(
             at[0] + left.min(4.0 * unit),
@@ -96,11 +88,11 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         ));
     }
     let whole = Frame::new(edge + named + left, top, room - left - right, scene.height - top - bottom);
-    across_words.below(&mut scene, whole.x + whole.w / 2.0, whole.bottom() + ticked);
+    x.words.below(&mut scene, whole.x + whole.w / 2.0, whole.bottom() + x.ticked);
     up.beside(&mut scene, edge, whole.y + whole.h / 2.0);
-    legend.draw(&mut scene, edge, 3.0 * unit);
+    legend.draw(&mut scene, edge, 0.0);
     if has_onset {
-        let y = 3.0 * unit + legend.height() + 0.75 * style.tick;
+        let y = legend.height() + 0.4 * style.tick;
         let bar = Frame::new(edge, y - unit, 15.0 * unit, 2.0 * unit);
         scene.add(Item::Rect(bar, Fill::Solid(FAINT), None));
         let text = "half of the way is passed here";

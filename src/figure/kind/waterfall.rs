@@ -11,6 +11,7 @@ use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Stroke, Text};
 use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
 use crate::figure::view::View;
+use crate::figure::words::{self, Words};
 use crate::row::Rows;
 use steps::{Role, Step, steps};
 
@@ -55,7 +56,9 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     });
     let range = view.limits.unwrap_or_else(|| axes::spread(ends, &[0.0], 0.04));
     let high = steps.len() as f64 * pitch + 4.0;
-    let below = 2.0 * style.mark() + tick + style.label + style.space(4.0);
+    let across = Words::new(&style, &words::value(view, &view.x_label)?, width - 2.0);
+    let ticked = 2.0 * style.mark() + tick + style.space(2.0);
+    let below = ticked + across.depth() + 1.0;
     let mut scene = Scene::new(width, 4.0 + high + below);
     let frame = Frame::new(left, 4.0, (width - left - right).max(20.0), high);
     let x = axis(range, frame.w, &style);
@@ -85,12 +88,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         let zero = place(0.0);
         scene.line([zero, frame.y], [zero, frame.bottom()], Stroke::solid(INK, style.rule));
     }
-    let words = match (view.value_label.as_str(), view.x_label.as_str()) {
-        ("", "") => view.need("value", &view.value)?.replace('_', " "),
-        ("", words) | (words, _) => font::visible(words),
-    };
-    let baseline = scene.height - style.foot();
-    axes::name(&mut scene, &style, frame, Some((&words, baseline)), None);
+    across.below(&mut scene, frame.x + frame.w / 2.0, frame.bottom() + ticked);
     Ok(scene)
 }
 
@@ -151,13 +149,7 @@ fn bar(
     let shape = Shape::Bar { from: [clamp(step.from), top], to: [clamp(step.to), top + thick], color };
     let mut marks = vec![Mark { tip: format!("{}: {written}", step.name), shape }];
     if let Some([lo, hi]) = step.interval {
-        let (middle, cap) = (top + thick / 2.0, thick * 0.25);
-        let mut line =
-            |points| marks.push(Shape::Line { points, color: INK, width: style.thin(), dash: false }.into());
-        line(vec![[clamp(lo), middle], [clamp(hi), middle]]);
-        for end in [lo, hi].into_iter().filter(|v| *v == clamp(*v)) {
-            line(vec![[end, middle - cap], [end, middle + cap]]);
-        }
+        marks.extend(axes::whisker(style, [lo, hi], [lowest, highest], (top, thick)));
     }
     marks
 }

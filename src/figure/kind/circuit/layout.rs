@@ -114,27 +114,30 @@ pub fn layout(circuit: &Circuit, style: &Style, room: f64, height: Option<f64>) 
     Layout { nodes, labels, routes, layers, initials, height: total }
 }
 
-/// The places in the middle of the room, drawn apart where there is more than they need.
+/// The places in the middle of the room, drawn apart as far as that leaves them in it.
 fn spread(mut places: Places, graph: &Graph) -> Places {
-    let all = || places.nodes.iter().chain(places.lanes.iter().flatten());
-    let (least, most) =
-        all().fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), x| (lo.min(*x), hi.max(*x)));
-    let widest = graph.widths.iter().copied().fold(0.0, f64::max);
-    let stretch = ((graph.room - widest) / (most - least).max(1.0)).clamp(1.0, MOST_STRETCH);
-    let ends = places.nodes.iter().zip(&graph.widths).fold((least, most), |(lo, hi), (x, w)| {
-        let x = least + (x - least) * stretch;
-        (lo.min(x - w / 2.0), hi.max(x + w / 2.0))
-    });
-    let ends = (ends.0, ends.1.max(least + (most - least) * stretch));
-    let shift = (graph.room - ends.0 - ends.1) / 2.0;
-    let moved = |x: &mut f64| *x = least + (*x - least) * stretch + shift;
+    let ends = |stretch: f64| {
+        let nodes = places.nodes.iter().zip(&graph.widths).map(|(x, w)| (*x, *w));
+        let all = nodes.chain(places.lanes.iter().flatten().map(|x| (*x, 0.0)));
+        all.fold([f64::INFINITY, f64::NEG_INFINITY], |[lo, hi], (x, w)| {
+            [lo.min(x * stretch - w / 2.0), hi.max(x * stretch + w / 2.0)]
+        })
+    };
+    let fits = |stretch: &f64| {
+        let [lo, hi] = ends(*stretch);
+        hi - lo <= graph.room
+    };
+    let steps = (0..=MOST_STRETCH).rev().map(|percent| 1.0 + f64::from(percent) / 100.0);
+    let stretch = steps.into_iter().find(fits).unwrap_or(1.0);
+    let [lo, hi] = ends(stretch);
+    let moved = |x: &mut f64| *x = *x * stretch + (graph.room - lo - hi) / 2.0;
     places.nodes.iter_mut().for_each(moved);
     places.lanes.iter_mut().flatten().for_each(moved);
     places
 }
 
-/// How far a graph narrower than its room is drawn apart.
-const MOST_STRETCH: f64 = 1.35;
+/// How far a graph narrower than its room is drawn apart, in per cent.
+const MOST_STRETCH: u32 = 35;
 /// Space between nodes, and beside a lane, for type of 7 points.
 const GAP: f64 = 7.0;
 const LANE: f64 = 3.0;

@@ -102,7 +102,7 @@ mod tests {
     fn bends_that_avoid_nothing_are_pulled_straight() {
         let points = [[0.0, 30.0], [5.0, 20.0], [-5.0, 10.0], [0.0, 0.0]];
         assert_eq!(pulled(&points, &[]), [[0.0, 30.0], [0.0, 0.0]]);
-        let block = Frame::new(-2.0, 19.0, 4.0, 2.0);
+        let block = Frame::new(-3.0, 19.0, 5.0, 2.0);
         assert_eq!(pulled(&points, &[block]), [[0.0, 30.0], [5.0, 20.0], [0.0, 0.0]]);
     }
 

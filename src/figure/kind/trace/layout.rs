@@ -1,6 +1,5 @@
 //! Panels of tokens by layers: how many stand beside each other, and where their colour bars go.
 
-use crate::figure::axes;
 use crate::figure::cells::{self, Cell, Panel};
 use crate::figure::color::{FAINT, Scale};
 use crate::figure::colorbar::Bar;
@@ -8,6 +7,7 @@ use crate::figure::font;
 use crate::figure::labels::{self, Tick};
 use crate::figure::scene::{Anchor, Frame, Scene, Stroke, Text};
 use crate::figure::style::Style;
+use crate::figure::words::Words;
 
 /// More cells than this are drawn as rasters.
 const MOST_VECTORS: usize = 2500;
@@ -83,7 +83,8 @@ impl Picture {
         let title = if named { label + near } else { near };
         let plan = labels::plan(style, &self.layers, cell_w);
         // layers are counted under every row of panels, in a single file under the last panel only
-        let ticked = near + plan.height + label + near;
+        let across_words = Words::new(style, &self.names[0], self.width - 2.0);
+        let ticked = near + plan.height + across_words.depth() + 0.8 * near;
         let barred = if upright { 0.0 } else { deep(length) };
         let under = |d: usize| match (upright && d + 1 < down, one) {
             (true, _) => near,
@@ -93,7 +94,12 @@ impl Picture {
         let below =
             (0..down).map(|d| title + panel_h + under(d)).sum::<f64>() + if one { barred } else { 0.0 };
         let noted = if self.note.is_empty() { 0.0 } else { style.small + near };
-        let mut scene = Scene::new(self.width, below + label + style.space(4.0) + noted);
+        let signed = self.parts.iter().find_map(|part| part.scale.map.positive());
+        let signed = signed.map_or_else(String::new, |colour| format!(" ({colour} = positive)"));
+        let words = font::visible(&self.names[1]) + &signed;
+        let words = if upright { format!("colour: {words}") } else { words };
+        let words = Words::new(style, &words, self.width - 2.0);
+        let mut scene = Scene::new(self.width, below + words.depth() + near + noted);
         let body = across as f64 * (panel_w + gap) - gap;
         let x0 = left + ((self.width - left - 4.0 - body - beside) / 2.0).max(0.0);
 
@@ -123,8 +129,8 @@ impl Picture {
             if last && a == 0 {
                 let count = (n - d * across).min(across) as f64;
                 let row = Frame::new(x0, frame.y, count * (panel_w + gap) - gap, panel_h);
-                let baseline = frame.bottom() + ticked - style.foot();
-                axes::name(&mut scene, style, row, Some((&font::visible(&self.names[0]), baseline)), None);
+                let top = frame.bottom() + near + plan.height + 0.6 * near;
+                across_words.below(&mut scene, row.x + row.w / 2.0, top);
             }
             let own = Bar::new(style, &part.scale, "", upright, length, length);
             if upright {
@@ -142,13 +148,7 @@ impl Picture {
                 top += title + panel_h + under(d);
             }
         }
-        let signed = self.parts.iter().find_map(|part| part.scale.map.positive());
-        let signed = signed.map_or_else(String::new, |colour| format!(" ({colour} = positive)"));
-        let words = font::visible(&self.names[1]) + &signed;
-        let words = if upright { format!("colour: {words}") } else { words };
-        let frame = Frame::new(x0, 0.0, body, below);
-        let baseline = scene.height - style.foot() - noted;
-        axes::name(&mut scene, style, frame, Some((&words, baseline)), None);
+        words.below(&mut scene, x0 + body / 2.0, below + 0.5 * near);
         if !self.note.is_empty() {
             let note = font::fit(&self.note, style.small, false, self.width - 4.0);
             let baseline = scene.height - style.foot();
