@@ -32,7 +32,9 @@ impl Run<'_> {
         let model = checkpoint::absolute(&self.study.model);
         match &self.lab.about.revision {
             // a branch moves on; what was studied does not
-            Some(commit) => format!("{}@{commit}", model.split_once('@').map_or(model.as_str(), |(id, _)| id)),
+            Some(commit) => {
+                format!("{}@{commit}", model.split_once('@').map_or(model.as_str(), |(id, _)| id))
+            }
             None => model,
         }
     }

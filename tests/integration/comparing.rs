@@ -65,7 +65,7 @@ fn each(run: &str, table: &str, keys: &[&str], value: &str) -> (Vec<String>, BTr
     let mut order: Vec<String> = Vec::new();
     ids.iter().for_each(|id| {
         if !order.contains(id) {
-            order.push(id.clone())
+            order.push(id.clone());
         }
     });
     let whole = cells(&rows, &[&[id], keys].concat(), value);
@@ -102,7 +102,9 @@ fn ratio(values: &[f64], weights: &[f64], draw: &[u32]) -> f64 {
 fn differences_are_those_of_means_and_paired_intervals_those_of_a_naive_bootstrap() {
     let compared = compared("early", "late");
     assert!(compared.same_examples);
-    let tables: [(&str, &str, &[&str], &str, [&str; 2]); 6] = [
+    /// A table, that of its examples, its keys, its value and the interval's ends.
+    type Of<'a> = (&'a str, &'a str, &'a [&'a str], &'a str, [&'a str; 2]);
+    let tables: [Of; 6] = [
         ("components", "examples_components", &["component"], "total", ["total_ci_lo", "total_ci_hi"]),
         ("components", "examples_components", &["component"], "direct", ["direct_ci_lo", "direct_ci_hi"]),
         ("attribution_head", "examples_attribution", &["layer", "head"], "direct", ["ci_lo", "ci_hi"]),

@@ -100,8 +100,8 @@ impl Plot<'_> {
             // a lone point has no line to show it
             let radius = style.line * if points.len() == 1 { 1.8 } else { look.weight().2 };
             let spaced = match points.len() {
-                ..=FEW => 0.0,
-                ..=MANY => style.space(SPACED),
+                few if few <= FEW => 0.0,
+                some if some <= MANY => style.space(SPACED),
                 _ if lines.len() > 1 => style.space(3.0 * SPACED),
                 _ => f64::INFINITY,
             };

@@ -165,7 +165,7 @@ fn quantities(models: &[&str], panels: &[&str], parts: &[&str], steps: &[usize])
     }
     let value = |a: &(usize, usize, usize, usize)| {
         let late = 300.0 * (1 + a.1) as f64 * (1 + a.2) as f64;
-        let size = if a.0 % 3 == 0 { 18.0 } else { 0.95 };
+        let size = if a.0.is_multiple_of(3) { 18.0 } else { 0.95 };
         size / (1.0 + (late / (a.3 as f64 + 1.0)).powi(3)) * (1.0 - 0.1 * a.2 as f64)
     };
     table(vec![
@@ -176,7 +176,9 @@ fn quantities(models: &[&str], panels: &[&str], parts: &[&str], steps: &[usize])
         ("ci_lo", num(all.iter().map(|a| (value(a) * 0.9 - 0.02).max(0.0)))),
         (
             "ci_hi",
-            num(all.iter().map(|a| if a.0 % 3 == 0 { value(a) * 1.1 } else { (value(a) * 1.1).min(1.0) })),
+            num(all
+                .iter()
+                .map(|a| if a.0.is_multiple_of(3) { value(a) * 1.1 } else { (value(a) * 1.1).min(1.0) })),
         ),
         ("after", num(all.iter().map(|a| 200.0 * (1 + a.1) as f64))),
         ("by", num(all.iter().map(|a| 500.0 * (1 + a.1) as f64))),
