@@ -50,10 +50,10 @@ pub fn draw(view: &View, places: &Places, panes: &[Pane], upright: Option<(f64, 
         Axis::round(pane.range, (guess(k) / style.space(23.0)).clamp(2.0, 7.0) as usize, true)
     };
     let axes: Vec<Axis> = panes.iter().enumerate().map(round).collect();
-    // words longer than their plot have the room above the first and below the last
+    // words longer than their plot have the room below the last, and never reach into a legend
     let last = panes.len().saturating_sub(1);
     let words = |(k, pane): (usize, &Pane)| {
-        let more = if k == 0 { top } else { gap } + if k == last { style.space(24.0) } else { 0.0 };
+        let more = if k == last { style.space(24.0) } else { 0.0 };
         let set = if k == 0 { Words::new } else { Words::low };
         set(&style, &pane.words, guess(k) + more)
     };
@@ -76,7 +76,7 @@ pub fn draw(view: &View, places: &Places, panes: &[Pane], upright: Option<(f64, 
         let plot = Plot { frame, x: &x, y, style: &style, ticked: k == last };
         plot.draw(&mut scene, &pane.lines, &pane.references, upright.filter(|_| k == 0))?;
         let half = words.widest() / 2.0;
-        let highest = if k == 0 { 0.0 } else { frame.y - gap / 2.0 } + half;
+        let highest = frame.y - gap / 2.0 + half;
         let lowest = if k == last { height } else { frame.bottom() + gap / 2.0 } - half;
         words.beside(&mut scene, deepest - words.depth(), (frame.y + frame.h / 2.0).max(highest).min(lowest));
     }

@@ -107,6 +107,8 @@ pub struct Finding {
     pub name: String,
     /// The number or the name, as LaTeX; see [`number`] and [`escape`].
     pub value: String,
+    /// Its interval, as LaTeX (see [`interval`]): a command of its own, whose name ends in `CI`.
+    pub interval: Option<String>,
     /// What it is, in a few words.
     pub about: String,
 }
@@ -122,23 +124,34 @@ pub fn macros(title: &str, findings: &[Finding]) -> String {
     let mut known = BTreeSet::new();
     for finding in findings {
         let stem = letters(&finding.name);
-        let again = (1..).map(|i| format!("{stem}{}", "X".repeat(i)));
-        let name =
-            std::iter::once(stem.clone()).chain(again).find(|name| !known.contains(name)).unwrap_or(stem);
-        out += &format!("\n% {}\n\\newcommand{{\\gb{name}}}{{{}}}\n", line(&finding.about), finding.value);
+        let free = |name: &String| !known.contains(name) && !known.contains(&format!("{name}CI"));
+        let again = (0..).map(|i| format!("{stem}{}", "X".repeat(i)));
+        let name = again.take(findings.len() + 1).find(free).unwrap_or(stem.clone());
+        let about = line(&finding.about);
+        out += &format!("\n% {about}\n\\newcommand{{\\gb{name}}}{{{}}}\n", finding.value);
+        if let Some(interval) = &finding.interval {
+            out += &format!("% {about}, 95 % interval\n\\newcommand{{\\gb{name}CI}}{{{interval}}}\n");
+            known.insert(format!("{name}CI"));
+        }
         known.insert(name);
     }
     out
 }
 
-/// A name of letters alone, as commands of TeX are: each word begins with a capital, digits are spelled. `a2.h0` → `ATwoHZero`.
+/// A name of letters alone, as commands of TeX are: each word begins with a capital; digits are spelled, and so are
+/// a minus before one and a point between two. `a2.h0` → `ATwoHZero`, `-1.5` → `MinusOnePointFive`.
 pub fn letters(name: &str) -> String {
     const DIGITS: [&str; 10] =
         ["Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"];
     let mut out = String::new();
     let mut begins = true;
-    for c in name.chars() {
+    let mut before = ' ';
+    let mut rest = name.chars().peekable();
+    while let Some(c) = rest.next() {
+        let digit = rest.peek().is_some_and(char::is_ascii_digit);
         match c {
+            '-' | '−' if digit && !before.is_alphanumeric() => out.push_str("Minus"),
+            '.' if digit && before.is_ascii_digit() => out.push_str("Point"),
             c if c.is_ascii_alphabetic() => {
                 out.push(if begins { c.to_ascii_uppercase() } else { c });
                 begins = false;
@@ -150,6 +163,7 @@ pub fn letters(name: &str) -> String {
                 begins = true;
             }
         }
+        before = c;
     }
     if out.is_empty() { "X".to_owned() } else { out }
 }
@@ -224,11 +238,20 @@ mod tests {
         assert_eq!(letters("a2.h0"), "ATwoHZero");
         assert_eq!(letters("total a10.h11<q>"), "TotalAOneZeroHOneOneQ");
         assert_eq!((letters("日"), letters("logit-diff corrupt")), ("X".into(), "LogitDiffCorrupt".into()));
-        let finding = |name: &str| Finding { name: name.into(), value: "1".into(), about: "a\nb".into() };
+        assert_eq!((letters("steer -2"), letters("1.5")), ("SteerMinusTwo".into(), "OnePointFive".into()));
+        let finding = |name: &str| Finding {
+            name: name.into(),
+            value: "1".into(),
+            interval: Some("[0, 2]".into()),
+            about: "a\nb".into(),
+        };
         let text = macros("x", &[finding("n"), finding("N"), finding("n")]);
-        for command in
-            ["\\newcommand{\\gbN}{1}", "\\newcommand{\\gbNX}{1}", "\\newcommand{\\gbNXX}{1}", "% a↵b\n"]
-        {
+        for command in [
+            "\\newcommand{\\gbN}{1}",
+            "\\newcommand{\\gbNX}{1}",
+            "\\newcommand{\\gbNXXCI}{[0, 2]}",
+            "% a↵b\n",
+        ] {
             assert!(text.contains(command), "{text}");
         }
     }

@@ -34,7 +34,7 @@ const SOURCES: &[Source] = &[
     Source { table: "components", prefix: "direct", names: &["component"], value: "direct", interval: DIRECT, top: 10, about: "direct effect (logits)" },
     Source { table: "components_set", prefix: "total", names: &["set"], value: "total", interval: TOTAL, top: 0, about: "total effect of the set (logits)" },
     Source { table: "patch_set", prefix: "patch", names: &["set", "direction"], value: "effect", interval: CI, top: 0, about: "effect of patching the set" },
-    Source { table: "ablate_set", prefix: "ablate", names: &["set", "kind", "metric"], value: "change", interval: CI, top: 0, about: "change when the set is taken out" },
+    Source { table: "ablate_set", prefix: "ablate", names: &["set", "kind", "metric"], value: "change", interval: None, top: 0, about: "change when the set is taken out" },
     Source { table: "edges_first", prefix: "edge", names: &["edge"], value: "effect", interval: CI, top: 10, about: "share of the gap lost with the edge cut" },
     Source { table: "circuit_summary", prefix: "circuit", names: &["measure"], value: "value", interval: CI, top: 0, about: "of the circuit" },
     Source { table: "trace_total", prefix: "trace", names: &["metric"], value: "effect", interval: CI, top: 0, about: "total effect of the corruption: clean minus corrupt" },
@@ -50,6 +50,7 @@ pub(super) fn write(story: &Story) -> Result<String> {
     let name = |name: &str, value: String, about: &str| Finding {
         name: name.to_owned(),
         value,
+        interval: None,
         about: about.to_owned(),
     };
     let count = |n: usize| tex::escape(&n.to_string());
@@ -92,22 +93,17 @@ impl Source {
                 parts.iter().filter(|part| !part.is_empty()).map(|part| show::visible(part)).collect();
             let name = format!("{} {}", self.prefix, parts.join(" "));
             let about = format!("{}: {}", own.join(", "), self.about);
-            let interval = ends.as_ref().and_then(|[lo, hi]| Some([cell(lo)?, cell(hi)?]));
+            // what lies beside a value and does not hold it is the interval of something else: of resamples, say
+            let holds = |[lo, hi]: &[f64; 2]| *lo <= value && value <= *hi;
+            let interval = ends.as_ref().and_then(|[lo, hi]| Some([cell(lo)?, cell(hi)?])).filter(holds);
             let whole = value.fract() == 0.0 && interval.is_none();
-            let number = if whole {
-                tex::number(value, Some([value - 1e3, value + 1e3]))
-            } else {
-                tex::number(value, interval)
-            };
-            found.push(Finding { name: name.clone(), value: number, about: about.clone() });
-            if let Some(interval) = interval {
-                let value = tex::interval(value, interval);
-                found.push(Finding {
-                    name: format!("{name} CI"),
-                    value,
-                    about: format!("{about}, 95 % interval"),
-                });
-            }
+            let digits = if whole { Some([value - 1e3, value + 1e3]) } else { interval };
+            found.push(Finding {
+                name,
+                value: tex::number(value, digits),
+                interval: interval.map(|interval| tex::interval(value, interval)),
+                about,
+            });
         }
         Ok(found)
     }
