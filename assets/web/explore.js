@@ -177,6 +177,7 @@ function view(panel, data, store, tone) {
     unit: /** @type {"px"} */ ("px"),
     name: () => panel.name(store.now()).replace(/[^\w.-]+/g, "-"),
     table: () => panel.table(store.now()),
+    absent: () => panel.absent?.(store.now()) ?? "",
   };
   const command = () => panel.command(store.now());
   const { box, line, refresh } = menu(source, command);
@@ -204,7 +205,9 @@ function view(panel, data, store, tone) {
   /** The table behind the drawing, made when it is asked for. */
   function list() {
     while (numbers.children.length > 1) numbers.lastChild.remove();
-    if (!numbers.open) return;
+    if (!numbers.open) return undefined;
+    const absent = source.absent();
+    if (absent) return numbers.append(h("p", { class: "absent" }, absent));
     const { columns, rows } = panel.table(store.now());
     const isNumber = columns.map((_, at) => rows.some((row) => typeof row[at] === "number"));
     const cell = (x, at) => h("td", isNumber[at] ? { class: "n" } : { class: "s" },
@@ -213,7 +216,7 @@ function view(panel, data, store, tone) {
       h("thead", {}, h("tr", {}, ...columns.map((name, at) => h("th", { scope: "col", class: isNumber[at] ? "n" : "s" }, name.replaceAll("_", " "))))),
       h("tbody", {}, ...rows.slice(0, LISTED).map((row) => h("tr", {}, ...row.map(cell)))));
     const more = rows.length > LISTED ? `${LISTED} of ${rows.length} rows; the CSV has all.` : "";
-    numbers.append(h("div", { class: "table", tabindex: 0, role: "region", "aria-label": "The numbers" }, table, more));
+    return numbers.append(h("div", { class: "table", tabindex: 0, role: "region", "aria-label": "The numbers" }, table, more));
   }
 
   /** Where in the drawing the pointer is. */
@@ -242,14 +245,14 @@ function view(panel, data, store, tone) {
 
   return {
     node,
-    say: (now) => (panel.absent?.(now) ? "" : panel.readout(now)),
-    save: (form) => (panel.absent?.(store.now()) ? tell("Nothing to save here") : save(source, form)),
-    copy: () => copyCommand(command(), line),
+    say: (now) => (source.absent() ? "" : panel.readout(now)),
+    save: (form) => save(source, form),
+    copy: () => (command() ? copyCommand(command(), line) : tell("No command computes this")),
     paint(now) {
       const heading = typeof panel.title === "function" ? panel.title(now) : panel.title;
       title.replaceChildren(...[heading].flat().map((part) => (typeof part === "string" ? part : chip(part.token))));
       if (select) select.value = panel.choose.now(now);
-      const absent = panel.absent?.(now) ?? "";
+      const absent = source.absent();
       readout.textContent = absent ? "" : panel.readout(now);
       plot.replaceChildren(absent ? h("p", { class: "absent" }, absent) : panel.draw(tone(), now));
       const more = absent ? undefined : panel.below?.(now);
