@@ -94,7 +94,7 @@ export async function save(from, form) {
   const made = rows ? new Blob([csv(rows.columns, rows.rows)], { type: "text/csv" })
     : form === "svg" ? new Blob([svgText(from.svg(), from.unit)], { type: "image/svg+xml" })
     : await pngBlob(from.svg(), from.unit, form === "png");
-  const name = `${from.name(form)}.${form.slice(0, 3)}`;
+  const name = `${from.name(form)}${form === "png2" ? "@2x" : ""}.${form.slice(0, 3)}`;
   download(made, name);
   return tell(`Saved ${name}`);
 }
@@ -107,12 +107,15 @@ export function menu(from, command) {
     files.append(button(called, () => save(from, form), { "data-save": form, title }), " ");
   }
   const code = h("code");
-  const line = h("p", { class: "command" }, code, " ", button("Copy command", () => copyCommand(command(), line)));
+  const where = h("span", {}, "run in this report’s folder");
+  const line = h("p", { class: "command" }, code, " ", where, " ", button("Copy command", () => copyCommand(command(), line)));
   const refresh = () => {
     none.textContent = from.absent();
     files.hidden = none.textContent !== "";
     code.textContent = command();
     line.hidden = code.textContent === "";
+    // as `figure.rs` has it
+    where.hidden = !/ study[.]toml|[.]jsonl| gains[.]json/.test(code.textContent);
   };
   const box = h("details", { class: "menu" }, h("summary", {}, "Save"), none, files, line);
   on(box, "toggle", refresh);
