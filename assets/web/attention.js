@@ -10,7 +10,7 @@ export function attentionPanel(data) {
   const scale = scaleOver([0, 1], "sequential");
   const pattern = (now) => (now.H === "m" ? undefined : data.pattern(now.ex, now.L, now.H));
   const place = (now) => {
-    const n = data.prompts[now.ex].clean.length;
+    const n = now.prompt.clean.length;
     const size = min(30, 300 / n);
     return { n, size, x: 92, y: 58 };
   };
@@ -24,7 +24,7 @@ export function attentionPanel(data) {
     title: (now) => (now.H === "m" ? "Attention" : `Attention of ${named(now)}`),
     absent: (now) => (pattern(now) ? "" : why(now)),
     readout: (now) => {
-      const [prompt, weights] = [data.prompts[now.ex], pattern(now)?.[now.q]];
+      const [prompt, weights] = [now.prompt, pattern(now)?.[now.q]];
       if (!weights) return "";
       const k = now.k ?? [...weights.keys()].reduce((best, k) => (weights[k] > weights[best] ? k : best), 0);
       const weight = Number.isNaN(weights[k]) ? (data.causal && k > now.q ? "ahead of it" : "not carried: small") : say(weights[k]);
@@ -32,7 +32,7 @@ export function attentionPanel(data) {
     },
     draw(tone, now) {
       const weights = pattern(now);
-      const tokens = data.prompts[now.ex].clean;
+      const tokens = now.prompt.clean;
       const { n, size, x, y } = place(now);
       const bottom = y + n * size;
       const svg = sheet(420, bottom + 34, tone);
@@ -66,13 +66,14 @@ export function attentionPanel(data) {
       return k >= 0 && k <= most ? { k } : null;
     },
     table(now) {
-      const tokens = data.prompts[now.ex].clean;
+      const tokens = now.prompt.clean;
       const rows = (pattern(now) ?? []).flatMap((row, q) =>
         [...row.keys()].filter((k) => !Number.isNaN(row[k]))
-          .map((k) => [data.prompts[now.ex].id, now.L, now.H, q, k, tokens[q], tokens[k], Number(row[k].toFixed(5))]));
+          .map((k) => [now.prompt.id, now.L, now.H, q, k, tokens[q], tokens[k], Number(row[k].toFixed(5))]));
       return { columns: ["example", "layer", "head", "query", "key", "query_token", "key_token", "weight"], rows };
     },
-    command: (now) => (data.commands.examples_attention ?? "").replace("{head}", now.H === "m" ? `L${now.L}H0` : `L${now.L}H${now.H}`),
-    name: (now) => `attention-${named(now)}-prompt${now.ex}`,
+    // the method's own command prints the first prompt only
+    command: (now) => (now.H === "m" ? "" : data.commands[now.ex ? "study" : "examples_attention"]?.replace("{head}", named(now)) ?? ""),
+    name: (now) => `attention-${named(now)}-prompt${now.ex + 1}`,
   };
 }

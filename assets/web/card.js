@@ -28,7 +28,7 @@ export function cardPanel(data, list) {
     if (habits.length) {
       rows.push(["Habits", habits.slice(0, 3).map(([name, cell]) => `${name} ${say(cell.v)}`).join(", ")]);
     }
-    const prompt = data.prompts[now.ex];
+    const { prompt } = now;
     const weights = now.H === "m" ? undefined : data.pattern(now.ex, now.L, now.H)?.[now.q];
     if (weights && prompt) {
       const looks = h("span", {}, "from ", chip(prompt.clean[now.q]), " at ");

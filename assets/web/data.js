@@ -55,12 +55,16 @@ function table(name, raw) {
 export function decode(raw) {
   const tables = new Map();
   const words = raw.prompts.words;
+  // where tokens carry their own spaces, text has no others
+  const joint = words.some((word) => word.startsWith("␣")) ? "" : " ";
+  const spell = (list) => list?.map((at) => words[at]);
   const prompts = raw.prompts.all.map((one) => ({
     ...one,
-    clean: one.clean.map((at) => words[at]),
-    corrupt: one.corrupt?.map((at) => words[at]),
-    answers: one.answers.map((at) => words[at]),
-    wrong: one.wrong.map((at) => words[at]),
+    clean: spell(one.clean),
+    corrupt: spell(one.corrupt),
+    answers: spell(one.answers),
+    wrong: spell(one.wrong),
+    text: spell(one.clean).join(joint).replaceAll("␣", " "),
   }));
   const patterns = new Map();
   return {

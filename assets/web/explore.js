@@ -73,7 +73,7 @@ export function explore(data) {
     strip.update(now, tone());
     views.forEach((one) => one.paint(now));
     const names = Object.keys(store.held());
-    held.textContent = names.length ? `held: ${spoken(data, now, names)}` : "";
+    held.textContent = names.length ? `held: ${spoken(now, names, list)}` : "";
     free.hidden = !names.length;
   };
   const soon = () => {
@@ -92,7 +92,8 @@ export function explore(data) {
     if (why === "peek") return soon();
     paint();
     if (why !== "restore") address();
-    if (why === "hold") heard.textContent = `${spoken(data, store.now(), ["L", "q", "ex"])}. ${focused.say(store.now())}`;
+    if (why === "release") heard.textContent = "Nothing is held";
+    if (why === "hold") heard.textContent = `${spoken(store.now(), ["L", "q", "ex"])}. ${focused.say(store.now())}`;
     return undefined;
   });
   on(dark, "change", paint);
@@ -104,7 +105,7 @@ export function explore(data) {
     if (selection) store.restore(selection);
     return selection;
   };
-  on(window, "hashchange", read);
+  on(window, "hashchange", () => read() || location.hash || store.restore({}));
   if (read()) root.scrollIntoView();
   else paint();
 
@@ -145,17 +146,20 @@ function within(data, now) {
   const q = now.q < 0 ? end : inside(now.q, clean.length);
   const k = now.k === null || now.k === undefined ? null : inside(now.k, data.causal ? q + 1 : clean.length);
   const H = now.H === "m" ? "m" : inside(now.H, data.model.heads);
-  return { ...now, ex, q, k, H, L: inside(now.L, data.model.layers) };
+  return { ...now, ex, q, k, H, L: inside(now.L, data.model.layers), prompt: data.prompts[ex] };
 }
 
 /** What is selected, in words. */
-function spoken(data, now, names) {
+function spoken(now, names, list = []) {
   const has = (...some) => some.some((name) => names.includes(name));
   const parts = [];
   if (has("L", "H")) parts.push(named(now));
-  if (has("q")) parts.push(`${data.prompts[now.ex].clean[now.q]} (${now.q})`);
-  if (has("ex") && data.prompts.length > 1) parts.push(`prompt ${now.ex + 1}`);
-  return parts.join(", ") || "the view";
+  if (has("q")) parts.push(`${now.prompt.clean[now.q]} (${now.q})`);
+  if (has("k")) parts.push(now.k === null ? "" : `its look at ${now.prompt.clean[now.k]} (${now.k})`);
+  if (has("ex")) parts.push(`prompt ${now.ex + 1}`);
+  if (has("m")) parts.push(`colours: ${(list.find(({ key }) => key === now.m) ?? list[0])?.name}`);
+  if (has("s")) parts.push(`patched: ${now.s}`);
+  return parts.filter(Boolean).join(", ");
 }
 
 function helpBox() {
@@ -177,6 +181,7 @@ function view(panel, data, store, tone) {
     unit: /** @type {"px"} */ ("px"),
     name: () => panel.name(store.now()).replace(/[^\w.-]+/g, "-"),
     table: () => panel.table(store.now()),
+    absent: () => panel.absent?.(store.now()) ?? "",
   };
   const command = () => panel.command(store.now());
   const { box, line, refresh } = menu(source, command);
@@ -204,7 +209,9 @@ function view(panel, data, store, tone) {
   /** The table behind the drawing, made when it is asked for. */
   function list() {
     while (numbers.children.length > 1) numbers.lastChild.remove();
-    if (!numbers.open) return;
+    if (!numbers.open) return undefined;
+    const absent = source.absent();
+    if (absent) return numbers.append(h("p", { class: "absent" }, absent));
     const { columns, rows } = panel.table(store.now());
     const isNumber = columns.map((_, at) => rows.some((row) => typeof row[at] === "number"));
     const cell = (x, at) => h("td", isNumber[at] ? { class: "n" } : { class: "s" },
@@ -213,7 +220,7 @@ function view(panel, data, store, tone) {
       h("thead", {}, h("tr", {}, ...columns.map((name, at) => h("th", { scope: "col", class: isNumber[at] ? "n" : "s" }, name.replaceAll("_", " "))))),
       h("tbody", {}, ...rows.slice(0, LISTED).map((row) => h("tr", {}, ...row.map(cell)))));
     const more = rows.length > LISTED ? `${LISTED} of ${rows.length} rows; the CSV has all.` : "";
-    numbers.append(h("div", { class: "table", tabindex: 0, role: "region", "aria-label": "The numbers" }, table, more));
+    return numbers.append(h("div", { class: "table", tabindex: 0, role: "region", "aria-label": "The numbers" }, table, more));
   }
 
   /** Where in the drawing the pointer is. */
@@ -242,14 +249,14 @@ function view(panel, data, store, tone) {
 
   return {
     node,
-    say: (now) => (panel.absent?.(now) ? "" : panel.readout(now)),
-    save: (form) => (panel.absent?.(store.now()) ? tell("Nothing to save here") : save(source, form)),
-    copy: () => copyCommand(command(), line),
+    say: (now) => (source.absent() ? "" : panel.readout(now)),
+    save: (form) => save(source, form),
+    copy: () => (command() ? copyCommand(command(), line) : tell("No command computes this")),
     paint(now) {
       const heading = typeof panel.title === "function" ? panel.title(now) : panel.title;
       title.replaceChildren(...[heading].flat().map((part) => (typeof part === "string" ? part : chip(part.token))));
       if (select) select.value = panel.choose.now(now);
-      const absent = panel.absent?.(now) ?? "";
+      const absent = source.absent();
       readout.textContent = absent ? "" : panel.readout(now);
       plot.replaceChildren(absent ? h("p", { class: "absent" }, absent) : panel.draw(tone(), now));
       const more = absent ? undefined : panel.below?.(now);
@@ -273,13 +280,13 @@ function linkFigures(data, store) {
     else if (cell) marks.push({ node, L: Number(cell[1]), place: cell[3] });
     else if (name) marks.push({ node, head: headOf(name[1]) });
   }
-  const position = (place, now) => (/^\d+$/.test(place) ? Number(place) : data.prompts[now.ex].pos[place]);
+  const position = (place, now) => (/^\d+$/.test(place) ? Number(place) : now.prompt.pos[place]);
   for (const mark of marks) {
     mark.node.classList.add("pick");
     on(mark.node, "click", () => {
       const q = mark.head ? undefined : position(mark.place, store.now());
       store.hold(mark.head ? { L: mark.head[0], H: mark.head[1] } : q === undefined ? { L: mark.L } : { L: mark.L, q, k: null });
-      tell(`Selected ${spoken(data, store.now(), mark.head ? ["L"] : ["L", "q"])}`);
+      tell(`Selected ${spoken(store.now(), mark.head ? ["L"] : ["L", "q"])}`);
     });
   }
   const show = (why) => {

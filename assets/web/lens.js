@@ -21,24 +21,24 @@ export function lensPanel(data) {
   };
   /** Readings along the stream: what comes in, then what each block leaves. */
   const readings = (now) => {
-    const prompt = data.prompts[now.ex];
+    const { prompt } = now;
     const names = Object.keys(prompt.pos).filter((name) => prompt.pos[name] === now.q);
     const isHere = (place) => place === String(now.q) || names.includes(place);
-    let [found, whose] = [data.readings?.(now.ex, now.q) ?? [], "this prompt"];
-    if (!found.length && first && now.ex === 0) found = from(first, isHere);
+    let [found, whose, of] = [data.readings?.(now.ex, now.q) ?? [], "this prompt", "examples_lens"];
+    if (!found.length && first && now.ex === 0) [found, of] = [from(first, isHere), "lens_first"];
     if (!found.length && means) {
-      [found, whose] = [from(means, isHere), `mean over ${data.task.n} prompts; the token read most often`];
+      [found, whose, of] = [from(means, isHere), `mean over ${data.task.n} prompts; the token read most often`, "lens"];
     }
     const after = found.filter(({ site, layer }) => site === "resid_post" || (site === "resid_pre" && layer === 0));
     const depth = ({ site, layer }) => (site === "resid_pre" ? 0 : layer + 1);
     after.sort((a, b) => depth(a) - depth(b));
-    return { rows: after, depth, whose };
+    return { rows: after, depth, whose, of };
   };
   const height = () => max(14, min(26, 380 / (data.model.layers + 1)));
   return {
     id: "lens",
     title: (now) => {
-      const token = data.prompts[now.ex].clean[now.q];
+      const token = now.prompt.clean[now.q];
       return ["If it stopped early, after ", { token, pos: now.q }];
     },
     absent: (now) => (readings(now).rows.length ? "" : "The lens was not read at this position of this prompt."),
@@ -82,14 +82,14 @@ export function lensPanel(data) {
     move(key, now) {
       if (vertical(key)) return layerStep(data, now, key);
       const q = now.q + by(key);
-      return q >= 0 && q < data.prompts[now.ex].clean.length ? { q, k: null } : null;
+      return q >= 0 && q < now.prompt.clean.length ? { q, k: null } : null;
     },
     table(now) {
       const columns = ["site", "layer", "top", "prob", "rank", "logit_diff", "entropy", "kl"];
       const plain = (x) => (typeof x === "number" ? Number(x.toPrecision(7)) : x);
       return { columns, rows: readings(now).rows.map((row) => columns.map((name) => plain(row[name]))) };
     },
-    command: () => data.commands.lens ?? data.commands.lens_first ?? "",
-    name: (now) => `lens-prompt${now.ex}-position${now.q}`,
+    command: (now) => data.commands[readings(now).of] ?? "",
+    name: (now) => `lens-prompt${now.ex + 1}-position${now.q}`,
   };
 }

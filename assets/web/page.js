@@ -7,6 +7,9 @@ export const all = (what, within = document) => [...within.querySelectorAll(what
 /** Listens. @param {EventTarget} where @param {string} what @param {(event: any) => any} act */
 export const on = (where, what, act) => where.addEventListener(what, act);
 
+/** Marks what is current among its like, or does not. @param {Element} node @param {boolean} is */
+export const current = (node, is) => (is ? node.setAttribute("aria-current", "true") : node.removeAttribute("aria-current"));
+
 const inOrder = new Intl.Collator("en", { numeric: true });
 
 /** Sort a table by a click on its heading: numbers from the largest, words from A; missing cells stay last.
@@ -52,7 +55,7 @@ export function followContents() {
       for (const { target, isIntersecting } of entries) seen[isIntersecting ? "add" : "delete"](target.id);
       const now = [...links.keys()].find((id) => seen.has(id));
       if (now === undefined) return;
-      for (const [id, link] of links) link.toggleAttribute("aria-current", id === now);
+      for (const [id, link] of links) current(link, id === now);
     },
     { rootMargin: "-10% 0px -70% 0px" },
   );

@@ -28,7 +28,7 @@ export function placesPanel(data) {
     return maps.get(pair);
   };
   /** The position in the selected prompt that a column stands for. */
-  const positionOf = (name, now) => (/^\d+$/.test(name) ? Number(name) : data.prompts[now.ex].pos[name]);
+  const positionOf = (name, now) => (/^\d+$/.test(name) ? Number(name) : now.prompt.pos[name]);
   const columnOf = (now) => map(chosen(now)).columns.findIndex(({ name }) => positionOf(name, now) === now.q);
   const place = (now) => {
     const { columns } = map(chosen(now));
@@ -37,7 +37,7 @@ export function placesPanel(data) {
     const height = max(4, min(32, 400 / rows, max(w, 16)));
     return { columns, rows, w, h: height, x: 28, y: 6, bottom: 6 + rows * height };
   };
-  const word = (column, now) => (/^\d+$/.test(column.name) ? data.prompts[now.ex].clean[Number(column.name)] ?? column.token : column.name);
+  const word = (column, now) => (/^\d+$/.test(column.name) ? now.prompt.clean[Number(column.name)] ?? column.token : column.name);
   return {
     id: "places",
     title: "Positions",

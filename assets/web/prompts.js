@@ -1,8 +1,8 @@
 // The prompts: the selected one as tokens, and what the selected component does on each.
 
 import { finite, max, say } from "./data.js";
-import { on, sortable } from "./page.js";
-import { between } from "./color.js";
+import { all, current, on, sortable } from "./page.js";
+import { between, inkOn } from "./color.js";
 import { axisOver, box, button, by, chip, h, label, rule, s, sheet, valueAxis, vertical } from "./draw.js";
 import { named } from "./heads.js";
 
@@ -13,7 +13,7 @@ export function go(data, store, change, how = "hold") {
   const ex = change?.ex;
   if (ex !== undefined && store.held().q !== undefined) {
     const now = store.now();
-    const pos = data.prompts[now.ex].pos;
+    const pos = now.prompt.pos;
     const name = Object.keys(pos).find((name) => pos[name] === now.q);
     change = { ex, q: data.prompts[ex].pos[name] ?? now.q, k: null };
   }
@@ -50,13 +50,13 @@ export function promptStrip(data, store) {
     event.preventDefault();
     const now = store.now();
     const q = now.q + by(event.key);
-    if (q < 0 || q >= data.prompts[now.ex].clean.length) return;
+    if (q < 0 || q >= now.prompt.clean.length) return;
     store.hold({ q, k: null });
     tokens.querySelector(`[data-pos="${q}"]`)?.focus();
   });
   let shown = -1;
   const build = (now) => {
-    const prompt = data.prompts[now.ex];
+    const { prompt } = now;
     shown = now.ex;
     const items = prompt.clean.map((token, pos) => {
       const button = h("button", { type: "button", "data-pos": pos, tabindex: -1 }, chip(token));
@@ -86,7 +86,7 @@ export function promptStrip(data, store) {
       const weight = weights?.[pos];
       const known = weight !== undefined && !Number.isNaN(weight);
       const color = known ? between(tone.sequential, weight * 0.7) : "";
-      button.firstChild.style.background = color;
+      Object.assign(button.firstChild.style, { background: color, color: known ? inkOn(color) : "" });
       button.title = `position ${pos}${known ? `; attention ${say(weight)} from ${named(now)}` : ""}`;
       button.setAttribute("aria-pressed", String(pos === now.q));
       button.tabIndex = pos === now.q ? 0 : -1;
@@ -167,26 +167,38 @@ export function eachPanel(data, list) {
       const key = `${measure.key} ${now.L}.${now.H}`;
       if (listed.key !== key && values) {
         const rows = [...values].map((v, i) => {
-          const { id, clean } = data.prompts[i];
+          const { id, text } = data.prompts[i];
           const pick = button(id, () => undefined);
           return h("tr", { "data-ex": i }, h("th", { scope: "row" }, pick), h("td", { class: "n" }, say(v)),
-            h("td", { class: "text" }, clean.join(" ").replaceAll("␣", "").slice(0, 300)));
+            h("td", { class: "text" }, text.slice(0, 300)));
         });
         const head = h("tr", {}, h("th", {}, "prompt"), h("th", { class: "n" }, "value"), h("th", {}, "text"));
         const table = h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows));
         sortable(table);
-        listed = { key, node: h("div", { class: "list", tabindex: 0, role: "region", "aria-label": "Values by prompt" }, table) };
+        on(table, "keydown", (event) => {
+          const row = vertical(event.key) && event.target.closest("tbody tr");
+          if (!row) return;
+          event.preventDefault();
+          const next = row[by(event.key) < 0 ? "previousElementSibling" : "nextElementSibling"]?.querySelector("button");
+          next?.focus();
+          next?.click();
+        });
+        listed = { key, node: h("div", { class: "list", role: "region", "aria-label": "Values by prompt" }, table) };
       }
-      for (const row of listed.node.querySelectorAll("tr[data-ex]")) {
-        row.toggleAttribute("aria-current", Number(row.dataset.ex) === now.ex);
+      const rows = all("tr[data-ex]", listed.node);
+      const chosen = rows.find(({ dataset }) => Number(dataset.ex) === now.ex);
+      for (const row of rows) {
+        current(row, row === chosen);
+        // one stop of the Tab key; the arrows go on from there
+        row.querySelector("button").tabIndex = row === (chosen ?? rows[0]) ? 0 : -1;
       }
       return listed.node;
     },
     table(now) {
       const { measure, values } = own(now);
       const rows = [...(values ?? [])].map((v, i) => {
-        const { id, clean } = data.prompts[i];
-        return [id, named(now), measure.name, measure.unit, Number(v.toPrecision(7)), clean.join(" ")];
+        const { id, text } = data.prompts[i];
+        return [id, named(now), measure.name, measure.unit, Number(v.toPrecision(7)), text];
       });
       return { columns: ["example", "component", "measure", "unit", "value", "prompt"], rows };
     },

@@ -83,29 +83,41 @@ export async function copyCommand(command, near) {
  * @property {"pt" | "px"} unit what its view box is in
  * @property {(form: string) => string} name of the file, without ending
  * @property {() => ({ columns: string[], rows: any[][] } | undefined)} table
+ * @property {() => string} [absent] why there is nothing to save, if there is nothing
  */
 
 /** Saves a drawing in one form. @param {Source} from @param {string} form */
 export async function save(from, form) {
+  const absent = from.absent?.();
+  if (absent) return tell(absent);
   const rows = form === "csv" && from.table();
   const made = rows ? new Blob([csv(rows.columns, rows.rows)], { type: "text/csv" })
     : form === "svg" ? new Blob([svgText(from.svg(), from.unit)], { type: "image/svg+xml" })
     : await pngBlob(from.svg(), from.unit, form === "png");
-  const name = `${from.name(form)}.${form.slice(0, 3)}`;
+  const name = `${from.name(form)}${form === "png2" ? "@2x" : ""}.${form.slice(0, 3)}`;
   download(made, name);
-  tell(`Saved ${name}`);
+  return tell(`Saved ${name}`);
 }
 
 /** The menu of a panel. @param {Source} from @param {() => string} command */
 export function menu(from, command) {
   const files = h("p", { class: "files" });
+  const none = h("p", { class: "files" });
   for (const [form, called, title] of FORMS) {
     files.append(button(called, () => save(from, form), { "data-save": form, title }), " ");
   }
   const code = h("code");
-  const line = h("p", { class: "command" }, code, " ", button("Copy command", () => copyCommand(command(), line)));
-  const refresh = () => (code.textContent = command());
-  const box = h("details", { class: "menu" }, h("summary", {}, "Save"), files, line);
+  const where = h("span", {}, "run in this report’s folder");
+  const line = h("p", { class: "command" }, code, " ", where, " ", button("Copy command", () => copyCommand(command(), line)));
+  const refresh = () => {
+    none.textContent = from.absent();
+    files.hidden = none.textContent !== "";
+    code.textContent = command();
+    line.hidden = code.textContent === "";
+    // as `figure.rs` has it
+    where.hidden = !/ study[.]toml|[.]jsonl| gains[.]json/.test(code.textContent);
+  };
+  const box = h("details", { class: "menu" }, h("summary", {}, "Save"), none, files, line);
   on(box, "toggle", refresh);
   return { box, line, refresh };
 }

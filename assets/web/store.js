@@ -6,6 +6,7 @@
  * @property {number | "m"} H the head, or the MLP @property {number} q the position that reads
  * @property {number | null} k the position that is read @property {string} m which measure colours the map
  * @property {string} s which site and direction the map of positions shows
+ * @property {any} [prompt] the prompt itself, where `within` puts it there
  */
 
 const NUMBERS = ["L", "H", "q", "k", "ex"];

@@ -5,8 +5,8 @@ use crate::analysis;
 use crate::show;
 use crate::study::{Prompts, Step, Study};
 
-/// What reruns everything, in the folder of the run.
-const ALL: &str = "glassbox run study.toml --out again";
+/// What reruns everything, in the folder of the run: into a folder of its own, whose name is not taken.
+pub(super) const ALL: &str = "glassbox run study.toml";
 
 /// Steps that no command of their own computes.
 const WITHOUT: [&str; 1] = ["components"];

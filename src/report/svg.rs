@@ -39,6 +39,18 @@ pub(super) struct Drawing {
     pub(super) width: f64,
 }
 
+impl Drawing {
+    /// The drawing with a title, HTML text, in place of its own: what a reader hears, and sees under the pointer.
+    pub(super) fn titled(mut self, title: &str) -> Drawing {
+        if let Some((open, inside)) = self.markup.split_once('>').filter(|_| !title.is_empty()) {
+            let own = inside.trim_start().strip_prefix("<title>").and_then(|rest| rest.split_once("</title>"));
+            let inside = own.map_or(inside, |(_, after)| after);
+            self.markup = format!("{open}>\n<title>{title}</title>{inside}");
+        }
+        self
+    }
+}
+
 /// Reads a drawing, puts `prefix` before every id and refuses what our own figures never hold.
 pub(super) fn inline(svg: &str, prefix: &str) -> Result<Drawing> {
     let refuse = |why: String| {
@@ -164,6 +176,14 @@ mod tests {
             "<svg viewBox=\"0 0 9 4\"><defs><pattern id=\"f1-p\" width=\"3\"/></defs><g \
              clip-path=\"url(#f1-p)\"><use href=\"#f1-p\"/></g><text>id=\"p\" &lt;script&gt; url(#p) 'é'</text></svg>"
         );
+    }
+
+    #[test]
+    fn a_drawing_takes_the_title_of_its_page() {
+        let titled = |svg: &str| inline(svg, "f").unwrap().titled("All of it.").markup;
+        let wanted = "<svg viewBox=\"0 0 1 1\">\n<title>All of it.</title><g><title>x</title></g></svg>";
+        assert_eq!(titled("<svg viewBox=\"0 0 1 1\">\n<title>f</title><g><title>x</title></g></svg>"), wanted);
+        assert_eq!(titled("<svg viewBox=\"0 0 1 1\"><g><title>x</title></g></svg>"), wanted);
     }
 
     #[test]

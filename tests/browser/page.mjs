@@ -182,7 +182,7 @@ check("keys move the selection, export and copy", async () => {
   const { q, k } = await state(page);
   assert.ok(Number(q) >= 0 && Number(k) >= 0);
   const file = await downloaded(page, () => page.keyboard.press("e"));
-  assert.match(file.name, /^attention-L1H1-prompt0\.svg$/);
+  assert.match(file.name, /^attention-L1H1-prompt1\.svg$/);
   await page.keyboard.press("c");
   await page.waitForFunction(() => document.querySelector(".toast.on")?.textContent === "Command copied");
   const command = await page.evaluate(() => navigator.clipboard.readText());

@@ -16,11 +16,12 @@ impl Html<'_> {
     pub(super) fn figure(&mut self, figure: &Figure) -> Result<()> {
         let slug = slug(&figure.name);
         let number = place(&self.figures, &figure.name);
-        let drawing = svg::inline(&figure.svg, &slug)?;
+        let caption = self.words(&figure.caption);
+        let drawing = svg::inline(&figure.svg, &slug)?.titled(&first_sentence(&caption));
         let width = drawing.width.to_string();
         self.push(&["<figure id=\"figure-", &slug, "\">\n<div class=\"paper\" style=\"--w:", &width, "\">"]);
         self.push(&[&drawing.markup, "</div>\n<figcaption><strong>Figure ", &number, ".</strong> "]);
-        self.push(&[&self.words(&figure.caption), "</figcaption>\n<div class=\"tools\">\n"]);
+        self.push(&[&caption, "</figcaption>\n<div class=\"tools\">\n"]);
         self.menu(figure);
         if let Some(table) = &figure.data {
             self.push(&["<details><summary>The numbers behind figure ", &number, "</summary>\n"]);
@@ -56,12 +57,34 @@ impl Html<'_> {
         }
         self.push(&["</p>\n"]);
         if !figure.command.is_empty() {
-            self.push(&[
-                "<p class=\"command\"><code>",
-                &escape(&show::visible(&figure.command)),
-                "</code></p>\n",
-            ]);
+            let command = escape(&show::visible(&figure.command));
+            // as `save.js` has it
+            let here = [" study.toml", ".jsonl", " gains.json"].iter().any(|file| command.contains(file));
+            let place = if here { " <span>run in this report’s folder</span>" } else { "" };
+            self.push(&["<p class=\"command\"><code>", &command, "</code>", place, "</p>\n"]);
         }
         self.push(&["</details>\n"]);
+    }
+}
+
+/// The first sentence of a text that is HTML, without its markup: what a drawing is called.
+fn first_sentence(html: &str) -> String {
+    let mut text = String::new();
+    for piece in html.split('<') {
+        text += piece.split_once('>').map_or(piece, |(_, after)| after);
+    }
+    let end = text.find(". ").map_or(text.len(), |at| at + 1);
+    text.truncate(end);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawing_is_called_by_its_first_sentence() {
+        assert_eq!(first_sentence("Each <code>a &lt; 0.5</code> of <em>it</em>. And more."), "Each a &lt; 0.5 of it.");
+        assert_eq!(first_sentence("<strong>One</strong> only"), "One only");
     }
 }

@@ -123,7 +123,7 @@ pub(super) fn provenance(story: &Story) -> Vec<(String, Words)> {
         ("Seed".to_owned(), text(study.seed.to_string())),
         ("Numbers".to_owned(), text(format!("{} on the CPU", study.dtype))),
         ("glassbox".to_owned(), text(env!("CARGO_PKG_VERSION").to_owned())),
-        ("Run again".to_owned(), vec![Inline::Code("glassbox run study.toml --out again".to_owned())]),
+        ("Run again".to_owned(), vec![Inline::Code(command::ALL.to_owned()), say(" in this report's folder")]),
     ]);
     facts
 }
