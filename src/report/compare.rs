@@ -29,7 +29,14 @@ pub fn write(compared: &Compared, command: &str, folder: &mut Folder) -> Result<
     for picture in &drawn {
         folder.figure(&picture.name, &picture.files)?;
     }
-    let page = page::page(compared, &made, drawn, &undrawn, command)?;
+    // a page lies elsewhere than where it was asked for
+    let is_relative = compared.sides.iter().any(|side| side.run.folder.is_relative());
+    let command = if is_relative {
+        format!("{command}  # in the folder where it was called")
+    } else {
+        command.to_owned()
+    };
+    let page = page::page(compared, &made, drawn, &undrawn, &command)?;
     folder.write("index.html", html(&page)?.as_bytes())?;
     folder.write("report.md", markdown(&page).as_bytes())
 }

@@ -6,6 +6,19 @@ use crate::report::facts;
 use crate::report::story::figure;
 use crate::row::Rows;
 
+/// Captions of views whose pictures hold less where both runs are in them.
+const OTHERWISE: [(&str, &str); 1] = [(
+    "lens",
+    "Logit lens: the probability of the answer when the residual stream after each layer, at each position of the first prompt, goes \
+     straight to the final norm and the unembedding. Which token is likeliest there is in the table.",
+)];
+
+/// The caption of a view with both runs in it.
+pub(super) fn caption(view: &View, compared: &Compared) -> String {
+    let own = OTHERWISE.iter().find(|(name, _)| *name == view.name);
+    filled(own.map_or(view.caption.as_str(), |(_, caption)| caption), compared)
+}
+
 /// What a view's caption or label says of both runs.
 pub(super) fn filled(text: &str, compared: &Compared) -> String {
     let [a, b] = &compared.sides;

@@ -130,7 +130,8 @@ fn by_size(rows: &Rows, columns: [&str; 2]) -> Result<Rows> {
     Ok(rows.take(&order))
 }
 
-/// Curves of both runs, and of the difference where a run has one line; one picture for each panel and each number that there were.
+/// Curves of both runs, and below them of the difference where a run has one line; one picture for each panel and each number that
+/// there were.
 /// Beside them the name of a picture that would have had too many lines.
 pub(super) fn curves(
     view: View,
@@ -196,14 +197,47 @@ fn lines(mut of: View, series: &Series, sides: &[Rows; 3], compared: &Compared) 
             return Ok(None);
         }
     } else {
-        of.limits = None; // a difference may lie below
+        let first = sides.iter().take(2).map(Rows::len).sum();
+        of.strip = apart(&mut rows, first, series)?;
     }
     of.log_x |= figures::decades(&rows, &of)?;
-    let more = if shown == 3 { format!(", and their difference ({b} minus {a})") } else { String::new() };
+    let more =
+        if of.strip.is_some() { format!("; below, their difference ({b} minus {a})") } else { String::new() };
     of.caption += &format!(" Both runs: {a} and {b}{more}.");
-    let certain = series.lo.as_ref().filter(|_| shown == 3).and_then(|_| interval(compared, &of.table));
+    let certain =
+        series.lo.as_ref().filter(|_| of.strip.is_some()).and_then(|_| interval(compared, &of.table));
     of.caption += &certainty(compared, certain);
     Ok(Some(Wanted { view: of, rows }))
+}
+
+/// Moves the numbers of the rows from `first` on, those of the difference, to columns of their own; nothing where there are none.
+fn apart(rows: &mut Rows, first: usize, series: &Series) -> Result<Option<Series>> {
+    let mut strip = Series { name: "difference".to_owned(), ..Series::default() };
+    let ends = [(&series.lo, &mut strip.lo), (&series.hi, &mut strip.hi)];
+    let mut moved: Vec<String> = vec![series.value.clone()];
+    for (own, end) in ends {
+        *end = own.as_ref().map(|name| difference_of(name));
+        moved.extend(own.clone().filter(|name| !moved.contains(name)));
+    }
+    strip.value = difference_of(&series.value);
+    let mut any = false;
+    for name in moved {
+        let cells = rows.numbers(&name)?;
+        let part = |is_difference: bool| -> Vec<Option<f64>> {
+            let cell = |(i, x): (usize, &Option<f64>)| x.filter(|_| (i >= first) == is_difference);
+            cells.iter().enumerate().map(cell).collect()
+        };
+        let (own, difference) = (part(false), part(true));
+        any |= name == series.value && difference.iter().flatten().any(|x| x.is_finite());
+        let Some(cells) = rows.columns.iter_mut().find(|(known, _, _)| *known == name) else { continue };
+        *cells = column(&name, &cells.1.clone(), &own);
+        rows.columns.push(column(&difference_of(&name), "The same of the difference.", &difference));
+    }
+    Ok(any.then_some(strip))
+}
+
+fn difference_of(name: &str) -> String {
+    format!("difference of {name}")
 }
 
 /// The effects of components in A against those in B.

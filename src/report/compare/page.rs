@@ -1,7 +1,7 @@
 //! The page of a comparison: what was compared, what the models do, which parts changed, every shared picture, what is missing.
 
 use super::Drawn;
-use super::tables::Made;
+use super::tables::{Made, heading};
 use crate::compare::{Compared, Side};
 use crate::error::Result;
 use crate::report::page::{Block, Figure, Inline, Page, Section, Table, Words, say};
@@ -194,14 +194,18 @@ fn components(compared: &Compared, made: &Made, drawn: Vec<Drawn>, command: &str
         [Inline::Text(a.clone()), Inline::Text(b.clone())],
     )];
     blocks.extend(drawn.into_iter().map(|drawn| picture(drawn, command)));
-    let is_shown = |name: &String| !name.starts_with("direct,") && !name.starts_with("change of direct");
-    let columns = rows.columns.iter().map(|(name, _, _)| name.clone()).filter(is_shown).collect();
+    // a page has no room for the intervals of both runs too
+    let totals = [a, b].map(|name| format!("total, {}", heading(name)));
+    let change = ["", "_ci_lo", "_ci_hi"].map(|end| format!("change of total{end}"));
+    let wanted = ["component", "role"].map(str::to_owned).into_iter().chain(totals).chain(change);
+    let columns = wanted.filter(|name| rows.column(name).is_ok()).collect();
     blocks.push(Block::Table(Table {
         rows: rows.clone(),
         columns,
         max_rows: Some(SHOWN),
         bars: vec!["change of total".to_owned()],
-        caption: say("The components whose total effect changed most (logits).", []),
+        caption: say("The components whose total effect changed most (logits), with the 95 % interval of the change; the file has those of both \
+             runs too.", []),
     }));
     Some(section("components", "Which components changed", blocks))
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use super::Drawn;
-use super::captions::{filled, source};
+use super::captions::{caption, filled, source};
 use super::kinds::{self, Wanted};
 use super::tables::Made;
 use crate::compare::{Compared, stacked};
@@ -37,7 +37,9 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
         let [Ok(a), Ok(b), difference] = sides.each_ref().map(|rows| view.rows(rows)) else { continue };
         let difference = difference.unwrap_or_else(|_| a.take(&[]));
         view.only.clear();
-        view.caption = filled(&view.caption, compared);
+        view.caption = caption(&view, compared);
+        // where a column ends is another place in each run
+        view.references.retain(|reference| reference.column.is_none());
         view.value_label = filled(&view.value_label, compared);
         view.data = view.data.map(|data| filled(&data, compared));
         let sides = [a, b, difference];
