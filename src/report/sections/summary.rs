@@ -1,5 +1,6 @@
 //! Title, the answer in a few sentences, and where it comes from.
 
+use crate::report::command;
 use crate::report::page::{Inline, Words, say};
 use crate::report::story::{Story, figure, listed, number, percent};
 
@@ -123,7 +124,10 @@ pub(super) fn provenance(story: &Story) -> Vec<(String, Words)> {
         ("Seed".to_owned(), text(study.seed.to_string())),
         ("Numbers".to_owned(), text(format!("{} on the CPU", study.dtype))),
         ("glassbox".to_owned(), text(env!("CARGO_PKG_VERSION").to_owned())),
-        ("Run again".to_owned(), vec![Inline::Code(command::ALL.to_owned()), say(" in this report's folder")]),
+        (
+            "Run again".to_owned(),
+            vec![Inline::Code(command::ALL.to_owned()), Inline::Text(" in this report’s folder".into())],
+        ),
     ]);
     facts
 }
