@@ -77,7 +77,8 @@ export function unfoldLinked() {
     const place = id && document.getElementById(id);
     if (!place) return;
     place.closest("details")?.setAttribute("open", "");
-    place.scrollIntoView(); // the script may have moved it
+    // the script may have moved it
+    place.scrollIntoView();
   };
   on(window, "hashchange", unfold);
   unfold();

@@ -69,7 +69,8 @@ pub(super) fn data(story: &Story, page: &Page) -> Result<Option<Value>> {
     let (run, about) = (&story.run, &story.run.lab.about);
     let prompts = prompts::Shown::of(run.task);
     let mut commands = Map::new();
-    let by_prompt = ["examples_attention", "examples_lens"].into_iter().filter(|name| story.table(name).is_some());
+    let by_prompt =
+        ["examples_attention", "examples_lens"].into_iter().filter(|name| story.table(name).is_some());
     for table in carried.keys().map(String::as_str).chain(by_prompt) {
         commands.insert(table.to_owned(), command::of(story, table).into());
     }

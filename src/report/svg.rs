@@ -43,7 +43,8 @@ impl Drawing {
     /// The drawing with a title, HTML text, in place of its own: what a reader hears, and sees under the pointer.
     pub(super) fn titled(mut self, title: &str) -> Drawing {
         if let Some((open, inside)) = self.markup.split_once('>').filter(|_| !title.is_empty()) {
-            let own = inside.trim_start().strip_prefix("<title>").and_then(|rest| rest.split_once("</title>"));
+            let own =
+                inside.trim_start().strip_prefix("<title>").and_then(|rest| rest.split_once("</title>"));
             let inside = own.map_or(inside, |(_, after)| after);
             self.markup = format!("{open}>\n<title>{title}</title>{inside}");
         }
@@ -182,7 +183,10 @@ mod tests {
     fn a_drawing_takes_the_title_of_its_page() {
         let titled = |svg: &str| inline(svg, "f").unwrap().titled("All of it.").markup;
         let wanted = "<svg viewBox=\"0 0 1 1\">\n<title>All of it.</title><g><title>x</title></g></svg>";
-        assert_eq!(titled("<svg viewBox=\"0 0 1 1\">\n<title>f</title><g><title>x</title></g></svg>"), wanted);
+        assert_eq!(
+            titled("<svg viewBox=\"0 0 1 1\">\n<title>f</title><g><title>x</title></g></svg>"),
+            wanted
+        );
         assert_eq!(titled("<svg viewBox=\"0 0 1 1\"><g><title>x</title></g></svg>"), wanted);
     }
 

@@ -84,7 +84,10 @@ mod tests {
 
     #[test]
     fn a_drawing_is_called_by_its_first_sentence() {
-        assert_eq!(first_sentence("Each <code>a &lt; 0.5</code> of <em>it</em>. And more."), "Each a &lt; 0.5 of it.");
+        assert_eq!(
+            first_sentence("Each <code>a &lt; 0.5</code> of <em>it</em>. And more."),
+            "Each a &lt; 0.5 of it."
+        );
         assert_eq!(first_sentence("<strong>One</strong> only"), "One only");
     }
 }

@@ -22,7 +22,8 @@ pub(super) const MODULES: [(&str, &str); 14] = [
     ("main.js", include_str!("../../../assets/web/main.js")),
 ];
 
-/// The script, as it stands in the page. Comments that have lines of their own stay behind, and so does what indents.
+/// The script, as it stands in the page. Comments stay behind, and so do what indents and every line break that separates
+/// nothing.
 pub(super) fn joined() -> String {
     let mut script = String::from("\"use strict\";\n(() => {\n");
     let mut in_comment = false;
@@ -30,8 +31,13 @@ pub(super) fn joined() -> String {
         if in_comment || line.starts_with("/**") {
             in_comment = !line.ends_with("*/");
         } else if !(line.is_empty() || line.starts_with("//") || line.starts_with("import ")) {
+            if line.starts_with(['}', ')', ']']) && script.ends_with('\n') {
+                script.pop();
+            }
             script += line.strip_prefix("export ").unwrap_or(line);
-            script.push('\n');
+            if !line.ends_with(['{', '(', '[', ',', ';']) {
+                script.push('\n');
+            }
         }
     }
     script + "})();\n"
@@ -67,6 +73,15 @@ mod tests {
                         assert_eq!(owner.get(name), Some(&from), "{module} imports `{name}` from {from}");
                     }
                 }
+                let code = line.trim();
+                assert!(
+                    code.starts_with("//") || !code.contains(" // "),
+                    "{module}: a comment in a line: {line}"
+                );
+                assert!(
+                    code.matches('`').count().is_multiple_of(2),
+                    "{module}: a text over several lines: {line}"
+                );
                 let at_top = line.starts_with("export ") || !line.contains("export ") || line.contains("//");
                 assert!(at_top || line.contains('*'), "{module}: {line}");
             }
