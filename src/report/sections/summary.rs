@@ -124,7 +124,10 @@ pub(super) fn provenance(story: &Story) -> Vec<(String, Words)> {
         ("Seed".to_owned(), text(study.seed.to_string())),
         ("Numbers".to_owned(), text(format!("{} on the CPU", study.dtype))),
         ("glassbox".to_owned(), text(env!("CARGO_PKG_VERSION").to_owned())),
-        ("Run again".to_owned(), say("`{}` in this report's folder", [Inline::Text(command::ALL.to_owned())])),
+        (
+            "Run again".to_owned(),
+            say("`{}` in this report's folder", [Inline::Text(command::ALL.to_owned())]),
+        ),
     ]);
     facts
 }
