@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::output::Finished;
+use crate::row::Rows;
 
 /// Two runs and what they share.
 #[derive(Debug, Clone)]
@@ -62,6 +63,11 @@ pub fn compare(runs: [Finished; 2], given: [Option<String>; 2]) -> Result<Compar
         if name.starts_with("examples_") {
             continue;
         }
+        if !same && of_prompts(rows, other) {
+            let why = "it tells of single prompts, and the runs had others each";
+            left_out.push((name.clone(), why.to_owned()));
+            continue;
+        }
         match join::join(&sides, [rows, other], same)? {
             Ok(joined) => _ = tables.insert(name.clone(), joined),
             Err(why) => left_out.push((name.clone(), why)),
@@ -87,6 +93,13 @@ pub fn compare(runs: [Finished; 2], given: [Option<String>; 2]) -> Result<Compar
     let facts = facts::facts(&sides);
     let warnings = facts::warnings(&names, &sides, &facts, &tables);
     Ok(Compared { names, sides, facts, warnings, same_examples: same, tables, left_out })
+}
+
+/// Whether a table's rows are of single prompts, or of positions at which the two have other tokens: where the prompts differ, what
+/// stands at one place in both has nothing to do with each other.
+fn of_prompts(a: &Rows, b: &Rows) -> bool {
+    let tokens = |rows: &Rows| rows.texts("token").unwrap_or_default();
+    a.name == "lens_first" || a.column("example").is_ok() || tokens(a) != tokens(b)
 }
 
 /// What the runs and their difference are called: as given, else by folder, else by folder and the one above.
