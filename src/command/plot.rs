@@ -170,6 +170,10 @@ impl Plot {
     pub(super) fn run(self) -> Result<()> {
         let files = self.files()?;
         for (path, ..) in &files {
+            if *path == self.table || Some(path) == self.view.as_ref() {
+                let what = format!("{} is what the figure is drawn from", path.display());
+                return Err(Error::usage(what, "give the figure another name with -o"));
+            }
             check_file(path, self.force)?;
         }
         let rows = read_table(&self.table)?;
@@ -192,6 +196,10 @@ impl Plot {
     fn files(&self) -> Result<Vec<(PathBuf, &'static str, String)>> {
         let mut files: Vec<(PathBuf, &'static str, String)> = Vec::new();
         for out in &self.out {
+            if out.to_string_lossy().ends_with(['/', '\\']) {
+                let what = format!("{} names a folder, not a figure", out.display());
+                return Err(Error::usage(what, "give the figure a name in it: `-o figures/heads`"));
+            }
             let whole = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let made: Vec<_> = match out.extension().map(|ending| ending.to_string_lossy()) {
                 None => {

@@ -265,6 +265,8 @@ fn mistakes_are_told_with_a_way_out() {
     let cases: &[(i32, String, &[&str])] = &[
         (2, format!("{heat} -o fig.jpg"), &["not written as .jpg", ".svg, .pdf, .png, .csv, .toml, .tex"]),
         (2, format!("{heat} -o a.svg -o a.svg"), &["a.svg is asked for twice"]),
+        (2, format!("{heat} -o folder/"), &["folder/ names a folder, not a figure", "-o figures/heads"]),
+        (2, format!("{heat} -o foreign.csv --force"), &["foreign.csv is what the figure is drawn from"]),
         (2, "foreign.csv -o a.svg".into(), &["no `--kind`", "heatmap: ", "curve: "]),
         (
             2,
