@@ -69,6 +69,7 @@ pub fn write(scene: &Scene, rows: &Rows, view: &View) -> String {
         outlines(scene, view),
         (svg::hatched(&scene.items) && !says(&["hatch"])).then(|| "Hatched: no value.".to_owned()),
         clipped(rows, view),
+        infinite(rows, view),
         source(rows, view),
     ];
     let all: Vec<String> = std::iter::once(said.clone()).chain(rest.into_iter().flatten()).collect();
@@ -179,10 +180,32 @@ fn over(view: &View) -> Option<&str> {
     (view.facts.known() && !own.is_empty()).then_some(own)
 }
 
+/// How many numbers have no place on any scale.
+fn infinite(rows: &Rows, view: &View) -> Option<String> {
+    let values = drawn(rows, view).into_iter().filter(|v| v.is_infinite()).count();
+    let what = if of_colours(view) { "drawn in the end colours" } else { "beyond the axis" };
+    match values {
+        0 => None,
+        1 => Some(format!("One value is infinite, and {what}.")),
+        n => Some(format!("{n} values are infinite, and {what}.")),
+    }
+}
+
+/// Whether the kind shows numbers as colours.
+fn of_colours(view: &View) -> bool {
+    matches!(view.kind.as_str(), "heatmap" | "trace" | "attention" | "lens" | "tokens")
+}
+
+/// The drawn numbers.
+fn drawn(rows: &Rows, view: &View) -> Vec<f64> {
+    let columns = view.series.iter().map(|series| series.value.as_str()).chain(view.value.as_deref());
+    columns.filter_map(|column| rows.numbers(column).ok()).flatten().flatten().collect()
+}
+
 /// At which ends colours or the axis were cut.
 fn clipped(rows: &Rows, view: &View) -> Option<String> {
     let [mut lo, mut hi] = view.limits?;
-    let colours = matches!(view.kind.as_str(), "heatmap" | "trace" | "attention" | "lens" | "tokens");
+    let colours = of_colours(view);
     if colours
         && view.map.unwrap_or(Map::RdBu) == Map::RdBu
         && matches!(view.kind.as_str(), "heatmap" | "tokens")
@@ -190,8 +213,7 @@ fn clipped(rows: &Rows, view: &View) -> Option<String> {
         let reach = lo.abs().max(hi.abs());
         (lo, hi) = (-reach, reach);
     }
-    let drawn = view.series.iter().map(|series| series.value.as_str()).chain(view.value.as_deref());
-    let values: Vec<f64> = drawn.filter_map(|column| rows.numbers(column).ok()).flatten().flatten().collect();
+    let values = drawn(rows, view);
     let slack = 1e-9 * (hi - lo);
     let below = values.iter().any(|v| *v < lo - slack).then(|| plain(lo));
     let above = values.iter().any(|v| *v > hi + slack).then(|| plain(hi));
@@ -319,6 +341,18 @@ mod tests {
         "kind='heatmap'\nx='head'\ny='layer'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'\nlimits=[-0.5, 0.5]\n";
     const FACTS: &str = "[facts]\nmodel='m'\nweights='weights abc'\ndata='64 prompt pairs of ioi'\nn=64\nover='pairs'\n\
                          metric='logit difference'\nseed=7\ndtype='f64'";
+
+    #[test]
+    fn infinite_values_are_counted() {
+        let mut rows = rows();
+        if let Some((_, _, column)) = rows.columns.iter_mut().find(|(name, ..)| name == "effect") {
+            *column = Column::Num([f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1.0].map(Some).to_vec());
+        }
+        let of = |view: &str| draw(&rows, &toml::from_str(view).unwrap()).unwrap().caption;
+        assert!(of(VIEW).contains("2 values are infinite, and drawn in the end colours."));
+        let curve = "kind='curve'\nx='head'\nvalue='effect'\ngroup='layer'";
+        assert!(of(curve).contains("2 values are infinite, and beyond the axis."));
+    }
 
     fn caption(view: &str) -> String {
         draw(&rows(), &toml::from_str(view).unwrap()).unwrap().caption
