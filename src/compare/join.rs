@@ -23,6 +23,11 @@ pub struct Joined {
 }
 
 impl Joined {
+    /// What each of these rows, of one of the sides, is called: its keys, joined.
+    pub fn names(&self, rows: &Rows) -> Result<Vec<String>> {
+        named(rows, &self.keys)
+    }
+
     /// One long table: the column `run`, which says whose row it is, and then the table's own.
     pub fn long(&self, names: &[String; 3]) -> Result<Rows> {
         stacked(&self.sides, names)

@@ -1,7 +1,7 @@
 //! The pictures of a report with both runs in them: heat maps as three panels, bars and curves beside each other, the effects of
 //! components in one run against those in the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ use super::Drawn;
 use super::captions::{caption, filled, source};
 use super::kinds::{self, Wanted};
 use super::tables::Made;
-use crate::compare::{Compared, stacked};
+use crate::compare::{Compared, Joined, stacked};
 use crate::error::Result;
 use crate::figure::View;
 use crate::report::derive;
@@ -123,7 +123,7 @@ fn sets(compared: &Compared) -> Result<BTreeMap<String, [Rows; 3]>> {
     };
     let guides: Vec<Rows> = CHOSEN
         .iter()
-        .filter_map(|(_, table, value)| Some(larger(&compared.tables.get(*table)?.sides, value)))
+        .filter_map(|(_, table, value)| Some(larger(compared.tables.get(*table)?, value)))
         .collect::<Result<_>>()?;
     let forms = |k: usize| -> Result<Vec<Rows>> {
         let found = of(k);
@@ -147,14 +147,16 @@ fn sets(compared: &Compared) -> Result<BTreeMap<String, [Rows; 3]>> {
 }
 
 /// A's table with, in each row that B has too, the value that is larger by size.
-fn larger([a, b, _]: &[Rows; 3], value: &str) -> Result<Rows> {
-    let (own, other) = (a.numbers(value)?, b.numbers(value)?);
-    if a.len() != b.len() {
-        return Ok(a.clone());
-    }
-    let size = |x: &Option<f64>| x.map_or(-1.0, f64::abs);
-    let cells: Vec<Option<f64>> =
-        own.iter().zip(&other).map(|(a, b)| if size(b) > size(a) { *b } else { *a }).collect();
+fn larger(joined: &Joined, value: &str) -> Result<Rows> {
+    let [a, b, _] = &joined.sides;
+    let [of_a, of_b] = [a, b].map(|rows| joined.names(rows));
+    let size = |x: &Option<f64>| x.filter(|x| x.is_finite()).map_or(-1.0, f64::abs);
+    let other: HashMap<String, Option<f64>> = of_b?.into_iter().zip(b.numbers(value)?).collect();
+    let cells = of_a?.into_iter().zip(a.numbers(value)?).map(|(name, own)| {
+        let other = other.get(&name).copied().flatten();
+        if size(&other) > size(&own) { other } else { own }
+    });
+    let cells: Vec<Option<f64>> = cells.collect();
     let mut rows = a.clone();
     rows.columns.iter_mut().filter(|(name, _, _)| name == value).for_each(|(name, about, cell)| {
         *cell = column(name, about, &cells).2;

@@ -168,7 +168,7 @@ pub(super) fn wide(
 /// The rows by the size of a number, largest first; equals as they stood.
 fn largest(rows: &Rows, name: &str) -> Result<Rows> {
     let values = rows.numbers(name)?;
-    let size = |i: usize| values.get(i).copied().flatten().map_or(-1.0, f64::abs);
+    let size = |i: usize| values.get(i).copied().flatten().filter(|x| x.is_finite()).map_or(-1.0, f64::abs);
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|&a, &b| size(b).total_cmp(&size(a)).then(a.cmp(&b)));
     Ok(rows.take(&order))
