@@ -47,9 +47,11 @@ pub(super) fn source(compared: &Compared) -> Facts {
         let hash = || side.fact(&["model", "sha256"]).unwrap_or_default().chars().take(7).collect::<String>();
         format!("{}, {}", model(side), told(side, "weights").unwrap_or_else(|| format!("weights {}", hash())))
     };
+    let alike = a.seed() == b.seed();
     let data = |side: &Side| {
         let n = side.prompts().map_or_else(String::new, |n| format!("{n} "));
-        told(side, "data").unwrap_or_else(|| format!("{n}prompts of {}", side.task()))
+        let data = told(side, "data").unwrap_or_else(|| format!("{n}prompts of {}", side.task()));
+        if alike { data } else { format!("{data}, seed {}", side.seed()) }
     };
     let over = both(&|side| told(side, "over").unwrap_or_else(|| "prompts".to_owned()));
     let together = if compared.same_examples {
@@ -57,7 +59,7 @@ pub(super) fn source(compared: &Compared) -> Facts {
     } else {
         "of each run by itself"
     };
-    let seed = (a.seed() == b.seed()).then(|| a.seed());
+    let seed = alike.then(|| a.seed());
     let dtype = both(&|side| side.fact(&["dtype"]).unwrap_or_default());
     Facts {
         model: both(&weights),
@@ -94,6 +96,7 @@ pub(super) fn panels(compared: &Compared, differences: &Rows, view: &View) -> St
          run, and so no difference."
     );
     match largest(differences, view) {
+        Some((0.0, ..)) => said += " No cell differs.",
         Some((size, at, interval)) => {
             said += &format!(" The largest difference is {}{interval}, at {at}.", figure(size));
         }

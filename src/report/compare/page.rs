@@ -82,9 +82,10 @@ fn lead(compared: &Compared, made: &Made) -> Result<Words> {
         let metrics = rows.texts("metric")?;
         for (metric, said) in [("accuracy", "accuracy"), ("logit-diff", "the logit difference")] {
             let Some(i) = metrics.iter().position(|known| known == metric) else { continue };
-            let cell = |k: usize| cell(rows, k, i);
-            if let (Some(one), Some(two), Some(change)) = (cell(1), cell(4), cell(7)) {
-                let interval = cell(8).zip(cell(9));
+            let cell = |name: &str| rows.numbers(name).ok()?.get(i).copied().flatten();
+            let values = (cell(&heading(a)), cell(&heading(b)), cell("difference"));
+            if let (Some(one), Some(two), Some(change)) = values {
+                let interval = cell("difference_ci_lo").zip(cell("difference_ci_hi"));
                 let interval = interval
                     .map_or_else(String::new, |(lo, hi)| format!(" [{}, {}]", figure(lo), figure(hi)));
                 if change == 0.0 {
@@ -117,12 +118,6 @@ fn lead(compared: &Compared, made: &Made) -> Result<Words> {
         words.extend(say(" The total effect of {} changed most, by **{}** logits.", parts));
     }
     Ok(words)
-}
-
-/// A number by the places of its column and row.
-fn cell(rows: &Rows, column: usize, row: usize) -> Option<f64> {
-    let (name, _, _) = rows.columns.get(column)?;
-    rows.numbers(name).ok()?.get(row).copied().flatten()
 }
 
 fn facts(compared: &Compared, made: &Made) -> Section {
