@@ -40,8 +40,30 @@ pub fn write(scene: &Scene, dpi: f64) -> Result<Vec<u8>> {
     let mut pixmap = Pixmap::new(w as u32, h as u32).ok_or_else(|| broken("no memory".into()))?;
     let scale = Transform::from_scale(w as f32 / tree.size().width(), h as f32 / tree.size().height());
     resvg::render(&tree, scale, &mut pixmap.as_mut());
-    let png = pixmap.encode_png().map_err(|e| broken(e.to_string()))?;
-    Ok(with_facts(&png, dpi, &scene.caption))
+    encode(&pixmap, dpi, &scene.caption).map_err(|e| broken(e.to_string()))
+}
+
+/// Pixels without opacity, for paper has none, with how many make a metre, and the caption.
+fn encode(pixmap: &Pixmap, dpi: f64, caption: &str) -> std::result::Result<Vec<u8>, png::EncodingError> {
+    let per_metre = (dpi / 0.0254).round() as u32;
+    let mut out = Vec::new();
+    let mut encoder = png::Encoder::new(&mut out, pixmap.width(), pixmap.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::High);
+    encoder.set_pixel_dims(Some(png::PixelDimensions {
+        xppu: per_metre,
+        yppu: per_metre,
+        unit: png::Unit::Meter,
+    }));
+    if !caption.is_empty() {
+        encoder.add_itxt_chunk("Description".to_owned(), font::inert(caption))?;
+    }
+    let colours: Vec<u8> = pixmap.pixels().iter().flat_map(|p| [p.red(), p.green(), p.blue()]).collect();
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&colours)?;
+    writer.finish()?;
+    Ok(out)
 }
 
 /// A raster as PNG bytes; `None` when the bytes do not make whole rows.
@@ -68,33 +90,6 @@ fn options() -> &'static Options<'static> {
     })
 }
 
-/// Inserts chunks after the header: how many pixels make a metre, and the caption.
-fn with_facts(png: &[u8], dpi: f64, caption: &str) -> Vec<u8> {
-    const HEADER: usize = 8 + 4 + 4 + 13 + 4; // signature, then length, name, fields and checksum of IHDR
-    let per_metre = ((dpi / 0.0254).round() as u32).to_be_bytes();
-    let resolution = [&per_metre[..], &per_metre[..], &[1]].concat();
-    let mut facts = chunk(b"pHYs", &resolution);
-    if !caption.is_empty() {
-        // keyword, not compressed, no language, no translated keyword, text
-        facts.extend(chunk(b"iTXt", &[b"Description\0\0\0\0\0", font::inert(caption).as_bytes()].concat()));
-    }
-    let (head, tail) = png.split_at(HEADER.min(png.len()));
-    [head, &facts, tail].concat()
-}
-
-/// Length, name, contents, checksum.
-fn chunk(name: &[u8; 4], contents: &[u8]) -> Vec<u8> {
-    let named = [&name[..], contents].concat();
-    let length = u32::try_from(contents.len()).unwrap_or(u32::MAX).to_be_bytes();
-    [&length[..], &named, &crc(&named).to_be_bytes()].concat()
-}
-
-/// PNG's checksum (CRC-32), bit by bit: the chunks are short.
-fn crc(bytes: &[u8]) -> u32 {
-    let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
-    !bytes.iter().fold(!0u32, |crc, b| (0..8).fold(crc ^ u32::from(*b), |crc, _| step(crc)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,18 +97,14 @@ mod tests {
     #[test]
     fn pictures_have_the_pixels_of_their_size() {
         let caption = "Effect − n = 12, 日本.".to_owned();
-        let png = write(&Scene { caption, ..Scene::new(234.0, 100.0) }, PRINT).unwrap();
+        let png = write(&Scene { caption: caption.clone(), ..Scene::new(234.0, 100.0) }, PRINT).unwrap();
         let image = Pixmap::decode_png(&png).unwrap();
         assert_eq!((image.width(), image.height()), (975, 417));
-        assert_eq!(&png[37..41], b"pHYs");
-        assert_eq!(&png[58..62], b"iTXt");
-        let said = "Description\0\0\0\0\0Effect − n = 12, 日本.".as_bytes();
-        assert_eq!(&png[62..62 + said.len()], said);
-    }
-
-    #[test]
-    fn checksum_is_the_standard_one() {
-        assert_eq!(crc(b"123456789"), 0xcbf4_3926);
+        let reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
+        let dots = reader.info().pixel_dims.unwrap();
+        assert_eq!((dots.xppu, dots.yppu, dots.unit), (11811, 11811, png::Unit::Meter));
+        let [said] = reader.info().utf8_text.as_slice() else { panic!("one text is expected") };
+        assert_eq!((said.keyword.as_str(), said.get_text().unwrap()), ("Description", caption));
     }
 
     #[test]

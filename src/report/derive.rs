@@ -61,7 +61,10 @@ pub(super) fn tables(run: &Run, found: &BTreeMap<String, Rows>) -> Result<Vec<(R
     {
         made.push((rows, false));
     }
-    made.extend(forms(&found, Some(run.task))?.into_iter().map(|rows| (rows, false)));
+    let mut forms = forms(&found, Some(run.task))?;
+    // along training, habits are shown by step; the finished model's own need no second picture
+    forms.retain(|rows| !(run.study.is_series() && rows.name == "head_scores_each"));
+    made.extend(forms.into_iter().map(|rows| (rows, false)));
     Ok(made)
 }
 

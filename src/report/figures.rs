@@ -98,7 +98,8 @@ pub(super) fn draw(story: &Story) -> Result<Vec<Drawn>> {
         let drawing = Drawing::of(rows, &view)?;
         let files = ENDINGS.iter().map(|ending| Ok((*ending, drawing.file(ending, &view.name)?)));
         let files = files.collect::<Result<Vec<_>>>()?;
-        let picture = Picture { svg: drawing.scene.to_svg(), caption: drawing.scene.caption };
+        let Drawing { rows, scene, .. } = drawing;
+        let picture = Picture { svg: scene.to_svg(), caption: scene.caption, rows };
         Ok(Some(Drawn { name: view.name, picture, files }))
     });
     drawn.filter_map(Result::transpose).collect()

@@ -44,6 +44,8 @@ impl Run<'_> {
 pub(super) struct Picture {
     pub(super) svg: String,
     pub(super) caption: String,
+    /// The rows that it shows.
+    pub(super) rows: Rows,
 }
 
 /// A run seen by the sections.
@@ -70,8 +72,8 @@ impl Story<'_> {
     /// A picture with the table behind it, if it was drawn.
     pub(super) fn figure(&self, name: &str, table: &str) -> Option<Block> {
         let picture = self.pictures.get(name)?;
-        let data = self.tables.get(table).map(|rows| Table {
-            rows: rows.clone(),
+        let data = self.tables.contains_key(table).then(|| Table {
+            rows: Rows { name: table.to_owned(), ..picture.rows.clone() },
             max_rows: Some(200),
             ..Table::default()
         });

@@ -233,6 +233,7 @@ fn doors_stay_where_they_are() {
         ("polars", &["table"]),
         ("plotters", &["figure"]),
         ("resvg", &["figure"]),
+        ("png::", &["figure"]),
         ("krilla", &["figure"]),
         ("krilla_svg", &["figure"]),
         ("faer", &["factored", "learn"]),

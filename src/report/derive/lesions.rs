@@ -83,8 +83,6 @@ fn knockout(rows: &Rows) -> Result<Option<Rows>> {
     let at: Vec<String> = sources.into_iter().zip(tokens).map(named).collect();
     let mut view = Rows { name: "knockout_view".to_owned(), ..rows };
     view.columns.push(column("at", "How the source is written.", &at));
-    let layers = view.texts("layer")?;
-    view.columns.push(column("middle", "The layer as a name: each is a tick.", &layers));
     Ok(Some(view))
 }
 

@@ -15,6 +15,8 @@ use crate::row::Rows;
 const CELLS: usize = 250_000;
 /// Prompts whose attention it carries at most.
 const PROMPTS: usize = 8;
+/// The same on a page that is about more than the finished model.
+const PROMPTS_BESIDE: usize = 2;
 /// Keys of a query that are kept at least: the largest.
 const KEYS: usize = 4;
 /// Cells that are computed for it at most.
@@ -45,7 +47,8 @@ pub(in crate::report) fn rows(run: &Run, story: &Story) -> Result<Option<Rows>> 
         return Ok(None);
     }
     heads.sort_unstable();
-    let prompts = if whole { (CELLS / (heads.len() * pairs)).clamp(1, PROMPTS) } else { 1 };
+    let most = if run.study.is_series() { PROMPTS_BESIDE } else { PROMPTS };
+    let prompts = if whole { (CELLS / (heads.len() * pairs)).clamp(1, most) } else { 1 };
     let mut joined: Option<Rows> = None;
     for example in 0..prompts.min(run.task.examples.len()) {
         let mut rows = patterns(run.lab, run.task, &heads, example)?;
