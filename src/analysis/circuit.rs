@@ -110,7 +110,8 @@ impl Method {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// Its name as it is written in studies.
+    pub fn name(self) -> &'static str {
         self.scoring().map_or("acdc", Scoring::name)
     }
 }

@@ -23,6 +23,7 @@ use crate::patterns::patterns;
 use crate::row::Rows;
 use crate::task::{Example, Task};
 
+pub(super) use circuit::chosen;
 pub(super) use probe::probed;
 
 /// Heads whose attention is shown.

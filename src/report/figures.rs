@@ -169,11 +169,22 @@ fn filled(words: &str, story: &Story) -> String {
     words
         .replace("{which}", which)
         .replace("{probe}", &derive::probed(&story.tables))
+        .replace("{circuit}", &derive::chosen(run.study, &story.tables))
+        .replace("{corruption}", &corruption(story))
         .replace("{model}", &run.lab.about.name)
         .replace("{task}", &run.task.name)
         .replace("{n}", &run.task.examples.len().to_string())
         .replace("{metric}", facts::metric(run.study.metric))
         .replace("{pairs}", pairs)
+}
+
+/// How causal tracing took the answer away, in the words of its note.
+fn corruption(story: &Story) -> String {
+    let traced = story.run.outcomes.iter().filter(|outcome| outcome.name == "trace");
+    let told =
+        traced.flat_map(|outcome| &outcome.findings.notes).find_map(|note| note.strip_prefix("corrupt: "));
+    let first = told.and_then(|told| told.split(". ").next());
+    first.map_or_else(String::new, |words| format!(" ({})", words.trim_end_matches('.')))
 }
 
 #[cfg(test)]

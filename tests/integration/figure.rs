@@ -57,6 +57,7 @@ fn mistakes_are_told_with_a_way_out() {
     for (wrong, words) in [
         ("kind='heatmpa'", ["no picture named `heatmpa`", "`heatmap`"]),
         ("kind='heatmap'\nx='head'\ny='layer'", ["needs `value =", "name a column"]),
+        ("kind='curve'\nx='layer'\nvalue='effect'", ["two rows of", "at layer 0"]),
         (&view.replace("effect", "efect"), ["no column named `efect`", "`effect`"]),
         (&format!("{view}only={{layer='9'}}"), ["nothing to draw", "layer = \"9\""]),
         (&format!("{view}limits=[1.0, -1.0]"), ["`limits` are 1 and -1", "lower limit first"]),

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::figure::Figure;
 use crate::figure::across::Places;
+use crate::figure::kind::heatmap::repeated;
 use crate::figure::lines::{self, Line};
 use crate::figure::scene::Scene;
 use crate::figure::stack::{self, Pane};
@@ -25,6 +26,13 @@ pub const FIGURE: Figure = Figure {
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let places = Places::read(rows, view, "")?;
     let mut lines = lines::read(rows, view, &view.all_series()?, &places)?;
+    for line in &lines {
+        // a line through two values at one place would be a zigzag that nobody measured
+        if let Some([one, _]) = line.points.array_windows().find(|[one, two]| one.x == two.x) {
+            let at = format!("{} at {}", line.name, places.name(one.x));
+            return Err(repeated(rows, view, &at));
+        }
+    }
     let strip = match &view.strip {
         Some(strip) => low(strip, rows, view, &places)?,
         None => None,

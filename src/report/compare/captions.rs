@@ -30,6 +30,8 @@ pub(super) fn filled(text: &str, compared: &Compared) -> String {
         .replace("{task}", &both(&Side::task))
         .replace("{metric}", &both(&metric))
         .replace("{pairs}", "")
+        .replace("{circuit}", "")
+        .replace("{corruption}", "")
         .replace("{which}", "of a head that both runs show")
         .replace("{probe}", "the probes")
 }

@@ -2,9 +2,32 @@
 
 use std::collections::BTreeMap;
 
+use crate::analysis::circuit::Circuits;
 use crate::error::Result;
-use crate::report::story::column;
+use crate::report::story::{column, figure};
 use crate::row::Rows;
+use crate::study::Study;
+
+/// " of 8 edges, scored by eap-ig-inputs, which keeps 0.989 of the behaviour", for captions; empty where none was chosen.
+pub(in crate::report) fn chosen(study: &Study, found: &BTreeMap<String, Rows>) -> String {
+    let told = || -> Option<String> {
+        let summary = found.get("circuit_summary")?;
+        let (measures, values) = (summary.texts("measure").ok()?, summary.numbers("value").ok()?);
+        let of = |name: &str| values.get(measures.iter().position(|known| known == name)?).copied().flatten();
+        let step = study.steps.iter().find(|step| step.name == "circuit")?;
+        let scored = match step.parameters.get("method").and_then(toml::Value::as_str) {
+            _ if study.circuit.is_some() => "given as a file".to_owned(),
+            Some("acdc") => "found by acdc".to_owned(),
+            method => format!("scored by {}", method.unwrap_or(Circuits::default().method.name())),
+        };
+        Some(format!(
+            " of {} edges, {scored}, which keeps {} of the behaviour",
+            of("edges")?,
+            figure(of("faithfulness")?)
+        ))
+    };
+    told().unwrap_or_default()
+}
 
 /// `circuit_graph`.
 pub(super) fn tables(found: &BTreeMap<String, Rows>) -> Result<Option<Rows>> {
