@@ -263,7 +263,7 @@ pub fn samples() -> Vec<Sample> {
         ("extreme-bars", extreme(|i| [Some(f64::NAN), Some(f64::INFINITY), None, Some(0.3), Some(-0.2)][i % 5]), "kind='bars'\nlabel='head'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'".to_owned()),
         ("extreme-bars-none", extreme(|_| None), "kind='bars'\nlabel='head'\nvalue='effect'".to_owned()),
         ("extreme-curve", extreme(|i| [Some(f64::NAN), Some(f64::INFINITY), None, Some(0.3), Some(-0.2)][i % 5]), "kind='curve'\nx='head'\ngroup='layer'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'".to_owned()),
-        ("extreme-curve-none", extreme(|_| None), "kind='curve'\nx='head'\nvalue='effect'".to_owned()),
+        ("extreme-curve-none", extreme(|_| None), "kind='curve'\nx='head'\ngroup='layer'\nvalue='effect'".to_owned()),
         ("extreme-scatter", extreme(|i| [Some(f64::NAN), Some(f64::INFINITY), None, Some(0.3), Some(-0.2)][i % 5]), "kind='scatter'\nx='ci_lo'\ny='effect'\nlabel='head'".to_owned()),
         ("lens", lens(&IOI, 3), lens_view.to_owned()),
         ("lens-target", lens(&IOI, 6), lens_view.replace("mark='right'", "target='next'")),
