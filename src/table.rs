@@ -118,7 +118,13 @@ pub fn write(rows: &Rows, format: Format) -> Result<Vec<u8>> {
 /// the meaning of columns is lost.
 pub fn read(name: &str, bytes: &[u8], format: Format) -> Result<Rows> {
     let broken = |e: pl::PolarsError| {
-        let message = format!("the table `{name}` cannot be read as {format}: {e}");
+        let why = match e.to_string() {
+            why if why.contains("more fields than defined") => {
+                "a row has more cells than the first, which names the columns".to_owned()
+            }
+            why => why,
+        };
+        let message = format!("the table `{name}` cannot be read as {format}: {why}");
         Error::input(message, "the file is not such a table, or is cut short: write it again")
     };
     let mut meanings = BTreeMap::<String, String>::new();

@@ -10,6 +10,7 @@ mod between;
 mod rows;
 pub(crate) mod runs;
 mod slopes;
+mod truth;
 
 use serde::{Deserialize, Serialize};
 

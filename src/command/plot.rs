@@ -26,7 +26,7 @@ use crate::row::{Column, Rows};
                 --venue acl --span col -o patch_head.pdf
   glassbox plot reports/ioi/tables/patch_head.parquet --kind heatmap --x head --y layer --value effect --lo ci_lo --hi ci_hi \\
                 --only site=z --only direction=denoise --value-label 'share of the gap' -o heads.pdf -o heads.png
-  glassbox plot losses.csv --kind curve --x step --value loss --group run --log-x --venue icml -o figures/losses
+  glassbox plot losses.csv --kind curve --x step --value loss --group run --log-x --venue icml -o losses
   glassbox plot effects.csv --kind bars --label component --series total,total_lo,total_hi --series direct --top 12 \\
                 --caption 'Effects of components.' -o effects.svg")]
 pub(super) struct Plot {
@@ -95,6 +95,9 @@ struct Parts {
     /// Column with the interval's upper end
     #[arg(long, value_name = "COLUMN")]
     hi: Option<String>,
+    /// Column with p-values corrected for the number of cells: grids outline by it instead of by intervals
+    #[arg(long, value_name = "COLUMN")]
+    q: Option<String>,
     /// Column that splits the rows into panels
     #[arg(long, value_name = "COLUMN")]
     facet: Option<String>,
@@ -134,11 +137,11 @@ struct Parts {
     /// What the numbers are of, for the caption
     #[arg(long, value_name = "WORDS")]
     data: Option<String>,
-    /// Where it is printed: neurips (by default), icml, iclr, acl, aaai, cvpr, tmlr, slide, blog
-    #[arg(long)]
+    /// Where it is printed
+    #[arg(long, value_parser = ["neurips", "icml", "iclr", "acl", "aaai", "cvpr", "tmlr", "slide", "blog"])]
     venue: Option<String>,
-    /// How much of the page's width it takes: col, full, half
-    #[arg(long)]
+    /// How much of the page's width it takes
+    #[arg(long, value_parser = ["col", "full", "half"])]
     span: Option<String>,
     /// Width in points, instead of a span's; 72 are an inch
     #[arg(long, value_name = "POINTS")]
@@ -146,23 +149,23 @@ struct Parts {
     /// Height in points, where the kind lets it be chosen
     #[arg(long, value_name = "POINTS")]
     height: Option<f64>,
-    /// Where layer 0 stands: down (at the top), up (at the bottom), x (layers run across)
-    #[arg(long, value_name = "down|up|x")]
+    /// Where layer 0 stands: at the top (down), at the bottom (up), or layers run across (x)
+    #[arg(long, value_parser = ["down", "up", "x"])]
     layer_axis: Option<String>,
-    /// Colours: rdbu (diverging about 0), blues, viridis
-    #[arg(long, value_name = "MAP")]
+    /// Colours: diverging about 0 (rdbu, puor) or growing
+    #[arg(long, value_parser = ["rdbu", "puor", "blues", "greens", "purples", "reds", "viridis", "cividis"])]
     map: Option<String>,
     /// Limits of colours or value axis
-    #[arg(long, value_name = "LO,HI", value_delimiter = ',', allow_hyphen_values = true)]
-    limits: Option<Vec<f64>>,
-    /// From what size on cells are outlined whose interval excludes 0
+    #[arg(long, value_name = "LO,HI", value_parser = limits, allow_hyphen_values = true)]
+    limits: Option<[f64; 2]>,
+    /// From what size on cells that differ from 0 are outlined
     #[arg(long, value_name = "SIZE")]
     outline: Option<f64>,
     /// How many to label, or of bars to keep
     #[arg(long, value_name = "N")]
     top: Option<usize>,
-    /// Order of bars: value, size, table
-    #[arg(long, value_name = "ORDER")]
+    /// Order of bars: by value, by size, or as in the table
+    #[arg(long, value_parser = ["value", "size", "table"])]
     sort: Option<String>,
 }
 
@@ -288,6 +291,13 @@ impl Plot {
         }
         Ok(view)
     }
+}
+
+/// `LO,HI`.
+fn limits(words: &str) -> std::result::Result<[f64; 2], String> {
+    let ends: Option<Vec<f64>> = words.split(',').map(|end| end.trim().parse().ok()).collect();
+    ends.and_then(|ends| ends.try_into().ok())
+        .ok_or_else(|| "write two numbers: `--limits -0.5,0.5`".to_owned())
 }
 
 /// `COLUMN[,LO,HI[,NAME]]`.

@@ -31,7 +31,7 @@ const TABLES: &[(&str, &[&str], &str)] = &[
     ("decisions", &["example", "rule"], ""),
     ("edges", &["method", "edge"], "effect"),
     ("edges_group", &["from", "to"], "effect"),
-    ("edges_truth", &["method"], ""),
+    ("edges_truth", &["method"], "auroc"),
     ("eigenvalues", &["layer", "head", "circuit", "index"], ""),
     ("head_scores", &["layer", "head"], ""),
     ("knockout", &["source", "layer", "metric"], "relative"),

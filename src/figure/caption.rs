@@ -5,9 +5,12 @@
 //! are, what outlines and hatching mean, at what limits colours or axes are cut, and last the source: model and weights, data and n,
 //! seed, type of numbers. Of a table without facts only what the table itself tells is said.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::figure::color::{INK, Map};
+use crate::figure::evidence;
 use crate::figure::scene::{Fill, Item, Scene};
 use crate::figure::svg;
 use crate::figure::view::View;
@@ -66,7 +69,7 @@ pub fn write(scene: &Scene, rows: &Rows, view: &View) -> String {
         direction(rows, view).filter(|_| !view.caption.to_lowercase().contains("nois")),
         ablation(rows, view).filter(|_| !says(&["resampl", "mean abl", "zero"])),
         intervals(rows, view).filter(|_| !says(&["band", "whisker", "interval"])),
-        outlines(scene, view),
+        outlines(scene, rows, view),
         (svg::hatched(&scene.items) && !says(&["hatch"])).then(|| "Hatched: no value.".to_owned()),
         clipped(rows, view),
         infinite(rows, view),
@@ -129,17 +132,34 @@ fn direction(rows: &Rows, view: &View) -> Option<String> {
     }
 }
 
-/// What stood in the place of a part that was taken out, where all rows agree.
+/// What stands in the place of a part that is taken out, in the words of the tables and in plain ones.
+const IN_PLACE: [(&str, &str); 4] = [
+    ("zero", "zero"),
+    ("mean", "its mean"),
+    ("mean-by-position", "its mean at the same position"),
+    ("resample", "its value on another prompt"),
+];
+
+/// What stood in the place of a part that was taken out.
 fn ablation(rows: &Rows, view: &View) -> Option<String> {
     view.facts.known().then_some(())?;
-    let kind = match single(rows, "kind")?.as_str() {
-        "zero" => "zero",
-        "mean" => "its mean",
-        "mean-by-position" => "its mean at the same position",
-        "resample" => "its value on another prompt",
-        _ => return None,
-    };
-    Some(format!("In place of a part stands {kind}."))
+    let kinds: BTreeSet<String> = rows.texts("kind").ok()?.into_iter().collect();
+    let known = |kind: &String| IN_PLACE.iter().any(|(name, _)| name == kind);
+    if kinds.is_empty() || !kinds.iter().all(known) {
+        return None;
+    }
+    let several = kinds.len() > 1;
+    let said = IN_PLACE.iter().filter(|(name, _)| kinds.contains(*name)).map(|(name, words)| match several {
+        true if name != words => format!("{words} ({name})"),
+        _ => (*words).to_owned(),
+    });
+    let said: Vec<String> = said.collect();
+    Some(match said.split_last() {
+        Some((last, before)) if several => {
+            format!("In place of a part stands {} or {last}.", before.join(", "))
+        }
+        _ => format!("In place of a part stands {}.", said.concat()),
+    })
 }
 
 /// What the drawn intervals are.
@@ -160,12 +180,21 @@ fn intervals(rows: &Rows, view: &View) -> Option<String> {
 }
 
 /// What outlined cells are, if there are any.
-fn outlines(scene: &Scene, view: &View) -> Option<String> {
+fn outlines(scene: &Scene, rows: &Rows, view: &View) -> Option<String> {
     outlined(&scene.items).then_some(())?;
     let size = match view.outline {
         Some(least) => format!("{least} or more from 0"),
         None => "a twentieth of the largest or more".to_owned(),
     };
+    if evidence::corrected(rows, view) {
+        let test = match over(view) {
+            Some(over) => format!(
+                "sign flips of whole {over}, corrected for every cell of the table by Benjamini and Hochberg"
+            ),
+            None => "p-values corrected for the number of cells".to_owned(),
+        };
+        return Some(format!("Outlined: {size}, with q ≤ {} ({test}).", evidence::LEVEL));
+    }
     let interval = match (over(view), &view.lo, &view.hi) {
         (Some(over), ..) => format!("a 95 % bootstrap interval (over whole {over})"),
         (None, Some(lo), Some(hi)) => format!("an interval ({} to {})", spoken(lo), spoken(hi)),

@@ -24,6 +24,7 @@ mod axes;
 mod backend;
 mod cells;
 mod colorbar;
+mod evidence;
 mod grid;
 pub mod kind;
 mod labels;

@@ -52,6 +52,8 @@ pub struct View {
     pub lo: Option<String>,
     /// Column with the interval's upper end.
     pub hi: Option<String>,
+    /// Column with p-values corrected for the number of cells: what grids outline by, instead of intervals.
+    pub q: Option<String>,
     /// Several drawn numbers side by side, instead of `value`, `lo` and `hi`.
     pub series: Vec<Series>,
     /// One more drawn number, in a low strip below on the same x axis: what probing or steering is set against.
@@ -101,7 +103,7 @@ pub struct View {
     pub limits: Option<[f64; 2]>,
     /// Whether panels of different colours share one scale; by default they do.
     pub shared: Option<bool>,
-    /// From what size on a cell whose interval excludes 0 is outlined; by default a twentieth of the largest drawn.
+    /// From what size on a cell that differs from 0 is outlined; by default a twentieth of the largest drawn.
     pub outline: Option<f64>,
     /// How many to label (grids, points) or to keep (bars); 0 = none.
     pub top: Option<usize>,

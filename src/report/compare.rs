@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{html, markdown};
+use super::{findings, html, markdown};
 use crate::compare::{Compared, Side};
 use crate::error::Result;
 use crate::output::{Folder, Manifest, ModelFacts};
@@ -29,6 +29,7 @@ pub fn write(compared: &Compared, command: &str, folder: &mut Folder) -> Result<
     for picture in &drawn {
         folder.figure(&picture.name, &picture.files)?;
     }
+    folder.write("figures/macros.tex", findings::beside(compared)?.as_bytes())?;
     // a page lies elsewhere than where it was asked for
     let is_relative = compared.sides.iter().any(|side| side.run.folder.is_relative());
     let command = if is_relative {

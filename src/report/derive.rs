@@ -25,6 +25,8 @@ use crate::task::{Example, Task};
 
 pub(super) use circuit::chosen;
 pub(super) use probe::probed;
+pub(super) use scores::sequences;
+pub(super) use steer::against;
 
 /// Heads whose attention is shown.
 const SHOWN: usize = 6;

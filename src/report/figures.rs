@@ -171,6 +171,8 @@ fn filled(words: &str, story: &Story) -> String {
         .replace("{probe}", &derive::probed(&story.tables))
         .replace("{circuit}", &derive::chosen(run.study, &story.tables))
         .replace("{corruption}", &corruption(story))
+        .replace("{random}", &derive::against(story.table("steer_curve")))
+        .replace("{sequences}", &derive::sequences(story.table("head_scores")))
         .replace("{model}", &run.lab.about.name)
         .replace("{task}", &run.task.name)
         .replace("{n}", &run.task.examples.len().to_string())
@@ -184,7 +186,8 @@ fn corruption(story: &Story) -> String {
     let told =
         traced.flat_map(|outcome| &outcome.findings.notes).find_map(|note| note.strip_prefix("corrupt: "));
     let first = told.and_then(|told| told.split(". ").next());
-    first.map_or_else(String::new, |words| format!(" ({})", words.trim_end_matches('.')))
+    // names that a note sets off in the terminal are plain words under a picture
+    first.map_or_else(String::new, |words| format!(" ({})", words.trim_end_matches('.').replace('`', "")))
 }
 
 #[cfg(test)]

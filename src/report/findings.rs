@@ -3,6 +3,7 @@
 //! A new number is one line in [`SOURCES`].
 
 use super::story::Story;
+use crate::compare::Compared;
 use crate::error::Result;
 use crate::figure::tex::{self, Finding};
 use crate::row::Rows;
@@ -70,13 +71,45 @@ pub(super) fn write(story: &Story) -> Result<String> {
     Ok(tex::macros(&title, &all))
 }
 
+/// The text of a comparison's `macros.tex`: each number of A, of B, and its change. Where a table gives its largest rows, these are
+/// the rows that changed most.
+pub(super) fn beside(compared: &Compared) -> Result<String> {
+    let mut all = Vec::new();
+    for source in SOURCES {
+        let Some(joined) = compared.tables.get(source.table) else { continue };
+        let [a, b, change] = &joined.sides;
+        let names = [joined.names(a)?, joined.names(b)?];
+        let changed = joined.names(change)?;
+        for i in source.chosen(change)? {
+            let Some(row) = changed.get(i) else { continue };
+            let of = |k: usize| names.get(k)?.iter().position(|name| name == row);
+            for (rows, at, run) in [(a, of(0), 0), (b, of(1), 1), (change, Some(i), 2)] {
+                let Some(finding) = at.map(|at| source.finding(rows, at)).transpose()?.flatten() else {
+                    continue;
+                };
+                let run =
+                    if run == 2 { "change" } else { compared.names.get(run).map_or("", String::as_str) };
+                all.push(Finding {
+                    name: format!("{} {run}", finding.name),
+                    about: format!("{}; {run}", finding.about),
+                    ..finding
+                });
+            }
+        }
+    }
+    let [a, b, _] = &compared.names;
+    Ok(tex::macros(&format!("{a} and {b}, and the change from one to the other"), &all))
+}
+
 impl Source {
     fn findings(&self, rows: &Rows) -> Result<Vec<Finding>> {
-        let names = self.names.iter().map(|column| rows.texts(column)).collect::<Result<Vec<_>>>()?;
+        let chosen = self.chosen(rows)?;
+        chosen.into_iter().filter_map(|i| self.finding(rows, i).transpose()).collect()
+    }
+
+    /// The rows that give a number.
+    fn chosen(&self, rows: &Rows) -> Result<Vec<usize>> {
         let values = rows.numbers(self.value)?;
-        let ends =
-            self.interval.map(|[lo, hi]| Ok::<_, crate::Error>([rows.numbers(lo)?, rows.numbers(hi)?]));
-        let ends = ends.transpose()?;
         let size = |i: &usize| values.get(*i).copied().flatten().map_or(-1.0, f64::abs);
         let mut chosen: Vec<usize> =
             (0..rows.len()).filter(|i| size(i).is_finite() && size(i) >= 0.0).collect();
@@ -84,27 +117,34 @@ impl Source {
             chosen.sort_by(|a, b| size(b).total_cmp(&size(a)).then(a.cmp(b)));
             chosen.truncate(self.top);
         }
-        let mut found = Vec::new();
-        for i in chosen {
-            let cell = |column: &Vec<Option<f64>>| column.get(i).copied().flatten().filter(|x| x.is_finite());
-            let Some(value) = cell(&values) else { continue };
-            let parts: Vec<&str> = names.iter().filter_map(|column| Some(column.get(i)?.as_str())).collect();
-            let own: Vec<String> =
-                parts.iter().filter(|part| !part.is_empty()).map(|part| show::visible(part)).collect();
-            let name = format!("{} {}", self.prefix, parts.join(" "));
-            let about = format!("{}: {}", own.join(", "), self.about);
-            // what lies beside a value and does not hold it is the interval of something else: of resamples, say
-            let holds = |[lo, hi]: &[f64; 2]| *lo <= value && value <= *hi;
-            let interval = ends.as_ref().and_then(|[lo, hi]| Some([cell(lo)?, cell(hi)?])).filter(holds);
-            let whole = value.fract() == 0.0 && interval.is_none();
-            let digits = if whole { Some([value - 1e3, value + 1e3]) } else { interval };
-            found.push(Finding {
-                name,
-                value: tex::number(value, digits),
-                interval: interval.map(|interval| tex::interval(value, interval)),
-                about,
-            });
+        Ok(chosen)
+    }
+
+    /// The number of one row.
+    fn finding(&self, rows: &Rows, i: usize) -> Result<Option<Finding>> {
+        let cell = |column: &str| -> Result<Option<f64>> {
+            Ok(rows.numbers(column)?.get(i).copied().flatten().filter(|x| x.is_finite()))
+        };
+        let Some(value) = cell(self.value)? else { return Ok(None) };
+        let mut parts = Vec::new();
+        for column in self.names {
+            parts.extend(rows.texts(column)?.get(i).cloned());
         }
-        Ok(found)
+        let own: Vec<String> =
+            parts.iter().filter(|part| !part.is_empty()).map(|part| show::visible(part)).collect();
+        // what lies beside a value and does not hold it is the interval of something else: of resamples, say
+        let holds = |[lo, hi]: &[f64; 2]| *lo <= value && value <= *hi;
+        let interval = match self.interval {
+            Some([lo, hi]) => cell(lo)?.zip(cell(hi)?).map(|(lo, hi)| [lo, hi]).filter(holds),
+            None => None,
+        };
+        let whole = value.fract() == 0.0 && interval.is_none();
+        let digits = if whole { Some([value - 1e3, value + 1e3]) } else { interval };
+        Ok(Some(Finding {
+            name: format!("{} {}", self.prefix, parts.join(" ")),
+            value: tex::number(value, digits),
+            interval: interval.map(|interval| tex::interval(value, interval)),
+            about: format!("{}: {}", own.join(", "), self.about),
+        }))
     }
 }

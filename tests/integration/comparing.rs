@@ -327,6 +327,37 @@ fn the_folder_is_whole_and_the_same_twice() {
     assert!(again.status.code() == Some(1) && said.contains("--force"), "{said}");
 }
 
+/// The number that a macro of this name stands for, and what its last digit counts.
+fn told(macros: &str, name: &str) -> [f64; 2] {
+    let start = format!("\\newcommand{{\\gb{name}}}{{");
+    let line = macros
+        .lines()
+        .find_map(|line| line.strip_prefix(&start))
+        .unwrap_or_else(|| panic!("{name}:\n{macros}"));
+    let text = line.trim_end_matches('}').replace("\\ensuremath{-}", "-");
+    let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+    [text.parse().unwrap_or_else(|_| panic!("{line}")), 10f64.powi(-(decimals as i32))]
+}
+
+#[test]
+fn numbers_for_the_text_are_those_of_both_runs_and_their_change() {
+    let macros = fs::read_to_string(made("beside", &["early", "late"]).join("figures/macros.tex")).unwrap();
+    let [early, late] = ["early", "late"].map(|run| {
+        let rows = read_table(&runs().path(run).join("tables/components.parquet")).unwrap();
+        cells(&rows, &["component"], "total")
+    });
+    let mut changes: Vec<(&String, f64)> = early.iter().map(|(name, own)| (name, late[name] - own)).collect();
+    changes.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
+    for (name, change) in changes.into_iter().take(10) {
+        let stem = format!("Total{}", glassbox::figure::tex::letters(name));
+        for (run, value) in [("Early", early[name]), ("Late", late[name]), ("Change", change)] {
+            let [printed, unit] = told(&macros, &format!("{stem}{run}"));
+            assert!((printed - value).abs() <= 0.500001 * unit, "{stem}{run}: {printed}, {value}");
+        }
+    }
+    assert!(macros.contains("\\newcommand{\\gbLogitDiffChangeCI}{["), "{macros}");
+}
+
 #[test]
 fn what_one_run_alone_has_is_missing_and_said() {
     let bench = runs();

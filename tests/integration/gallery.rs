@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use glassbox::compare::compare;
+use glassbox::figure::View;
 use glassbox::output::{Finished, Folder, Place, read_table};
 use glassbox::report;
 use glassbox::row::{Column, Rows};
@@ -182,4 +183,43 @@ fn agree(before: &Rows, now: &Rows) {
             }
         }
     }
+}
+
+/// Heat maps are outlined by the column that their view names, counted here from the numbers beside the picture.
+#[test]
+fn outlined_cells_are_those_that_the_corrected_test_keeps() {
+    let mut seen = 0;
+    for folder in fs::read_dir(root().join("reports")).unwrap() {
+        let Ok(files) = fs::read_dir(folder.unwrap().path().join("figures")) else { continue };
+        for file in
+            files.map(|file| file.unwrap().path()).filter(|f| f.extension().is_some_and(|e| e == "toml"))
+        {
+            let view: View = toml::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+            let Some(q) = view.q.as_deref().filter(|_| view.kind == "heatmap") else { continue };
+            let rows = read_table(&file.with_extension("csv")).unwrap();
+            let (q, values) = (rows.numbers(q).unwrap(), rows.numbers(&view.value.unwrap()).unwrap());
+            if q.iter().all(Option::is_none) {
+                continue;
+            }
+            let finite = || values.iter().flatten().filter(|x| x.is_finite());
+            let least = view.outline.unwrap_or(0.05 * finite().fold(0.0, |m: f64, x| m.max(x.abs())));
+            let is_kept = |(q, x): (&Option<f64>, &Option<f64>)| {
+                q.is_some_and(|q| q <= 0.05) && x.is_some_and(|x| x.abs() >= least)
+            };
+            let kept = q.iter().zip(&values).filter(|pair| is_kept(*pair)).count();
+            let svg = fs::read_to_string(file.with_extension("svg")).unwrap();
+            let outlined =
+                svg.lines().filter(|line| line.contains("fill=\"none\" stroke=\"#222222\"")).count();
+            assert_eq!(outlined, kept, "{}", file.display());
+            let caption = fs::read_to_string(file.with_extension("tex")).unwrap();
+            assert_eq!(
+                caption.contains("corrected for every cell of the table"),
+                kept > 0,
+                "{}",
+                file.display()
+            );
+            seen += kept;
+        }
+    }
+    assert!(seen > 50, "{seen}");
 }

@@ -1,6 +1,6 @@
 //! Methods that find edges, on models whose edges are known: programs compiled by hand, and the bundled model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Device};
 use glassbox::analysis::circuit::{Circuits, Method};
@@ -9,6 +9,7 @@ use glassbox::analysis::{Analysis, Findings};
 use glassbox::lab::Lab;
 use glassbox::metric::Metric;
 use glassbox::row::Rows;
+use glassbox::stats::Bootstrap;
 use glassbox::study::{Prompts, Study};
 
 use crate::compiled::{Compiled, PROGRAMS};
@@ -181,4 +182,53 @@ fn a_circuit_of_the_bundled_model_carries_the_behaviour_alone() {
     let again = Circuits { given, ..Circuits::default() }.run(&lab, &task).unwrap();
     assert_eq!(measure(&again, "faithfulness"), faithfulness);
     assert_eq!(measure(&again, "edges"), measure(&findings, "edges"));
+}
+
+/// Known above others, over all pairs of one and the other, ties counting half.
+fn won(known: &[f64], others: &[f64]) -> f64 {
+    let win = |a: f64, b: f64| if a == b { 0.5 } else { f64::from(u8::from(a > b)) };
+    let wins: f64 = known.iter().flat_map(|a| others.iter().map(move |b| win(a.abs(), b.abs()))).sum();
+    wins / (known.len() * others.len()) as f64
+}
+
+#[test]
+fn intervals_of_areas_are_those_of_prompts_drawn_anew() {
+    let (lab, task) = textbook("induction");
+    let methods = vec![Scoring::Eap, Scoring::CleanCorrupt];
+    let findings = Edges { methods, verify: 0, ..Edges::default() }.run(&lab, &task).unwrap();
+    let described = lab.about.circuit.as_ref().unwrap()[&task.name]["edges"].as_array().unwrap().clone();
+    let described: BTreeSet<&str> = described.iter().map(|edge| edge.as_str().unwrap()).collect();
+    let truth = table(&findings, "edges_truth");
+    for (m, method) in truth.texts("method").unwrap().iter().enumerate() {
+        let rows = table(&findings, "examples_edges").only("method", method).unwrap();
+        let (edges, effects) = (rows.texts("edge").unwrap(), rows.numbers("effect").unwrap());
+        // of each edge its effect on every prompt, in the order of the prompts
+        let mut each: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        edges.iter().zip(effects).for_each(|(edge, x)| each.entry(edge).or_default().push(x.unwrap()));
+        each.retain(|edge, _| !edge.starts_with("input->"));
+        assert!(each.values().all(|effects| effects.len() == task.examples.len()));
+        let area = |draw: &[u32]| {
+            let of = |is_known: bool| -> Vec<f64> {
+                let own = each.iter().filter(|(edge, _)| described.contains(*edge) == is_known);
+                own.map(|(_, effects)| draw.iter().map(|&i| effects[i as usize]).sum()).collect()
+            };
+            won(&of(true), &of(false))
+        };
+        let all: Vec<u32> = (0..task.examples.len() as u32).collect();
+        let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
+        let mut drawn: Vec<f64> = bootstrap.resamples(Bootstrap::DRAWS).into_iter().map(area).collect();
+        drawn.sort_by(f64::total_cmp);
+        let quantile = |q: f64| {
+            let place = q * (drawn.len() - 1) as f64;
+            let (low, high) = (drawn[place.floor() as usize], drawn[place.ceil() as usize]);
+            low + place.fract() * (high - low)
+        };
+        for (column, expected) in
+            [("auroc", area(&all)), ("ci_lo", quantile(0.025)), ("ci_hi", quantile(0.975))]
+        {
+            let found = truth.numbers(column).unwrap()[m].unwrap();
+            assert!((found - expected).abs() < 1e-9, "{method} {column}: {found}, not {expected}");
+        }
+        assert!(quantile(0.025) < 1.0, "{method}: an interval of no width tells little");
+    }
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::{Carry, Edges, Runs, Scored, Scoring};
+use super::{Carry, Edges, Runs, Scored, Scoring, truth};
 use crate::analysis::Findings;
 use crate::analysis::agreement::Agreement;
-use crate::analysis::circuit::Known;
 use crate::analysis::patch::Direction;
 use crate::error::Result;
 use crate::graph::Reader;
@@ -77,74 +76,6 @@ pub(crate) fn effects(runs: &Runs, bootstrap: &Bootstrap, lost: &[Vec<f64>]) -> 
     lost.par_iter().map(|lost| over.ratio(lost)).collect()
 }
 
-crate::row! {
-    /// How a method's ranking finds the edges that are known.
-    pub struct TruthRow {
-        /// The method.
-        pub method: String,
-        /// The probability that a known edge has a larger |effect| than another, ties counting half: 1 finds them all first.
-        pub auroc: f64,
-        /// The known edges among as many edges with the largest |effect|.
-        pub found: usize,
-        /// Known edges.
-        pub known: usize,
-        /// Edges that the description speaks of: not those of the input, where it gives none of them.
-        pub n: usize,
-        /// The known edge that is ranked lowest.
-        pub last: String,
-        /// Its rank among those.
-        pub last_rank: usize,
-    }
-}
-
-crate::row! {
-    /// A point of a method's curve of finding the known edges as the threshold on |effect| falls; equal effects are one step.
-    pub struct RocRow {
-        /// The method.
-        pub method: String,
-        /// Edges found that are not known, of all that are not known.
-        pub false_positives: f64,
-        /// Known edges found, of all known.
-        pub true_positives: f64,
-    }
-}
-
-/// The curves whose areas [`truth`] gives.
-fn rates(runs: &Runs, found: &[(Scoring, Vec<f64>)]) -> Result<Vec<RocRow>> {
-    let Some(known) = Known::of(runs.lab, runs.task, &runs.graph)? else { return Ok(Vec::new()) };
-    let points = |(scoring, effects): &(Scoring, Vec<f64>)| {
-        let method = scoring.name();
-        let points = known.roc(effects).map_or_else(Vec::new, |roc| roc.points);
-        let row = move |(false_positives, true_positives)| RocRow {
-            method: method.to_owned(),
-            false_positives,
-            true_positives,
-        };
-        points.into_iter().map(row)
-    };
-    Ok(found.iter().flat_map(points).collect())
-}
-
-/// Rankings against the edges that the model's own description gives, among those that it speaks of.
-fn truth(runs: &Runs, found: &[(Scoring, Vec<f64>)]) -> Result<Vec<TruthRow>> {
-    let Some(known) = Known::of(runs.lab, runs.task, &runs.graph)? else { return Ok(Vec::new()) };
-    let row = |(scoring, effects): &(Scoring, Vec<f64>)| {
-        let mut order = ranked(effects);
-        order.retain(|edge| known.described.contains(edge));
-        let last = order.iter().rposition(|&edge| known.circuit.has(edge))?;
-        Some(TruthRow {
-            method: scoring.name().to_owned(),
-            auroc: known.roc(effects)?.area,
-            found: order.iter().take(known.circuit.len()).filter(|&&edge| known.circuit.has(edge)).count(),
-            known: known.circuit.len(),
-            n: known.described.len(),
-            last: runs.graph.edge(order[last]).to_string(),
-            last_rank: last + 1,
-        })
-    };
-    Ok(found.iter().filter_map(row).collect())
-}
-
 pub(super) fn findings(
     parameters: &Edges,
     runs: &Runs,
@@ -155,7 +86,7 @@ pub(super) fn findings(
     let units = task.units();
     let bootstrap = Bootstrap::grouped(&units, lab.seed);
     let mut findings = Findings::default();
-    let (mut table, mut examples, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut table, mut examples) = (Vec::new(), Vec::new());
     let listed = (LISTED / task.examples.len().max(1) / scored.len().max(1)).max(1);
     for Scored { scoring, lost } in scored {
         let effects = effects(runs, &bootstrap, lost);
@@ -184,7 +115,6 @@ pub(super) fn findings(
                 rank: rank + 1,
             });
         }
-        found.push((*scoring, effects.iter().map(|effect| effect.value).collect()));
         let gap = runs.gap();
         for &edge in order.iter().take(listed) {
             examples.extend(task.examples.iter().zip(&lost[edge]).map(|(example, lost)| ExampleRow {
@@ -201,11 +131,7 @@ pub(super) fn findings(
         findings.tensors.insert(format!("edges.{}", scoring.name()), tensor);
     }
     findings.tables.push(Rows::of("edges", &table));
-    let truth = truth(runs, &found)?;
-    if !truth.is_empty() {
-        findings.tables.push(Rows::of("edges_truth", &truth));
-        findings.tables.push(Rows::of("edges_roc", &rates(runs, &found)?));
-    }
+    findings.tables.extend(truth::tables(runs, scored, &bootstrap)?);
     findings.tables.extend(agreement.tables("edges"));
     findings.tables.push(Rows::of("examples_edges", &examples));
     findings.notes = notes(parameters, runs, scored);

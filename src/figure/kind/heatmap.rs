@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::figure::Figure;
 use crate::figure::cells::{Cell, Panel, Reading};
 use crate::figure::color::{Map, Scale};
+use crate::figure::evidence;
 use crate::figure::font;
 use crate::figure::grid::{Grid, Shape};
 use crate::figure::labels::Tick;
@@ -18,11 +19,11 @@ use crate::row::Rows;
 /// This picture.
 pub const FIGURE: Figure = Figure {
     name: "heatmap",
-    about: "coloured cells: `x`, `y`, `value`; `facet` makes panels, `lo` and `hi` outline cells whose interval excludes 0, from the size `outline` on",
+    about: "coloured cells: `x`, `y`, `value`; `facet` makes panels, `q` (corrected p-values) or else `lo` and `hi` outline cells that differ from 0, from the size `outline` on",
     draw,
 };
 
-/// Cells from this share of the largest on are outlined where their interval excludes 0, unless a view says another size.
+/// Cells from this share of the largest on are outlined where they differ from 0, unless a view says another size.
 pub const OUTLINE: f64 = 0.05;
 
 /// Row labels beyond this many get no text in their cells unless asked for.
@@ -44,6 +45,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (y_names, ys) = categories(rows, y)?;
     let (facets, panel_of) = facets(rows, view)?;
     let (lo, hi) = (optional_numbers(rows, &view.lo)?, optional_numbers(rows, &view.hi)?);
+    let differs = evidence::differs(rows, view, 0.0)?;
     let largest = values.iter().flatten().filter(|x| x.is_finite()).fold(0.0, |m: f64, x| m.max(x.abs()));
     let least = view.outline.unwrap_or(OUTLINE * largest);
     let written = optional_texts(rows, &view.text.clone().or_else(|| view.label.clone()))?;
@@ -71,7 +73,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         };
         let interval = lo[i].zip(hi[i]);
         // an effect that is next to nothing is not set off, however narrow its interval
-        let outlined = number.abs() >= least && interval.is_some_and(|(lo, hi)| lo > 0.0 || hi < 0.0);
+        let outlined = number.abs() >= least && differs[i];
         let range = interval
             .map_or_else(String::new, |(lo, hi)| format!(" [{}, {}]", ticks::number(lo), ticks::number(hi)));
         let tip = format!("{y} {}, {x} {}: {}{range}", y_names[ys[i]], x_names[xs[i]], ticks::number(number));

@@ -10,13 +10,14 @@ use crate::error::Result;
 use crate::figure::Figure;
 use crate::figure::cells::{Cell, Panel, Reading};
 use crate::figure::color::{Map, Scale};
+use crate::figure::evidence;
 use crate::figure::font;
 use crate::figure::kind::heatmap::{OUTLINE, axis, facets, label, repeated};
 use crate::figure::labels::Tick;
 use crate::figure::scene::Scene;
 use crate::figure::style::Span;
 use crate::figure::ticks;
-use crate::figure::view::{View, categories, optional_marks, optional_numbers};
+use crate::figure::view::{View, categories, optional_marks};
 use crate::row::Rows;
 use layout::{Part, Picture};
 
@@ -40,10 +41,10 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (places, ys) = categories(rows, y)?;
     let (names, panel_of) = facets(rows, view)?;
     let values: Vec<f64> = rows.numbers(value)?.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect();
-    let (lo, hi) = (optional_numbers(rows, &view.lo)?, optional_numbers(rows, &view.hi)?);
     let marks = optional_marks(rows, &view.mark)?;
     let base = view.references.first().map_or(0.0, |r| r.at);
     let over = values.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max((v - base).abs()));
+    let differs = evidence::differs(rows, view, base)?;
     let least = view.outline.unwrap_or(OUTLINE * over);
 
     let (w, h) = (layers.len(), places.len());
@@ -54,9 +55,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         if *place != Cell::Missing {
             return Err(repeated(rows, view, &at));
         }
-        let interval = lo[i].zip(hi[i]);
-        let outlined =
-            (values[i] - base).abs() >= least && interval.is_some_and(|(lo, hi)| lo > base || hi < base);
+        let outlined = (values[i] - base).abs() >= least && differs[i];
         let tip = format!("{at}: {}", ticks::number(values[i]));
         *place = Cell::Reading(Reading { value: values[i], outlined, tip, ..Reading::default() });
     }

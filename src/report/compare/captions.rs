@@ -2,8 +2,8 @@
 
 use crate::compare::{Compared, Interval, Side};
 use crate::figure::{Facts, View};
-use crate::report::facts;
 use crate::report::story::figure;
+use crate::report::{derive, facts};
 use crate::row::Rows;
 
 /// Captions of views whose pictures hold less where both runs are in them.
@@ -32,8 +32,17 @@ pub(super) fn filled(text: &str, compared: &Compared) -> String {
         .replace("{pairs}", "")
         .replace("{circuit}", "")
         .replace("{corruption}", "")
+        .replace("{sequences}", &of_both(compared, "head_scores", derive::sequences))
+        .replace("{random}", &of_both(compared, "steer_curve", derive::against))
         .replace("{which}", "of a head that both runs show")
         .replace("{probe}", "the probes")
+}
+
+/// What a table of each run says.
+fn of_both(compared: &Compared, table: &str, says: fn(Option<&Rows>) -> String) -> String {
+    let sides = compared.tables.get(table).map(|joined| &joined.sides);
+    let [one, two] = [0, 1].map(|k| says(sides.and_then(|sides| sides.get(k))));
+    if one == two { one } else { format!("{one} and {two}") }
 }
 
 /// Where the numbers of both runs come from.

@@ -20,9 +20,10 @@ use crate::row::Rows;
 /// Forms that show the largest of one table, which need not be the same in both runs.
 const OWN_CHOICE: [&str; 3] = ["composition_top", "patch_pattern_top", "repair_later_view"];
 /// Forms whose rows are chosen by another table: chosen for both runs by what is larger in either.
-const CHOSEN: [(&str, &str, &str); 3] = [
+const CHOSEN: [(&str, &str, &str); 4] = [
     ("attribution_source_top", "attribution_head", "direct"),
     ("steer_best", "steer", "effect"),
+    ("steer_cost_best", "steer", "effect"),
     ("steer_removed_best", "steer", "effect"),
 ];
 
@@ -37,6 +38,8 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
         let [Ok(a), Ok(b), difference] = sides.each_ref().map(|rows| view.rows(rows)) else { continue };
         let difference = difference.unwrap_or_else(|_| a.take(&[]));
         view.only.clear();
+        // a difference has an interval and no p-value: one kind of evidence for all panels
+        view.q = None;
         view.caption = caption(&view, compared);
         // where a column ends is another place in each run
         view.references.retain(|reference| reference.column.is_none());

@@ -15,6 +15,12 @@ const ATTENTION: [(&str, &str); 4] = [
 /// The others.
 const MORE: [(&str, &str); 2] = [("prefix", "prefix matching"), ("copying", "copying (weights)")];
 
+/// `16 sequences`: how many the table's scores are means over.
+pub(in crate::report) fn sequences(scores: Option<&Rows>) -> String {
+    let n = scores.and_then(|rows| rows.numbers("n").ok()?.first().copied().flatten());
+    n.map_or_else(|| "sequences".to_owned(), |n| format!("{n} sequences"))
+}
+
 /// `head_scores_long`, the shares of attention for heat maps on one scale, and `head_scores_each`, all scores with intervals.
 pub(super) fn tables(rows: &Rows) -> Result<Vec<Rows>> {
     let each = [ATTENTION.as_slice(), MORE.as_slice()].concat();

@@ -43,8 +43,8 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     );
     point(
         has("patch_head"),
-        "Many cells are tested at once: at 95 %, one interval in twenty excludes 0 by chance, so that cells are outlined by \
-         size too, and `q` in the tables says which differ from 0 when all of them are counted (from 13 prompts on).",
+        "Many cells are tested at once: they are outlined by `q`, which counts all of them, and by size. Where there is no `q` \
+         (below 13 prompts), 95 % intervals decide, of which one in twenty excludes 0 by chance.",
     );
     point(
         has("patch_head"),

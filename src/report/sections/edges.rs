@@ -19,7 +19,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     blocks.extend(table(
         story,
         "edges_truth",
-        &["method", "auroc", "found", "known", "n", "last", "last_rank"],
+        &["method", "auroc", "ci_lo", "ci_hi", "found", "known", "n", "last", "last_rank"],
         8,
         "Every method's ranking against the edges that the model was designed to have; ties count half.",
     ));

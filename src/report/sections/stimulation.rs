@@ -19,7 +19,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
     ];
     blocks.extend(story.figure("steer", "steer_best"));
     blocks.extend(story.figure("steer_layers", "steer_places"));
-    blocks.extend(story.figure("steer_cost", "steer_best"));
+    blocks.extend(story.figure("steer_cost", "steer_cost_best"));
     if let Some(removed) = story.table("steer_removed") {
         blocks.push(paragraph(
             "The other way round: is the direction *needed*? Here it is projected out of the stream at every layer and \
