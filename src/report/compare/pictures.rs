@@ -50,7 +50,12 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
             "heatmap" | "attention" | "lens" | "trace" => {
                 wanted.extend(kinds::grids(view, &sides, compared)?);
             }
-            "bars" => wanted.extend(kinds::bars(&view, &sides, compared)?),
+            "bars" => match repeated(&view, &sides) {
+                None => wanted.extend(kinds::bars(&view, &sides, compared)?),
+                Some(name) => {
+                    undrawn.push(format!("{}: several rows of one run are called {name}", view.name))
+                }
+            },
             "curve" | "probe" | "dose" | "training" | "faithfulness" => {
                 match kinds::curves(view, &sides, compared)? {
                     (more, None) => wanted.extend(more),
@@ -147,6 +152,15 @@ fn sets(compared: &Compared) -> Result<BTreeMap<String, [Rows; 3]>> {
     }
     sets.retain(|_, [a, b, _]| !a.is_empty() && !b.is_empty());
     Ok(sets)
+}
+
+/// A label that two rows of one run have, so that a bar of the other run could belong to either.
+fn repeated(view: &View, sides: &[Rows; 3]) -> Option<String> {
+    let labels = sides.iter().filter_map(|rows| rows.texts(view.label.as_deref()?).ok());
+    labels.into_iter().find_map(|labels| {
+        let mut seen = BTreeSet::new();
+        labels.into_iter().find(|label| !seen.insert(label.clone()))
+    })
 }
 
 /// A's table with, in each row that B has too, the value that is larger by size.
