@@ -19,7 +19,7 @@ use crate::row::{Column, Rows};
 /// Columns are named: `--x`, `--y`, `--value` and so on; `glassbox list figures` says which a kind needs. A view file holds the same as
 /// data, and flags change it; beside each figure of a run lie its numbers and its view (`figures/NAME.csv`, `figures/NAME.toml`).
 /// Captions of a run's tables say where the numbers come from. The file's ending decides what is written: svg, pdf, png (300 dpi), csv
-/// (the drawn rows), toml (the view), tex (a figure environment with the caption); a name without an ending is written as all of them.
+/// (the rows it is drawn from), toml (the view), tex (a figure environment with the caption); a name without an ending is written as all of them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   glassbox plot runs/report-textbook-1/figures/patch_head.csv --view runs/report-textbook-1/figures/patch_head.toml \\

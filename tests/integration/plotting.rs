@@ -123,7 +123,7 @@ fn captions_tell_where_numbers_come_from_and_no_table_of_ones_own_does() {
         own.contains("Outlined: 0.05 or more from 0, with a 95 % bootstrap interval (over whole pairs)"),
         "{own}"
     );
-    assert!(desc("run/figures/head_scores.svg").contains("data: random tokens said twice; seed 0."));
+    assert!(desc("run/figures/head_scores.svg").contains("data: 16 sequences of random tokens said twice; seed 0."));
     assert!(
         desc("run/figures/components.svg").contains("Whiskers: 95 % bootstrap intervals over whole pairs.")
     );
@@ -297,8 +297,8 @@ fn mistakes_are_told_with_a_way_out() {
         (1, format!("{heat} --only kind=c -o a.svg"), &["nothing to draw", "kind = \"c\""]),
         (2, format!("{heat} --only kind -o a.svg"), &["`--only kind`", "--only site=z"]),
         (2, format!("{heat} --limits 1,-1 -o a.svg"), &["`limits` are 1 and -1"]),
-        (2, format!("{heat} --limits 1 -o a.svg"), &["cannot be drawn"]),
-        (2, format!("{heat} --venue nips -o a.svg"), &["cannot be drawn", "`nips`", "neurips"]),
+        (2, format!("{heat} --limits 1 -o a.svg"), &["invalid value '1'", "--limits -0.5,0.5"]),
+        (2, format!("{heat} --venue nips -o a.svg"), &["invalid value 'nips'", "neurips"]),
         (2, format!("{heat} --reference high -o a.svg"), &["--reference 0.5=chance"]),
         (2, format!("{heat} --series a,b -o a.svg"), &["one end of an interval"]),
         (2, "foreign.csv --view view.toml -o a.svg".into(), &["cannot be drawn", "values"]),

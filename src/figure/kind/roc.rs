@@ -29,9 +29,9 @@ const LARGEST: f64 = 190.0;
 
 /// One method, or several with one curve.
 struct Curve {
-    names: Vec<String>,
+    /// What each is called, with the interval of its area.
+    methods: Vec<(String, Option<[f64; 2]>)>,
     points: Vec<[f64; 2]>,
-    interval: Option<[f64; 2]>,
 }
 
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
@@ -109,9 +109,9 @@ fn curves(rows: &Rows, view: &View) -> Result<Vec<Curve>> {
         let interval =
             own().find_map(|i| Some([lo[i]?, hi[i]?])).filter(|ends| ends.iter().all(|v| v.is_finite()));
         let name = if names.len() > 1 { lines::named(name) } else { font::visible(name) };
-        match curves.iter_mut().find(|known| known.points == points && known.interval == interval) {
-            Some(known) => known.names.push(name),
-            None => curves.push(Curve { names: vec![name], points, interval }),
+        match curves.iter_mut().find(|known| known.points == points) {
+            Some(known) => known.methods.push((name, interval)),
+            None => curves.push(Curve { methods: vec![(name, interval)], points }),
         }
     }
     Ok(curves)
@@ -146,17 +146,19 @@ impl Curve {
             let tip = format!("{} found, {} false alarms", ticks::exact(*y), ticks::exact(*x));
             Point { x: *x, y: *y, band: [f64::NAN; 2], tip }
         };
-        let (name, points) = (self.names.join(", "), self.points.iter().map(point).collect());
+        let names: Vec<&str> = self.methods.iter().map(|(name, _)| name.as_str()).collect();
+        let (name, points) = (names.join(", "), self.points.iter().map(point).collect());
         Line { name, numbers: String::new(), points, look: lines::look(k) }
     }
 
     /// An entry for each of its methods: they share a line.
     fn legend(&self, k: usize) -> Vec<Entry> {
-        let interval = self.interval.map_or_else(String::new, |[lo, hi]| format!(" [{lo:.3}, {hi:.3}]"));
-        let numbers = format!("AUC {:.3}{interval}", self.area());
-        let sign = Sign::Line(lines::look(k));
-        let entry = |name: &String| Entry { sign, name: name.clone(), numbers: numbers.clone() };
-        self.names.iter().map(entry).collect()
+        let (sign, area) = (Sign::Line(lines::look(k)), self.area());
+        let entry = |(name, interval): &(String, Option<[f64; 2]>)| {
+            let interval = interval.map_or_else(String::new, |[lo, hi]| format!(" [{lo:.3}, {hi:.3}]"));
+            Entry { sign, name: name.clone(), numbers: format!("AUC {area:.3}{interval}") }
+        };
+        self.methods.iter().map(entry).collect()
     }
 }
 

@@ -191,7 +191,7 @@ fn accumulated(layers: usize) -> Rows {
 
 /// A training curve with a phase change.
 fn training() -> Rows {
-    let steps: Vec<usize> = (0..120).map(|i| 1 + (1.08f64.powi(i) - 1.0) as usize * 3).collect();
+    let steps: Vec<usize> = (0..120).map(|i| 1 + i as usize + (1.08f64.powi(i) - 1.0) as usize * 3).collect();
     table(vec![
         (
             "loss",
