@@ -2,7 +2,7 @@
 
 use crate::row::{Column, Rows};
 
-/// Tables, the columns that name a row, and the number whose interval is called `ci_lo` and `ci_hi`.
+/// Tables, the columns that name a row, and the number whose interval is called `ci_lo` and `ci_hi` and whose test `p` and `q`.
 const TABLES: &[(&str, &[&str], &str)] = &[
     ("ablate", &["part", "grain", "metric"], ""),
     ("ablate_effect", &["part", "grain", "pos", "kind", "metric"], "change"),
@@ -25,7 +25,7 @@ const TABLES: &[(&str, &[&str], &str)] = &[
     ("circuit_sizes", &["order", "fraction", "asked", "threshold"], "faithfulness"),
     ("circuit_summary", &["measure"], "value"),
     ("compared", &["model", "quantity", "part"], "value"),
-    ("components", &["component"], ""),
+    ("components", &["component"], "total"),
     ("components_set", &["set"], "interaction"),
     ("composition", &["from", "to", "kind"], ""),
     ("decisions", &["example", "rule"], ""),
@@ -104,7 +104,7 @@ pub(super) enum Part {
     Value,
     /// An end of an interval.
     Bound,
-    /// Examples, p-values, ranks: they have no difference.
+    /// Examples, p-values, ranks: they have no difference; p and q of one are those of the difference itself.
     Beside,
     /// Whole numbers and answers that say more about what the row is of: a layer, the ends of a window.
     Fact,
@@ -117,7 +117,7 @@ pub(super) enum Part {
 pub(super) struct Spec {
     /// The columns that name a row.
     pub(super) keys: Vec<String>,
-    /// The number that `ci_lo` and `ci_hi` belong to.
+    /// The number that `ci_lo` and `ci_hi` belong to, and `p` and `q`.
     main: String,
     /// Whether effects are shares of a gap.
     pub(super) is_share: bool,
@@ -152,6 +152,11 @@ impl Spec {
             Column::Int(_) | Column::Bool(_) => Part::Fact,
             Column::Text(_) => Part::Words,
         }
+    }
+
+    /// Whether the columns `p` and `q` are of this number.
+    pub(super) fn is_tested(&self, value: &str) -> bool {
+        value == self.main
     }
 
     /// The columns with the ends of a number's interval, if the table has them.

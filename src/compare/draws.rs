@@ -1,4 +1,4 @@
-//! Intervals of differences, by resampling examples.
+//! How sure differences are: intervals by resampling examples, p-values by sign flips of those that both runs saw.
 
 use rayon::prelude::*;
 
@@ -7,7 +7,7 @@ use super::each::Sample;
 use super::side::Side;
 use crate::error::Result;
 use crate::row::Rows;
-use crate::stats::{Bootstrap, percentiles};
+use crate::stats::{Bootstrap, percentiles, sign_flip};
 
 /// What the intervals of a table's differences stand on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +29,18 @@ pub(super) struct Draws<'a> {
     bootstraps: [Bootstrap; 2],
     /// Whether the first sample is B's: what is computed does not depend on which run is called A.
     flipped: bool,
+    seed: u64,
     /// On what intervals stand.
     pub(super) interval: Interval,
+}
+
+/// How sure a difference is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sure {
+    /// Its 95 % interval.
+    pub(super) interval: Option<[f64; 2]>,
+    /// The p-value of its being 0; none where the runs saw different examples.
+    pub(super) p: Option<f64>,
 }
 
 /// One pair of rows: places in both tables, and both values.
@@ -68,18 +78,14 @@ impl<'a> Draws<'a> {
             sizes.reverse();
         }
         let interval = if paired { Interval::Paired(sizes[0]) } else { Interval::Apart(sizes) };
-        Ok(Ok(Draws { samples, bootstraps: [one, other], flipped, interval }))
+        Ok(Ok(Draws { samples, bootstraps: [one, other], flipped, seed, interval }))
     }
 
-    /// The interval of each pair's difference; missing where examples do not give the table's own value back.
-    pub(super) fn of_column(
-        &self,
-        column: &str,
-        tables: [&Rows; 2],
-        pairs: &[Pair],
-    ) -> Result<Vec<Option<[f64; 2]>>> {
+    /// How sure each pair's difference is; nothing where examples do not give the table's own value back. Of shares of a gap,
+    /// an example's part in the difference is its change over the mean gap, in each run over its own.
+    pub(super) fn of_column(&self, column: &str, tables: [&Rows; 2], pairs: &[Pair]) -> Result<Vec<Sure>> {
         if !self.samples.iter().all(|sample| sample.has(column)) {
-            return Ok(vec![None; pairs.len()]);
+            return Ok(vec![Sure::default(); pairs.len()]);
         }
         let turned = |[a, b]: [usize; 2]| if self.flipped { [b, a] } else { [a, b] };
         let turned_tables = if self.flipped { [tables[1], tables[0]] } else { tables };
@@ -89,22 +95,28 @@ impl<'a> Draws<'a> {
         let [one, other] = &self.bootstraps;
         let plain = [one.over(None), other.over(None)];
         let shares = [one.over(Some(&first.gaps)), other.over(Some(&second.gaps))];
-        let side = |k: usize, row: usize, value: f64, is_share: bool| -> Option<Vec<f64>> {
+        let side = |k: usize, row: usize, value: f64, is_share: bool| -> Option<[Vec<f64>; 2]> {
             let name = names.get(k)?.get(row)?;
             let values = self.samples.get(k)?.values(cells.get(k)?, name)?;
             let over = if is_share { shares.get(k)? } else { plain.get(k)? };
             let found = over.value(&values);
-            ((found - value).abs() <= 1e-6 * value.abs().max(1e-3)).then(|| over.resampled(&values))
+            ((found - value).abs() <= 1e-6 * value.abs().max(1e-3)).then(|| [over.resampled(&values), values])
         };
-        let one = |pair: &Pair| -> Option<[f64; 2]> {
+        let is_paired = matches!(self.interval, Interval::Paired(_));
+        let one = |pair: &Pair| -> Option<Sure> {
             let (rows, [a, b]) = (turned(pair.rows), pair.values);
             let [u, v] = if self.flipped { [b, a] } else { [a, b] };
             let (first, second) = (side(0, rows[0], u, pair.is_share)?, side(1, rows[1], v, pair.is_share)?);
-            let (lo, hi) = percentiles(first.iter().zip(&second).map(|(x, y)| y - x).collect())?;
+            let change =
+                |[x, y]: [&Vec<f64>; 2]| -> Vec<f64> { x.iter().zip(y).map(|(x, y)| y - x).collect() };
+            let ends = percentiles(change([&first[0], &second[0]]));
             // 0 − x rather than −x: no negative zero
-            Some(if self.flipped { [0.0 - hi, 0.0 - lo] } else { [lo, hi] })
+            let interval = ends.map(|(lo, hi)| if self.flipped { [0.0 - hi, 0.0 - lo] } else { [lo, hi] });
+            let units = &self.samples[0].units;
+            let p = is_paired.then(|| sign_flip(&change([&first[1], &second[1]]), units, self.seed));
+            Some(Sure { interval, p: p.flatten() })
         };
-        Ok(pairs.par_iter().map(one).collect())
+        Ok(pairs.par_iter().map(|pair| one(pair).unwrap_or_default()).collect())
     }
 }
 

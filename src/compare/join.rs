@@ -8,6 +8,7 @@ use super::each::named;
 use super::side::Side;
 use crate::error::Result;
 use crate::row::{Cell, Column, Rows};
+use crate::stats::false_discovery;
 
 /// A table that both runs have.
 #[derive(Debug, Clone)]
@@ -146,12 +147,19 @@ fn difference([a, b]: [&Rows; 2], spec: &Spec, rows: &[[usize; 2]], draws: Optio
             is_share: is_share(i),
         };
         let pairs: Vec<Pair> = rows.iter().map(pair).collect();
-        let intervals = draws.of_column(name, [a, b], &pairs)?;
+        let sure = draws.of_column(name, [a, b], &pairs)?;
+        let mut set = |wanted: &str, cells: Vec<Option<f64>>| {
+            let found = difference.columns.iter_mut().find(|(known, _, _)| known == wanted);
+            found.into_iter().for_each(|(_, _, column)| *column = Column::Num(cells.clone()));
+        };
         for (end, bound) in [lo, hi].iter().enumerate() {
-            if let Some((_, _, column)) = difference.columns.iter_mut().find(|(known, _, _)| known == bound) {
-                let ends = intervals.iter().map(|ends| ends.and_then(|ends| ends.get(end).copied()));
-                *column = Column::Num(ends.collect());
-            }
+            let ends = sure.iter().map(|sure| sure.interval.and_then(|ends| ends.get(end).copied()));
+            set(bound, ends.collect());
+        }
+        if spec.is_tested(name) {
+            let p: Vec<Option<f64>> = sure.iter().map(|sure| sure.p).collect();
+            set("q", false_discovery(&p));
+            set("p", p);
         }
     }
     Ok(difference)

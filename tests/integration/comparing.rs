@@ -9,6 +9,8 @@ use glassbox::compare::{Compared, Interval, compare};
 use glassbox::output::{Finished, read_table};
 use glassbox::row::{Column, Rows};
 use glassbox::stats::Bootstrap;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
 use crate::command::Bench;
@@ -25,8 +27,8 @@ fn runs() -> &'static Bench {
             ];
             bench.ok(&all);
         };
-        report("textbook@step500", "8", "0", "early");
-        report("textbook", "8", "0", "late");
+        report("textbook@step500", "16", "0", "early");
+        report("textbook", "16", "0", "late");
         report("textbook", "6", "1", "other");
         bench
     })
@@ -98,6 +100,41 @@ fn ratio(values: &[f64], weights: &[f64], draw: &[u32]) -> f64 {
     sum(values) / sum(weights)
 }
 
+/// p of every difference as the share of sign choices that lie as far from 0, within what 10,000 choices can tell; q from all p.
+fn naive_tests(
+    difference: &Rows,
+    found: &BTreeMap<String, f64>,
+    keys: &[&str],
+    changes: impl Fn(&str) -> (Vec<f64>, Vec<usize>),
+) {
+    let (p, q) = (cells(difference, keys, "p"), cells(difference, keys, "q"));
+    assert_eq!((p.len(), q.len()), (found.len(), found.len()));
+    let mut rng = ChaCha8Rng::seed_from_u64(99);
+    for name in found.keys() {
+        let (changes, units) = changes(name);
+        let mut sums: BTreeMap<usize, f64> = BTreeMap::new();
+        for (change, unit) in changes.iter().zip(units) {
+            *sums.entry(unit).or_default() += if change.abs() <= 1e-5 { 0.0 } else { *change };
+        }
+        let seen = sums.values().sum::<f64>().abs() * (1.0 - 1e-9);
+        let far = |rng: &mut ChaCha8Rng| {
+            sums.values().map(|x| if rng.random_bool(0.5) { *x } else { -x }).sum::<f64>().abs() >= seen
+        };
+        let naive = (0..10_000).filter(|_| far(&mut rng)).count() as f64 / 1e4;
+        // five standard errors of both
+        let within = 5.0 * (2.0 * naive.max(1e-3) * (1.0 - naive).max(1e-3) / 1e4).sqrt() + 2e-4;
+        assert!((p[name] - naive).abs() <= within, "{} {name}: {} {naive}", difference.name, p[name]);
+    }
+    // Benjamini and Hochberg: the least of p·m/rank over all that are no smaller
+    let mut order: Vec<(f64, f64)> = p.iter().map(|(name, p)| (*p, q[name])).collect();
+    order.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (m, mut least) = (order.len() as f64, 1.0f64);
+    for (i, (p, q)) in order.iter().enumerate() {
+        least = least.min(p * m / (m - i as f64));
+        assert!((q - least).abs() < 1e-12, "{}: {q} {least}", difference.name);
+    }
+}
+
 #[test]
 fn differences_are_those_of_means_and_paired_intervals_those_of_a_naive_bootstrap() {
     let compared = compared("early", "late");
@@ -150,6 +187,16 @@ fn differences_are_those_of_means_and_paired_intervals_those_of_a_naive_bootstra
         let bootstrap = Bootstrap::grouped(&unit, 0);
         let draws = bootstrap.resamples(Bootstrap::DRAWS);
         let (run_lo, run_hi) = (cells(a, keys, lo), cells(a, keys, hi));
+        if !sequences && table != "attribution_head" && value != "direct" {
+            naive_tests(difference, &found, keys, |name| {
+                let part = |values: &[f64], weights: &[f64], i: usize| {
+                    values[i] / (weights.iter().sum::<f64>() / weights.len() as f64)
+                };
+                let change = |i| part(&of_b[name], &weights_b, i) - part(&of_a[name], &weights_a, i);
+                let changes: Vec<f64> = (0..ids.len()).map(change).collect();
+                (changes, unit.clone())
+            });
+        }
         for (name, change) in &found {
             assert_eq!(*change, other[name] - own[name], "{table} {name}");
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
@@ -194,7 +241,7 @@ fn other_prompts_are_resampled_apart() {
     let compared = compared("early", "other");
     assert!(!compared.same_examples);
     let joined = &compared.tables["components"];
-    assert_eq!(joined.interval, Interval::Apart([8, 6]));
+    assert_eq!(joined.interval, Interval::Apart([16, 6]));
     let [_, _, difference] = &joined.sides;
     assert!(difference.numbers("n").unwrap().iter().all(Option::is_none));
     let (_, of_a) = each("early", "examples_components", &["component"], "total");

@@ -123,7 +123,10 @@ fn captions_tell_where_numbers_come_from_and_no_table_of_ones_own_does() {
         own.contains("Outlined: 0.05 or more from 0, with a 95 % bootstrap interval (over whole pairs)"),
         "{own}"
     );
-    assert!(desc("run/figures/head_scores.svg").contains("data: 16 sequences of random tokens said twice; seed 0."));
+    assert!(
+        desc("run/figures/head_scores.svg")
+            .contains("data: 16 sequences of random tokens said twice; seed 0.")
+    );
     assert!(
         desc("run/figures/components.svg").contains("Whiskers: 95 % bootstrap intervals over whole pairs.")
     );

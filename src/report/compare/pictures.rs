@@ -38,8 +38,8 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
         let [Ok(a), Ok(b), difference] = sides.each_ref().map(|rows| view.rows(rows)) else { continue };
         let difference = difference.unwrap_or_else(|_| a.take(&[]));
         view.only.clear();
-        // a difference has an interval and no p-value: one kind of evidence for all panels
-        view.q = None;
+        // one kind of evidence for all panels: a difference of runs on other prompts has an interval and no p-value
+        view.q = view.q.filter(|q| difference.numbers(q).is_ok_and(|q| q.iter().any(Option::is_some)));
         view.caption = caption(&view, compared);
         // where a column ends is another place in each run
         view.references.retain(|reference| reference.column.is_none());
