@@ -5,7 +5,7 @@
 //! declared for all of them, and no two may use the same name; a test holds them to it.
 
 /// The modules, each after those it imports from.
-pub(super) const MODULES: [(&str, &str); 14] = [
+pub(super) const MODULES: [(&str, &str); 15] = [
     ("page.js", include_str!("../../../assets/web/page.js")),
     ("data.js", include_str!("../../../assets/web/data.js")),
     ("color.js", include_str!("../../../assets/web/color.js")),
@@ -18,6 +18,7 @@ pub(super) const MODULES: [(&str, &str); 14] = [
     ("lens.js", include_str!("../../../assets/web/lens.js")),
     ("places.js", include_str!("../../../assets/web/places.js")),
     ("prompts.js", include_str!("../../../assets/web/prompts.js")),
+    ("palette.js", include_str!("../../../assets/web/palette.js")),
     ("explore.js", include_str!("../../../assets/web/explore.js")),
     ("main.js", include_str!("../../../assets/web/main.js")),
 ];
