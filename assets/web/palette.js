@@ -16,7 +16,9 @@ function placesOf(data, store, views) {
   const add = (name, more, act) => found.push({ name, text: ` ${name} ${more} `.replaceAll("␣", "").toLowerCase(), act });
   const { layers, heads } = data.model;
   for (let L = 0; L < layers; L++) {
-    for (const H of [...Array(heads).keys(), "m"]) add(named({ L, H }), `L${L}H${H} ${L}.${H} MLP`, () => store.hold({ L, H }));
+    for (const H of [...Array(heads).keys(), "m"]) {
+      add(named({ L, H }), H === "m" ? `MLP ${L}` : `L${L}H${H} ${L}.${H}`, () => store.hold({ L, H }));
+    }
   }
   store.now().prompt.clean.forEach((token, q) => add(`${token} (${q})`, "position", () => store.hold({ q, k: null })));
   for (const { node, focus } of views) add(node.querySelector("h3").textContent, `${node.dataset.panel} panel`, focus);

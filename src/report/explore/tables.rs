@@ -18,8 +18,8 @@ const EACH: [(&str, &[&str], &[&str]); 3] = [
     ("atp_head", &["effect"], &["site", "direction", "layer", "head"]),
 ];
 
-/// Numbers by prompt that a page carries of one column, up to eight bytes each.
-const NUMBERS: usize = 75_000;
+/// Numbers by prompt that a page carries in all, up to eight bytes each.
+const NUMBERS: usize = 100_000;
 /// Rows of the lens that it carries, beside the first prompt's.
 const READINGS: usize = 8000;
 /// What the lens reads that a page shows.
@@ -63,11 +63,15 @@ fn texts(cells: &[Option<String>]) -> Value {
 
 /// By table and column, each row's value on the first prompts, row after row.
 pub(super) fn each(story: &Story, prompts: &Shown) -> Result<Value> {
+    let carried = |name: &str| story.table(name).filter(|rows| rows.len() <= super::MOST_ROWS);
+    let both = |name: &str| carried(name).zip(story.table(&format!("examples_{name}")));
+    let numbers = |(name, columns, _): &(&str, &[&str], &[&str])| {
+        both(name).map_or(0, |(rows, _)| rows.len() * columns.len())
+    };
+    let most = prompts.0.min(NUMBERS / EACH.iter().map(numbers).sum::<usize>().max(1));
     let mut all = Map::new();
     for (name, columns, names) in EACH {
-        let (Some(rows), Some(own)) = (story.table(name), story.table(&format!("examples_{name}"))) else {
-            continue;
-        };
+        let Some((rows, own)) = both(name) else { continue };
         let key = |rows: &Rows| -> Result<Vec<Vec<String>>> {
             let columns = names.iter().map(|name| rows.texts(name)).collect::<Result<Vec<_>>>()?;
             Ok((0..rows.len()).map(|i| columns.iter().map(|column| column[i].clone()).collect()).collect())
@@ -75,7 +79,6 @@ pub(super) fn each(story: &Story, prompts: &Shown) -> Result<Value> {
         let (wanted, found, ids) = (key(rows)?, key(own)?, own.texts("example")?);
         let place: BTreeMap<(&[String], &str), usize> =
             (0..own.len()).map(|i| ((found[i].as_slice(), ids[i].as_str()), i)).collect();
-        let most = prompts.0.min(NUMBERS / rows.len().max(1));
         let mut value = Map::from_iter([("prompts".to_owned(), most.into())]);
         for column in columns {
             let numbers = own.numbers(column)?;
