@@ -16,7 +16,8 @@ export function attentionPanel(data) {
   const why = (now) => {
     if (now.H === "m") return "An MLP looks at no other position.";
     if (data.attended.includes(now.ex)) return "On long prompts the page carries the strongest heads only.";
-    return `The page carries the attention on the first ${data.attended.length} prompts; this is prompt ${now.ex + 1}.`;
+    const n = data.attended.length;
+    return `The page carries the attention on the first ${n > 1 ? `${n} prompts` : "prompt"}; this is prompt ${now.ex + 1}.`;
   };
   return {
     id: "attention",
