@@ -12,7 +12,7 @@ use crate::report::story::{Run, Story};
 use crate::row::Rows;
 
 /// Bytes of attention that a page carries, before they are text.
-const BYTES: usize = 1_000_000;
+const BYTES: usize = 800_000;
 /// What the key of a weight takes where not every key is there.
 const KEY: usize = 2;
 /// Prompts whose attention it carries at most.
