@@ -2,13 +2,12 @@
 
 import { floor, max, min, say } from "./data.js";
 import { scaleOver } from "./color.js";
-import { by, colorBar, fit, grid, label, ring, sheet, slanted, ticks, vertical } from "./draw.js";
+import { box, by, colorBar, fit, grid, label, ring, sheet, slanted, ticks, vertical } from "./draw.js";
 import { named } from "./heads.js";
 
 /** The panel. @param {any} data */
 export function attentionPanel(data) {
   const scale = scaleOver([0, 1], "sequential");
-  const pattern = (now) => (now.H === "m" ? undefined : data.pattern(now.ex, now.L, now.H));
   const place = (now) => {
     const n = now.prompt.clean.length;
     const size = min(30, 300 / n);
@@ -17,27 +16,29 @@ export function attentionPanel(data) {
   const why = (now) => {
     if (now.H === "m") return "An MLP looks at no other position.";
     if (data.attended.includes(now.ex)) return "On long prompts the page carries the strongest heads only.";
-    return `The page carries the attention on the first ${data.attended.length} prompts; this is prompt ${now.ex + 1}.`;
+    const n = data.attended.length;
+    return `The page carries the attention on the first ${n > 1 ? `${n} prompts` : "prompt"}; this is prompt ${now.ex + 1}.`;
   };
   return {
     id: "attention",
     title: (now) => (now.H === "m" ? "Attention" : `Attention of ${named(now)}`),
-    absent: (now) => (pattern(now) ? "" : why(now)),
+    absent: (now) => (data.pattern(now) ? "" : why(now)),
     readout: (now) => {
-      const [prompt, weights] = [now.prompt, pattern(now)?.[now.q]];
+      const [prompt, weights] = [now.prompt, data.pattern(now)?.[now.q]];
       if (!weights) return "";
-      const k = now.k ?? [...weights.keys()].reduce((best, k) => (weights[k] > weights[best] ? k : best), 0);
-      const weight = Number.isNaN(weights[k]) ? (data.causal && k > now.q ? "ahead of it" : "not carried: small") : say(weights[k]);
+      const k = now.k ?? weights.reduce((best, weight, k) => (weight > (weights[best] ?? -1) ? k : best), 0);
+      const weight = k in weights ? say(weights[k]) : data.causal && k > now.q ? "ahead of it" : "not carried: small";
       return `${prompt.clean[now.q]} (${now.q}) → ${prompt.clean[k]} (${k}): ${weight}`;
     },
     draw(tone, now) {
-      const weights = pattern(now);
+      const weights = data.pattern(now);
       const tokens = now.prompt.clean;
       const { n, size, x, y } = place(now);
       const bottom = y + n * size;
-      const svg = sheet(420, bottom + 34, tone);
-      grid(svg, { x, y, w: size, h: size, columns: n, rows: n }, (q, k) =>
-        data.causal && k > q ? tone.masked : scale.color(tone, weights[q][k] || 0));
+      const svg = sheet(bottom + 34, tone);
+      box(svg, x, y, n * size, n * size, tone.masked);
+      grid(svg, { x, y, w: size, h: size, columns: n, rows: n }, tone, scale, (q, k) =>
+        data.causal && k > q ? undefined : weights[q][k] ?? 0);
       const font = max(7, min(10.5, size * 0.8));
       ticks(n, size, 9, now.q, tone, (i, look) =>
         label(svg, x - 5, y + (i + 0.5) * size, fit(tokens[i], 84, font), "end", look), font);
@@ -49,7 +50,7 @@ export function attentionPanel(data) {
       return svg;
     },
     at(px, py, now) {
-      if (!pattern(now)) return null;
+      if (!data.pattern(now)) return null;
       const { n, size, x, y } = place(now);
       const [k, q] = [floor((px - x) / size), floor((py - y) / size)];
       if (q < 0 || q >= n || k >= n || px < 0) return null;
@@ -67,9 +68,8 @@ export function attentionPanel(data) {
     },
     table(now) {
       const tokens = now.prompt.clean;
-      const rows = (pattern(now) ?? []).flatMap((row, q) =>
-        [...row.keys()].filter((k) => !Number.isNaN(row[k]))
-          .map((k) => [now.prompt.id, now.L, now.H, q, k, tokens[q], tokens[k], Number(row[k].toFixed(5))]));
+      const rows = (data.pattern(now) ?? []).flatMap((row, q) =>
+        row.map((weight, k) => [now.prompt.id, now.L, now.H, q, k, tokens[q], tokens[k], weight]));
       return { columns: ["example", "layer", "head", "query", "key", "query_token", "key_token", "weight"], rows };
     },
     // the method's own command prints the first prompt only

@@ -1,8 +1,8 @@
 // The selected component: its direct and total effect among all others, its part, its habits, where it looks.
 
-import { finite, say, sayCell } from "./data.js";
+import { finite, isNaN, say, sayCell } from "./data.js";
 import { axisOver, chip, h, label, rule, s, sheet, valueAxis } from "./draw.js";
-import { headOf, named } from "./heads.js";
+import { cellOf, headOf, named } from "./heads.js";
 
 /** The panel. @param {any} data @param {any[]} list the measures */
 export function cardPanel(data, list) {
@@ -12,7 +12,6 @@ export function cardPanel(data, list) {
     const head = headOf(name);
     return head && head[0] === now.L && head[1] === now.H;
   }) ?? -1;
-  const cellOf = (measure, now) => measure.cells.get(`${now.L}.${now.H}`);
   const facts = (now) => {
     const row = rowOf(now);
     const rows = [];
@@ -23,13 +22,13 @@ export function cardPanel(data, list) {
       rows.push(["Rank", `${word("rank") ?? "–"} of ${components.rows} by total effect${q === null ? "" : `; q = ${say(q)}`}`]);
     }
     const habits = list.filter((measure) => measure.group === "habits" && measure.column !== "entropy")
-      .map((measure) => [measure.column, cellOf(measure, now)]).filter(([, cell]) => cell && !Number.isNaN(cell.v));
+      .map((measure) => [measure.column, cellOf(measure, now)]).filter(([, cell]) => cell && finite(cell.v));
     habits.sort(([, a], [, b]) => b.v - a.v);
     if (habits.length) {
       rows.push(["Habits", habits.slice(0, 3).map(([name, cell]) => `${name} ${say(cell.v)}`).join(", ")]);
     }
     const { prompt } = now;
-    const weights = now.H === "m" ? undefined : data.pattern(now.ex, now.L, now.H)?.[now.q];
+    const weights = data.pattern(now)?.[now.q];
     if (weights && prompt) {
       const looks = h("span", {}, "from ", chip(prompt.clean[now.q]), " at ");
       [...weights.keys()].filter((k) => weights[k] > 0.005).sort((a, b) => weights[b] - weights[a]).slice(0, 3)
@@ -47,7 +46,7 @@ export function cardPanel(data, list) {
     }).join(" · "),
     draw(tone, now) {
       const shown = effects.length ? effects : list.slice(0, 1);
-      const svg = sheet(420, 46 + 34 * shown.length, tone);
+      const svg = sheet(46 + 34 * shown.length, tone);
       const axis = axisOver(shown.flatMap((measure) => [...measure.cells.values()].flatMap(({ v, lo, hi }) => [v, lo, hi])), 92, 392);
       const { x } = axis;
       const bottom = 10 + 34 * shown.length;
@@ -79,6 +78,6 @@ export function cardPanel(data, list) {
       return { columns: ["method", "measure", "unit", "value", "ci_lo", "ci_hi", "table"], rows };
     },
     command: () => data.commands.components ?? data.commands[list[0].table] ?? "",
-    name: (now) => `component-${named(now).replace(" ", "")}`,
+    name: (now) => `component-${named(now)}`,
   };
 }

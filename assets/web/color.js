@@ -1,5 +1,7 @@
 // Colours: those of the figures in light, and the same order of hues on a dark ground.
 
+import { abs, finite, floor, max, min } from "./data.js";
+
 /**
  * @typedef {object} Palette
  * @property {string} ink @property {string} soft @property {string} line @property {string} paper
@@ -32,8 +34,8 @@ const parts = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)
  * @param {string[]} stops @param {number} t */
 export function between(stops, t) {
   const last = stops.length - 1;
-  const place = Math.min(1, Math.max(0, t)) * last;
-  const below = Math.min(Math.floor(place), last - 1);
+  const place = min(1, max(0, t)) * last;
+  const below = min(floor(place), last - 1);
   const [a, b] = [parts(stops[below]), parts(stops[below + 1])];
   const hex = (x) => Math.round(x).toString(16).padStart(2, "0");
   return "#" + a.map((x, i) => hex(x + (b[i] - x) * (place - below))).join("");
@@ -52,7 +54,7 @@ export function inkOn(hex) {
  */
 export function scaleOver(values, kind) {
   let most = 0;
-  for (const x of values) if (Number.isFinite(x)) most = Math.max(most, Math.abs(x));
+  for (const x of values) if (finite(x)) most = max(most, abs(x));
   const hi = kind === "sequential" && most <= 1 ? 1 : most || 1;
   const lo = kind === "sequential" ? 0 : -hi;
   /** @param {Palette} palette @param {number} x */

@@ -1,29 +1,26 @@
 // What the page carries: tables, prompts, attention.
 
 export const finite = Number.isFinite;
+export const isNaN = Number.isNaN;
 export const max = Math.max;
 export const min = Math.min;
 export const floor = Math.floor;
 export const abs = Math.abs;
 
-/** @param {string} base64 @returns {DataView} */
-function bytes(base64) {
-  const text = atob(base64);
-  const out = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) out[i] = text.charCodeAt(i);
-  return new DataView(out.buffer);
-}
+/** Whether there is nothing, which is not the same as no number. */
+export const none = (x) => x === null || x === undefined;
 
-/** Little-endian 32-bit numbers. @param {string} base64 */
-export function floats(base64) {
-  const view = bytes(base64);
-  return Float32Array.from({ length: view.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true));
-}
+const words = { NaN: NaN, inf: Infinity, "-inf": -Infinity };
+const number = (x) => (typeof x === "string" ? words[x] : x);
 
-/** Little-endian 16-bit counts. @param {string} base64 */
-export function shorts(base64) {
-  const view = bytes(base64);
-  return Uint16Array.from({ length: view.byteLength / 2 }, (_, i) => view.getUint16(2 * i, true));
+/** Numbers, packed as `packed.rs` has it: the bytes that each takes, then all of them in base64; or written out.
+ * @param {string | any[]} packed @returns {any[]} */
+export function numbers(packed) {
+  if (typeof packed !== "string") return packed.map(number);
+  const size = Number(packed[0]);
+  const view = new DataView(Uint8Array.from(atob(packed.slice(1)), (c) => c.charCodeAt(0)).buffer);
+  const read = { 2: "getUint16", 4: "getFloat32", 8: "getFloat64" }[size];
+  return Array.from({ length: view.byteLength / size }, (_, i) => view[read](size * i, true));
 }
 
 /**
@@ -35,14 +32,13 @@ export function shorts(base64) {
 
 /** @returns {Table} */
 function table(name, raw) {
-  const word = { NaN: NaN, inf: Infinity, "-inf": -Infinity };
   const cells = new Map();
   const kinds = ["text", "num", "int", "bool"];
   const columns = raw.columns.map((column) => {
     const kind = kinds.find((kind) => kind in column);
     const read = {
       text: () => column.text.map((at) => (at === null ? null : column.words[at])),
-      num: () => column.num.map((x) => (typeof x === "string" ? word[x] : x)),
+      num: () => numbers(column.num),
     };
     let made;
     cells.set(column.name, () => (made ??= (read[kind] ?? (() => column[kind]))()));
@@ -82,37 +78,35 @@ export function decode(raw) {
     each(name, column, row) {
       const own = raw.each[name];
       if (!own?.[column]) return undefined;
-      if (typeof own[column] === "string") own[column] = floats(own[column]);
-      return own[column].subarray(row * own.prompts, (row + 1) * own.prompts);
+      own.read ??= {};
+      const cells = (own.read[column] ??= numbers(own[column]));
+      return cells.slice(row * own.prompts, (row + 1) * own.prompts);
     },
     /** Prompts whose attention is carried. */
     attended: (raw.attention?.examples ?? []).map((one) => one.example),
     causal: raw.attention?.causal ?? true,
-    /** Weights `[query][key]` of a head on a prompt; NaN where a weight is not carried. None where the head is not.
-     * @param {number} example @param {number} layer @param {number} head @returns {Float32Array[] | undefined} */
-    pattern(example, layer, head) {
-      const one = raw.attention?.examples.find((one) => one.example === example);
+    /** Weights `[query][key]` of a head on a prompt; none where a weight is not carried, or the head is not.
+     * @param {{ ex: number, L: number, H: number | "m" }} now @returns {number[][] | undefined} */
+    pattern({ ex, L, H }) {
+      const one = raw.attention?.examples.find(({ example }) => example === ex);
       if (!one) return undefined;
-      if (!patterns.has(example)) patterns.set(example, unpack(one, prompts[example].clean.length, raw.attention.one));
-      return patterns.get(example).get(`${layer}.${head}`);
+      if (!patterns.has(ex)) patterns.set(ex, unpack(one, prompts[ex].clean.length));
+      return patterns.get(ex).get(`${L}.${H}`);
     },
     readings: raw.readings && readings(raw.readings),
   };
 }
 
 /** The patterns of one prompt by head. */
-function unpack(one, n, whole) {
-  const [counts, weights] = [shorts(one.counts), shorts(one.weights)];
-  const keys = one.keys && shorts(one.keys);
+function unpack(one, n) {
+  const [counts, weights, keys] = [one.counts, one.weights, one.keys].map((packed) => packed && numbers(packed));
   const found = new Map();
   let at = 0;
   one.heads.forEach(([layer, head], place) => {
     const pattern = [];
     for (let query = 0; query < n; query++) {
-      const row = new Float32Array(n).fill(NaN);
-      for (let i = 0; i < counts[place * n + query]; i++, at++) {
-        row[keys ? keys[at] : i] = weights[at] > whole ? NaN : weights[at] / whole;
-      }
+      const row = Array(n);
+      for (let i = 0; i < counts[place * n + query]; i++, at++) row[keys ? keys[at] : i] = weights[at];
       pattern.push(row);
     }
     found.set(`${layer}.${head}`, pattern);
@@ -122,13 +116,13 @@ function unpack(one, n, whole) {
 
 /** Readings of the lens by prompt and position. */
 function readings(raw) {
-  const numbers = ["prob", "rank", "logit_diff", "entropy", "kl"].map((name) => [name, floats(raw[name])]);
+  const read = ["prob", "rank", "logit_diff", "entropy", "kl"].map((name) => [name, numbers(raw[name])]);
   const found = new Map();
   for (let i = 0; i < raw.rows; i++) {
     const key = `${raw.example[i]}.${raw.pos[i]}`;
     if (!found.has(key)) found.set(key, []);
     const own = { site: raw.site.words[raw.site.text[i]], layer: raw.layer[i], top: raw.top.words[raw.top.text[i]] };
-    for (const [name, cells] of numbers) own[name] = cells[i];
+    for (const [name, cells] of read) own[name] = cells[i];
     found.get(key).push(own);
   }
   return (example, pos) => found.get(`${example}.${pos}`);
@@ -136,17 +130,17 @@ function readings(raw) {
 
 /** A number as a sentence says it. @param {number | null | undefined} x */
 export function say(x) {
-  if (x === null || x === undefined || Number.isNaN(x)) return "no value";
+  if (none(x) || isNaN(x)) return "no value";
   const size = abs(x);
   if (size === 0) return "0";
   if (!finite(x)) return x > 0 ? "∞" : "−∞";
-  const text = size < 0.001 ? x.toExponential(1) : x.toFixed(size < 0.1 ? 3 : size < 1000 ? 2 : 0);
+  const text = size < 0.001 ? x.toExponential(1) : size < 0.1 ? x.toPrecision(2) : x.toFixed(size < 1000 ? 2 : 0);
   return text.replaceAll("-", "−").replace("e+", "e");
 }
 
-/** A number with its interval. @param {{ v: number, lo?: number, hi?: number }} cell */
+/** A number with its interval. @param {{ v: number | null, lo?: number, hi?: number }} cell */
 export function sayCell({ v, lo, hi }) {
-  const known = (x) => x !== null && x !== undefined && !Number.isNaN(x);
+  const known = (x) => !none(x) && !isNaN(x);
   return known(lo) && known(hi) ? `${say(v)} [${say(lo)}, ${say(hi)}]` : say(v);
 }
 
@@ -155,8 +149,8 @@ export function sayCell({ v, lo, hi }) {
 export function csv(columns, rows) {
   const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
   const cell = (x) => {
-    if (x === null || x === undefined) return "";
-    if (typeof x === "number") return finite(x) ? String(x) : Number.isNaN(x) ? "NaN" : x > 0 ? "inf" : "-inf";
+    if (none(x)) return "";
+    if (typeof x === "number") return finite(x) ? String(x) : isNaN(x) ? "NaN" : x > 0 ? "inf" : "-inf";
     return quoted(/^['=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(String(x)) ? `'${x}` : String(x));
   };
   return [columns.map(quoted), ...rows.map((row) => row.map(cell))].map((row) => row.join(",") + "\n").join("");

@@ -1,32 +1,26 @@
 // Drawing: nodes, text that fits, grids of coloured cells, colour bars.
 
 import { on } from "./page.js";
-import { abs, finite, max, min, say } from "./data.js";
+import { abs, finite, isNaN, max, min, none, say } from "./data.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 export const FONT = "system-ui, 'DejaVu Sans', Verdana, Arial, sans-serif";
 
-/** An SVG element. @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node | string)} inside */
-export function s(tag, attributes = {}, ...inside) {
-  const node = document.createElementNS(SVG, tag);
+/** A node with attributes and what is inside; texts stay texts. */
+function filled(node, attributes, inside) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (value !== undefined && value !== null) node.setAttribute(name, String(value));
+    if (!none(value) && value !== false) node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...inside);
   return node;
 }
 
-/** An HTML element; `class` and others are attributes, texts stay texts.
- * @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node | string)} inside @returns {any} */
-export function h(tag, attributes = {}, ...inside) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value === true) node.setAttribute(name, "");
-    else if (value !== undefined && value !== null && value !== false) node.setAttribute(name, String(value));
-  }
-  node.append(...inside);
-  return node;
-}
+/** An SVG element. @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node | string)} inside */
+export const s = (tag, attributes = {}, ...inside) => filled(document.createElementNS(SVG, tag), attributes, inside);
+
+/** An HTML element. @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node | string)} inside
+ * @returns {any} */
+export const h = (tag, attributes = {}, ...inside) => filled(document.createElement(tag), attributes, inside);
 
 /** A button that looks like a link. @param {string} text @param {(event: any) => void} act */
 export function button(text, act, look = {}) {
@@ -35,18 +29,25 @@ export function button(text, act, look = {}) {
   return node;
 }
 
+/** A box before the page; a click beside it closes it. @param {string} name @param {...Node} inside */
+export function dialog(name, ...inside) {
+  const box = h("dialog", { "aria-label": name }, ...inside);
+  on(box, "click", ({ target }) => target === box && box.close());
+  return box;
+}
+
 /** A token as it stands in the page's text. @param {string} token @param {string} [more] */
 export const chip = (token, more = "") => h("code", { class: `tok ${more}`, dir: "auto" }, token);
 
-/** An empty drawing; what is written on it is small and soft unless it is set otherwise. */
-export const sheet = (width, height, tone) => s("svg", {
-  viewBox: `0 0 ${width} ${height}`, width, height, "font-family": FONT, "font-size": 10, fill: tone.soft,
+/** An empty drawing, as wide as a panel; what is written on it is small and soft unless it is set otherwise. */
+export const sheet = (height, tone) => s("svg", {
+  viewBox: `0 0 420 ${height}`, width: 420, height, "font-family": FONT, "font-size": 10, fill: tone.soft,
 });
 
 let pen;
 /** How wide a text is. @param {string} text @param {number} [size] */
 export function wide(text, size = 10) {
-  pen ??= document.createElement("canvas").getContext("2d");
+  pen ??= h("canvas").getContext("2d");
   pen.font = `${size}px ${FONT}`;
   return pen.measureText(text).width;
 }
@@ -78,23 +79,29 @@ export function box(svg, x, y, width, height, fill, look = {}) {
 const ONE_BY_ONE = 2600;
 
 /**
- * A grid of cells.
+ * A grid of cells, hatched where they are no number.
  * @param {any} svg
  * @param {{ x: number, y: number, w: number, h: number, columns: number, rows: number }} frame
- * @param {(row: number, column: number) => string | null} fill a colour; null for a cell that is not there
+ * @param {(row: number, column: number) => number | undefined} value none for a cell that is not there
  */
-export function grid(svg, frame, fill) {
+export function grid(svg, frame, tone, scale, value) {
   const { x, y, w, h: height, columns, rows } = frame;
-  if (columns * rows > ONE_BY_ONE) {
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [columns, rows];
-    const ink = canvas.getContext("2d");
+  const fill = (put) => {
     for (let r = 0; r < rows; r++) {
       for (let c = 0; c < columns; c++) {
-        const color = fill(r, c);
-        if (color) [ink.fillStyle] = [color], ink.fillRect(c, r, 1, 1);
+        const v = value(r, c);
+        if (isNaN(v)) hatch(svg, x + c * w, y + r * height, w - 1, height - 1, tone);
+        else if (v !== undefined) put(r, c, scale.color(tone, v));
       }
     }
+  };
+  if (columns * rows > ONE_BY_ONE) {
+    const canvas = h("canvas", { width: columns, height: rows });
+    const ink = canvas.getContext("2d");
+    fill((r, c, color) => {
+      ink.fillStyle = color;
+      ink.fillRect(c, r, 1, 1);
+    });
     svg.append(s("image", {
       x, y, width: columns * w, height: rows * height, href: canvas.toDataURL(), preserveAspectRatio: "none",
       style: "image-rendering:pixelated",
@@ -103,17 +110,12 @@ export function grid(svg, frame, fill) {
   }
   const gap = min(w, height) > 14 ? 1 : 0;
   const cells = s("g", gap ? {} : { "shape-rendering": "crispEdges" });
-  for (let r = 0; r < rows; r++) {
-    for (let c = 0; c < columns; c++) {
-      const color = fill(r, c);
-      if (color) box(cells, x + c * w, y + r * height, w - gap, height - gap, color);
-    }
-  }
+  fill((r, c, color) => box(cells, x + c * w, y + r * height, w - gap, height - gap, color));
   svg.append(cells);
 }
 
 /** The hatching of a cell without a value. */
-export function hatch(svg, x, y, w, height, { missing }) {
+function hatch(svg, x, y, w, height, { missing }) {
   box(svg, x, y, w, height, missing, { opacity: 0.35 });
   for (let at = 3; at < w + height; at += 5) {
     const [x1, y1] = at < height ? [x, y + at] : [x + at - height, y + height];
@@ -181,6 +183,9 @@ export function layerStep(data, now, key) {
   const L = now.L + by(key);
   return L >= 0 && L < data.model.layers ? { L } : null;
 }
+
+/** Whether a key is pressed by itself. */
+export const alone = (event) => !(event.ctrlKey || event.metaKey || event.altKey);
 
 /** Which way along its axis an arrow goes. */
 export const by = (key) => (key === "ArrowLeft" || key === "ArrowUp" ? -1 : 1);

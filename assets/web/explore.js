@@ -1,10 +1,10 @@
 // The explorer: panels around one selection.
 
 import { LIGHT, DARK } from "./color.js";
-import { abs, max, min, say } from "./data.js";
-import { on } from "./page.js";
+import { abs, max, min, none, say } from "./data.js";
+import { all, on } from "./page.js";
 import { fromHash, makeStore, toHash } from "./store.js";
-import { button, chip, h } from "./draw.js";
+import { alone, button, chip, dialog, h } from "./draw.js";
 import { copyCommand, menu, save, tell } from "./save.js";
 import { headOf, headsPanel, measures, named } from "./heads.js";
 import { cardPanel } from "./card.js";
@@ -12,13 +12,15 @@ import { attentionPanel } from "./attention.js";
 import { lensPanel } from "./lens.js";
 import { placesPanel } from "./places.js";
 import { eachPanel, go, promptStrip } from "./prompts.js";
+import { palette } from "./palette.js";
 
 /** Rows of a panel's table that are shown; its CSV has all. */
 const LISTED = 400;
 
 const KEYS = [
   ["point, click", "preview, hold"], ["Esc", "let go of everything"], ["arrows", "move in the panel in focus"],
-  ["[ ]", "one layer less, more"], ["Shift", "no previews"], ["e", "save as SVG"], ["c", "copy the command"], ["?", "this list"],
+  ["[ ]", "one layer less, more"], ["/", "go to a head, token, panel, prompt"], ["Shift", "no previews"], ["e", "save as SVG"],
+  ["c", "copy the command"], ["?", "this list"],
 ];
 
 /** Builds the explorer; none if there is nothing to explore. @param {any} data */
@@ -45,13 +47,14 @@ export function explore(data) {
   const free = button("Let go", () => store.release(), { hidden: true });
   const help = helpBox();
   const keys = button("Keys", () => help.showModal(), { "aria-haspopup": "dialog" });
+  const views = panels.map((panel) => view(panel, data, store, tone));
+  const find = palette(data, store, views);
   const heard = h("p", { class: "sr", role: "status", "aria-live": "polite" });
   root.append(
     h("h2", {}, h("a", { href: "#explore" }, "Explore")),
-    h("p", { class: "hint" }, h("span", {}, "Point to preview, click to hold, Esc lets go. "), keys, h("span", { class: "now" }, held, " ", free)),
-    strip.node, grid, help, heard,
+    h("p", { class: "hint" }, h("span", {}, "Point to preview, click to hold, Esc lets go. "), keys, button("Go to", find.open, { "aria-haspopup": "dialog" }), h("span", { class: "now" }, held, " ", free)),
+    strip.node, grid, help, find.box, heard,
   );
-  const views = panels.map((panel) => view(panel, data, store, tone));
   // two columns that fill up by themselves; on a narrow page one, in the order of `panels`
   const columns = [["heads", "attention", "places"], ["card", "lens", "each"]];
   grid.append(...columns.map((ids) =>
@@ -111,12 +114,13 @@ export function explore(data) {
 
   on(document, "keydown", (event) => {
     const target = /** @type {HTMLElement} */ (event.target);
-    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, dialog")) return;
+    if (!alone(event) || target.closest("input, textarea, select, dialog")) return;
     const now = store.now();
     const does = {
-      Escape: () => (store.release(), document.querySelectorAll(".menu[open]").forEach((box) => box.removeAttribute("open"))),
+      Escape: () => (store.release(), all(".menu[open]").forEach((box) => (box.open = false))),
       "[": () => store.hold({ L: max(0, now.L - 1) }),
       "]": () => store.hold({ L: min(data.model.layers - 1, now.L + 1) }),
+      "/": find.open,
       "?": () => help.showModal(),
       e: () => focused.save("svg"),
       c: () => focused.copy(),
@@ -144,7 +148,7 @@ function within(data, now) {
   const ex = inside(now.ex, data.prompts.length);
   const { clean, end } = data.prompts[ex];
   const q = now.q < 0 ? end : inside(now.q, clean.length);
-  const k = now.k === null || now.k === undefined ? null : inside(now.k, data.causal ? q + 1 : clean.length);
+  const k = none(now.k) ? null : inside(now.k, data.causal ? q + 1 : clean.length);
   const H = now.H === "m" ? "m" : inside(now.H, data.model.heads);
   return { ...now, ex, q, k, H, L: inside(now.L, data.model.layers), prompt: data.prompts[ex] };
 }
@@ -164,9 +168,7 @@ function spoken(now, names, list = []) {
 
 function helpBox() {
   const rows = KEYS.map(([key, what]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)));
-  const box = h("dialog", { class: "help", "aria-label": "Keys" }, h("h3", {}, "Keys"), h("dl", {}, ...rows),
-    button("Close", () => box.close()));
-  on(box, "click", (event) => event.target === box && box.close());
+  const box = dialog("Keys", h("h3", {}, "Keys"), h("dl", {}, ...rows), button("Close", () => box.close()));
   return box;
 }
 
@@ -215,7 +217,7 @@ function view(panel, data, store, tone) {
     const { columns, rows } = panel.table(store.now());
     const isNumber = columns.map((_, at) => rows.some((row) => typeof row[at] === "number"));
     const cell = (x, at) => h("td", isNumber[at] ? { class: "n" } : { class: "s" },
-      x === null || x === undefined ? "" : typeof x === "number" && !Number.isInteger(x) ? say(x) : String(x));
+      none(x) ? "" : typeof x === "number" && !Number.isInteger(x) ? say(x) : String(x));
     const table = h("table", {},
       h("thead", {}, h("tr", {}, ...columns.map((name, at) => h("th", { scope: "col", class: isNumber[at] ? "n" : "s" }, name.replaceAll("_", " "))))),
       h("tbody", {}, ...rows.slice(0, LISTED).map((row) => h("tr", {}, ...row.map(cell)))));
@@ -238,7 +240,7 @@ function view(panel, data, store, tone) {
   on(plot, "pointerleave", () => store.peek(null));
   on(plot, "click", (event) => go(data, store, at(event)));
   on(plot, "keydown", (event) => {
-    if (!event.key.startsWith("Arrow") || event.ctrlKey || event.metaKey || event.altKey || !panel.move) return;
+    if (!event.key.startsWith("Arrow") || !alone(event) || !panel.move) return;
     event.preventDefault();
     go(data, store, panel.move(event.key, store.now()));
   });
@@ -249,6 +251,7 @@ function view(panel, data, store, tone) {
 
   return {
     node,
+    focus: () => plot.focus(),
     say: (now) => (source.absent() ? "" : panel.readout(now)),
     save: (form) => save(source, form),
     copy: () => (command() ? copyCommand(command(), line) : tell("No command computes this")),
@@ -271,7 +274,7 @@ function view(panel, data, store, tone) {
 function linkFigures(data, store) {
   /** @type {{ node: Element, head?: any[], L?: number, place?: string }[]} */
   const marks = [];
-  for (const title of document.querySelectorAll(".paper svg g > title")) {
+  for (const title of all(".paper svg g > title")) {
     const text = title.textContent;
     const cell = /^(?:after )?layer (\d+), (head|position) ([^:]+):/.exec(text);
     const name = /^(a\d+\.h\d+|m\d+)\b/.exec(text);

@@ -1,8 +1,8 @@
 // The map of heads and MLPs, coloured by whichever of their numbers is asked for.
 
-import { floor, max, min, rowsOf, say, sayCell } from "./data.js";
+import { finite, floor, max, min, rowsOf, sayCell } from "./data.js";
 import { inkOn, scaleOver } from "./color.js";
-import { by, colorBar, grid, hatch, label, layerStep, ring, sheet, tickLook, ticks, vertical } from "./draw.js";
+import { by, colorBar, grid, label, layerStep, ring, sheet, tickLook, ticks, vertical } from "./draw.js";
 
 /**
  * Something that every head has a number for.
@@ -10,7 +10,7 @@ import { by, colorBar, grid, hatch, label, layerStep, ring, sheet, tickLook, tic
  * @property {string} key @property {string} name what it is @property {string} group whose method it is
  * @property {string} unit words for the colour bar @property {"diverging" | "sequential"} kind
  * @property {string} table @property {string} column
- * @property {Map<string, { v: number, lo?: number, hi?: number, row: number }>} cells by `2.0` or `2.m`
+ * @property {Map<string, { v: number | null, lo?: number, hi?: number, row: number }>} cells by `2.0` or `2.m`
  * @property {(row: number) => boolean} keep which rows of the table belong to it
  */
 
@@ -20,8 +20,11 @@ export function headOf(name) {
   return found && [Number(found[1]), found[2] === undefined ? "m" : Number(found[2])];
 }
 
-/** What is selected, `L2H0` or `MLP 2`. */
-export const named = ({ L, H }) => (H === "m" ? `MLP ${L}` : `L${L}H${H}`);
+/** What is selected, as tables and the command line call it: `a2.h0` or `m2`. */
+export const named = ({ L, H }) => (H === "m" ? `m${L}` : `a${L}.h${H}`);
+
+/** What a measure says of the selection. @param {Measure} measure */
+export const cellOf = (measure, { L, H }) => measure.cells.get(`${L}.${H}`);
 
 const SCORES = [
   ["previous", "previous token"], ["duplicate", "duplicate token"], ["induction", "induction"], ["prefix", "prefix matching"],
@@ -40,7 +43,7 @@ export function measures(data) {
     for (let row = 0; row < table.rows; row++) {
       const place = layers.length ? [layers[row], heads[row]] : headOf(names[row] ?? "");
       if (!keep(row) || !place || place.includes(null)) continue;
-      cells.set(place.join("."), { v: values[row] ?? NaN, lo: lo[row], hi: hi[row], row });
+      cells.set(place.join("."), { v: values[row], lo: lo[row], hi: hi[row], row });
     }
     if (cells.size) found.push({ key, name, group, unit, kind, table: table.name, column, cells, keep });
   };
@@ -114,27 +117,26 @@ export function headsPanel(data, list) {
       now: (now) => chosen(now).key,
     },
     readout: (now) => {
-      const cell = chosen(now).cells.get(`${now.L}.${now.H}`);
+      const cell = cellOf(chosen(now), now);
       return `${named(now)}: ${cell ? `${sayCell(cell)} ${chosen(now).unit}` : "no value"}`;
     },
     draw(tone, now) {
       const measure = chosen(now);
       const { order, size, x, y, bottom } = place;
-      const svg = sheet(420, bottom + 46, tone);
+      const svg = sheet(bottom + 46, tone);
       const scale = scaleOver([...measure.cells.values()].map((cell) => cell.v), measure.kind);
-      const color = (L, H) => {
-        const v = measure.cells.get(`${L}.${H}`)?.v ?? NaN;
-        return Number.isNaN(v) ? null : scale.color(tone, v);
+      const value = (L, H) => {
+        const cell = cellOf(measure, { L, H });
+        return cell && (cell.v ?? NaN);
       };
-      grid(svg, { x: x(0), y: y(0), w: size, h: size, columns: heads, rows: layers }, color);
-      if (mlp) grid(svg, { x: x("m"), y: y(0), w: size, h: size, columns: 1, rows: layers }, (L) => color(L, "m"));
+      const frame = { x: x(0), y: y(0), w: size, h: size, columns: heads, rows: layers };
+      grid(svg, frame, tone, scale, (L, H) => value(L, H) ?? NaN);
+      if (mlp) grid(svg, { ...frame, x: x("m"), columns: 1 }, tone, scale, (L) => value(L, "m"));
       for (let L = 0; L < layers; L++) {
         for (const H of order) {
-          const own = measure.cells.get(`${L}.${H}`);
-          if (own ? Number.isNaN(own.v) : H !== "m") hatch(svg, x(H), y(L), size - 1, size - 1, tone);
-          else if (own && size >= 26) {
-            label(svg, x(H) + (size - 1) / 2, y(L) + (size - 1) / 2, short(own.v, scale.hi), "middle", { fill: inkOn(color(L, H)) });
-          }
+          const v = value(L, H);
+          if (size < 26 || !finite(v)) continue;
+          label(svg, x(H) + (size - 1) / 2, y(L) + (size - 1) / 2, short(v, scale.hi), "middle", { fill: inkOn(scale.color(tone, v)) });
         }
       }
       ticks(layers, size, 16, now.L, tone, (L, look) => label(svg, 22, y(L) + size / 2, L, "end", look));

@@ -3,6 +3,9 @@
 import { finite, floor, max, min, say } from "./data.js";
 import { box, by, fit, label, layerStep, ring, sheet, tickLook, vertical } from "./draw.js";
 
+/** What is read after a layer. */
+const READ = ["site", "layer", "top", "prob", "rank", "logit_diff", "entropy", "kl"];
+
 const sayRank = (rank) => say(rank).replace(/[.]00$/, "");
 
 /** The panel. @param {any} data */
@@ -11,11 +14,10 @@ export function lensPanel(data) {
   const first = data.table("lens_first");
   /** Readings of a table at the places called so. */
   const from = (table, isHere) => {
-    const names = ["site", "layer", "top", "prob", "rank", "logit_diff", "entropy", "kl"];
-    const columns = names.map((name) => table.get(name));
+    const columns = READ.map((name) => table.get(name));
     const [places, found] = [table.get("pos"), []];
     for (let i = 0; i < table.rows; i++) {
-      if (isHere(places[i])) found.push(Object.fromEntries(names.map((name, at) => [name, columns[at][i]])));
+      if (isHere(places[i])) found.push(Object.fromEntries(READ.map((name, at) => [name, columns[at][i]])));
     }
     return found;
   };
@@ -53,7 +55,7 @@ export function lensPanel(data) {
       const { rows, depth, whose } = readings(now);
       const step = height();
       const top = 24;
-      const svg = sheet(420, top + rows.length * step + 22, tone);
+      const svg = sheet(top + rows.length * step + 22, tone);
       const [tokenX, barX, barW, rankX] = [58, 190, 150, 412];
       label(svg, tokenX, 9, "first token");
       label(svg, barX, 9, "probability of the answer");
@@ -84,11 +86,7 @@ export function lensPanel(data) {
       const q = now.q + by(key);
       return q >= 0 && q < now.prompt.clean.length ? { q, k: null } : null;
     },
-    table(now) {
-      const columns = ["site", "layer", "top", "prob", "rank", "logit_diff", "entropy", "kl"];
-      const plain = (x) => (typeof x === "number" ? Number(x.toPrecision(7)) : x);
-      return { columns, rows: readings(now).rows.map((row) => columns.map((name) => plain(row[name]))) };
-    },
+    table: (now) => ({ columns: READ, rows: readings(now).rows.map((row) => READ.map((name) => row[name])) }),
     command: (now) => data.commands[readings(now).of] ?? "",
     name: (now) => `lens-prompt${now.ex + 1}-position${now.q}`,
   };

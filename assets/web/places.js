@@ -1,8 +1,8 @@
 // What patching one activation at one position does: layer by position.
 
-import { floor, max, min, rowsOf, say, sayCell } from "./data.js";
+import { floor, max, min, rowsOf, sayCell } from "./data.js";
 import { scaleOver } from "./color.js";
-import { by, colorBar, fit, grid, hatch, label, layerStep, ring, sheet, slanted, ticks, vertical } from "./draw.js";
+import { by, colorBar, fit, grid, label, layerStep, ring, sheet, slanted, ticks, vertical } from "./draw.js";
 import { sweeps } from "./heads.js";
 
 /** The panel. @param {any} data */
@@ -43,7 +43,7 @@ export function placesPanel(data) {
     title: "Positions",
     choose: {
       label: "Patched", key: "s", now: (now) => chosen(now).name,
-      options: all.map(({ name }) => ({ value: name, name, group: "" })),
+      options: all.map(({ name }) => ({ value: name, name })),
     },
     readout: (now) => {
       const { cells, columns } = map(chosen(now));
@@ -56,17 +56,8 @@ export function placesPanel(data) {
       const { columns, rows, w, h: height, x, y, bottom } = place(now);
       const { cells, scale } = map(chosen(now));
       const own = columnOf(now);
-      const svg = sheet(420, bottom + 84, tone);
-      const value = (L, c) => cells.get(`${L}.${columns[c].name}`)?.v;
-      grid(svg, { x, y, w, h: height, columns: columns.length, rows }, (L, c) => {
-        const v = value(L, c) ?? NaN;
-        return Number.isNaN(v) ? null : scale.color(tone, v);
-      });
-      for (let L = 0; L < rows; L++) {
-        for (let c = 0; c < columns.length; c++) {
-          if (Number.isNaN(value(L, c))) hatch(svg, x + c * w, y + L * height, w - 1, height - 1, tone);
-        }
-      }
+      const svg = sheet(bottom + 84, tone);
+      grid(svg, { x, y, w, h: height, columns: columns.length, rows }, tone, scale, (L, c) => cells.get(`${L}.${columns[c].name}`)?.v);
       ticks(rows, height, 13, now.L, tone, (L, look) => label(svg, x - 6, y + (L + 0.5) * height, L, "end", look));
       ticks(columns.length, w, 12, own < 0 ? null : own, tone, (c, look) => slanted(svg, x + (c + 0.5) * w + 3, bottom + 8,
         fit(word(columns[c], now), 54), "end", look));

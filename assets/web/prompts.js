@@ -1,10 +1,10 @@
 // The prompts: the selected one as tokens, and what the selected component does on each.
 
-import { finite, max, say } from "./data.js";
+import { finite, isNaN, max, say } from "./data.js";
 import { all, current, on, sortable } from "./page.js";
 import { between, inkOn } from "./color.js";
 import { axisOver, box, button, by, chip, h, label, rule, s, sheet, valueAxis, vertical } from "./draw.js";
-import { named } from "./heads.js";
+import { cellOf, named } from "./heads.js";
 
 /** Holds or previews a change; to another prompt a held position goes along by its name.
  * @param {any} data @param {any} store @param {any} change @param {"hold" | "peek"} how */
@@ -80,11 +80,11 @@ export function promptStrip(data, store) {
     if (shown !== now.ex) build(now);
     back.disabled = now.ex === 0;
     next.disabled = now.ex === n - 1;
-    const weights = now.H === "m" ? undefined : data.pattern(now.ex, now.L, now.H)?.[now.q];
+    const weights = data.pattern(now)?.[now.q];
     [...tokens.children].forEach((item, pos) => {
       const button = item.firstChild;
       const weight = weights?.[pos];
-      const known = weight !== undefined && !Number.isNaN(weight);
+      const known = weight !== undefined && !isNaN(weight);
       const color = known ? between(tone.sequential, weight * 0.7) : "";
       Object.assign(button.firstChild.style, { background: color, color: known ? inkOn(color) : "" });
       button.title = `position ${pos}${known ? `; attention ${say(weight)} from ${named(now)}` : ""}`;
@@ -106,14 +106,14 @@ export function eachPanel(data, list) {
   };
   const own = (now) => {
     const measure = chosen(now);
-    const cell = measure.cells.get(`${now.L}.${now.H}`);
+    const cell = cellOf(measure, now);
     return { measure, cell, values: cell ? data.each(measure.table, measure.column, cell.row) : undefined };
   };
   // one axis for all components, so that they can be compared
   const axes = new Map();
   const axis = (measure) => {
     if (!axes.has(measure.key)) {
-      const values = [...measure.cells.values()].flatMap(({ row }) => [...data.each(measure.table, measure.column, row)]);
+      const values = [...measure.cells.values()].flatMap(({ row }) => data.each(measure.table, measure.column, row));
       axes.set(measure.key, axisOver(values, 14, 406));
     }
     return axes.get(measure.key);
@@ -133,7 +133,7 @@ export function eachPanel(data, list) {
     draw(tone, now) {
       const { measure, cell, values } = own(now);
       const { x } = axis(measure);
-      const svg = sheet(420, 106, tone);
+      const svg = sheet(106, tone);
       rule(svg, x(0), 4, x(0), 74, tone.line);
       const { v: mean, lo, hi } = cell;
       if (finite(lo) && finite(hi)) box(svg, x(lo), 4, max(1, x(hi) - x(lo)), 70, tone.accent, { opacity: 0.14 });
@@ -166,7 +166,7 @@ export function eachPanel(data, list) {
       const { measure, values } = own(now);
       const key = `${measure.key} ${now.L}.${now.H}`;
       if (listed.key !== key && values) {
-        const rows = [...values].map((v, i) => {
+        const rows = values.map((v, i) => {
           const { id, text } = data.prompts[i];
           const pick = button(id, () => undefined);
           return h("tr", { "data-ex": i }, h("th", { scope: "row" }, pick), h("td", { class: "n" }, say(v)),
@@ -196,13 +196,13 @@ export function eachPanel(data, list) {
     },
     table(now) {
       const { measure, values } = own(now);
-      const rows = [...(values ?? [])].map((v, i) => {
+      const rows = (values ?? []).map((v, i) => {
         const { id, text } = data.prompts[i];
-        return [id, named(now), measure.name, measure.unit, Number(v.toPrecision(7)), text];
+        return [id, named(now), measure.name, measure.unit, v, text];
       });
       return { columns: ["example", "component", "measure", "unit", "value", "prompt"], rows };
     },
     command: (now) => data.commands[chosen(now).table] ?? "",
-    name: (now) => `prompts-${chosen(now).key}-${named(now).replace(" ", "")}`,
+    name: (now) => `prompts-${chosen(now).key}-${named(now)}`,
   };
 }

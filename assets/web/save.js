@@ -41,8 +41,7 @@ export async function pngBlob(svg, unit, print) {
   const image = new Image();
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(svgText(svg, unit))}`;
   await image.decode();
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [Math.round(width * most), Math.round(height * most)];
+  const canvas = h("canvas", { width: Math.round(width * most), height: Math.round(height * most) });
   const ink = canvas.getContext("2d");
   ink.fillStyle = "#ffffff";
   ink.fillRect(0, 0, canvas.width, canvas.height);

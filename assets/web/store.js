@@ -42,23 +42,19 @@ export function makeStore(start, within) {
   let peeked = null;
   const listeners = [];
   const tell = (why) => listeners.forEach((listen) => listen(why));
+  const set = (next, why) => {
+    [held, peeked] = [next, null];
+    tell(why);
+  };
   return {
     /** What is to be shown. */
     now: () => within({ ...start(), ...held, ...peeked }),
     /** What is held. */
     held: () => ({ ...held }),
     /** Holds a change. */
-    hold(change) {
-      held = { ...held, ...change };
-      peeked = null;
-      tell("hold");
-    },
+    hold: (change) => set({ ...held, ...change }, "hold"),
     /** Holds this and nothing else. */
-    restore(whole) {
-      held = { ...whole };
-      peeked = null;
-      tell("restore");
-    },
+    restore: (whole) => set({ ...whole }, "restore"),
     /** Shows a change for as long as the pointer stays. */
     peek(change) {
       if (JSON.stringify(change) === JSON.stringify(peeked)) return;
@@ -66,11 +62,7 @@ export function makeStore(start, within) {
       tell("peek");
     },
     /** Lets go of everything. */
-    release() {
-      held = {};
-      peeked = null;
-      tell("release");
-    },
+    release: () => set({}, "release"),
     onChange: (listen) => listeners.push(listen),
   };
 }

@@ -2,10 +2,11 @@
 //!
 //! The script draws from this and nothing else; it computes no effect. Tables behind the page's figures go in whole, with
 //! every digit, so that a figure's CSV can be saved from a page that has left its folder; what grows with the number of
-//! prompts goes in as 32-bit numbers, and in part where a page would grow too large. Each text is made visible here
+//! prompts goes in packed, with every digit as well, and in part where a page would grow too large. Each text is made visible here
 //! ([`show::visible`]), so that no token can act on the screen, whatever the script does with it.
 
 mod attention;
+mod packed;
 mod prompts;
 mod tables;
 
@@ -96,9 +97,4 @@ pub(super) fn data(story: &Story, page: &Page) -> Result<Option<Value>> {
         value["attention"] = attention::value(rows, story, &prompts)?;
     }
     Ok(Some(value))
-}
-
-/// Little-endian bytes as base64.
-fn packed<const N: usize>(words: impl Iterator<Item = [u8; N]>) -> Value {
-    super::html::base64(&words.flatten().collect::<Vec<u8>>()).into()
 }

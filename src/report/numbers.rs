@@ -65,7 +65,7 @@ pub(super) fn shown(table: &Table) -> Shown {
         table.columns.iter().map(String::as_str).collect()
     };
     let mut columns = Vec::new();
-    for name in &wanted {
+    for (at, name) in wanted.iter().enumerate() {
         let find = |name: &str| table.rows.columns.iter().find(|(n, _, _)| n == name);
         let Some((_, meaning, column)) = find(name) else { continue };
         let column = column.take(&first);
@@ -77,10 +77,13 @@ pub(super) fn shown(table: &Table) -> Shown {
             ("hi", _) if both => continue,
             ("lo", Some((_, _, upper))) if both => {
                 if let Some(cells) = intervals(&column, &upper.take(&first)) {
-                    let stem = stem.trim_end_matches('_');
-                    let of = if stem.is_empty() { String::new() } else { format!(" of {stem}") };
-                    let (name, meaning) =
-                        ("95 % interval".into(), format!("Bootstrap interval{of} over whole pairs"));
+                    // ends without a name of their own bound the number beside them
+                    let beside = at.checked_sub(1).map_or("", |before| wanted[before]);
+                    let whose = if stem.is_empty() { beside } else { stem.trim_end_matches('_') };
+                    let whose = whose.replace('_', " ");
+                    let of = if whose.is_empty() { whose } else { format!(" of {whose}") };
+                    let meaning = format!("Bootstrap interval{of} over whole pairs");
+                    let name = format!("95 % interval{of}");
                     columns.push(ShownColumn { name, meaning, kind: Kind::Number, cells, bars: Vec::new() });
                     continue;
                 }
@@ -153,9 +156,14 @@ mod tests {
         assert_eq!(whole.columns[0].cells, ["2.00", "-1.00"]);
         assert_eq!(whole.columns[0].bars, [Some((1.0 / 3.0, 1.0, false)), Some((0.0, 1.0 / 3.0, true))]);
         assert_eq!(whole.columns[1].cells, ["[1.50, 2.50]", "[-1.25, 0.00]"]);
+        assert_eq!(whole.columns[1].name, "95 % interval of total");
         let part =
             shown(&Table { columns: vec!["total_ci_hi".into(), "none".into()], max_rows: Some(1), ..table });
         assert_eq!((part.columns.len(), part.rows), (1, (1, 2)));
         assert_eq!(part.columns[0].name, "total ci hi");
+        let ends = ["change", "the_whole", "ci_lo", "ci_hi"].map(|name| column(name, &[1.0]));
+        let rows = Rows { name: "d".into(), columns: ends.to_vec() };
+        let named = shown(&Table { rows, ..Table::default() }).columns.pop().unwrap().name;
+        assert_eq!(named, "95 % interval of the whole", "the number beside it");
     }
 }

@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { csv, decode, floats, say, sayCell, shorts } from "../../assets/web/data.js";
+import { csv, decode, numbers, say, sayCell } from "../../assets/web/data.js";
 import { fromHash, makeStore, toHash } from "../../assets/web/store.js";
 import { between, DARK, inkOn, LIGHT, scaleOver } from "../../assets/web/color.js";
 import { headOf, measures, named } from "../../assets/web/heads.js";
 
-const packed = (array) => Buffer.from(array.buffer).toString("base64");
+const packed = (array) => array.BYTES_PER_ELEMENT + Buffer.from(array.buffer).toString("base64");
 
 test("addresses keep a selection and refuse what is none", () => {
   const held = { L: 2, H: 0, q: 14, ex: 3, m: "patch_head.z.denoise", s: "resid_pre, denoise" };
@@ -41,8 +41,8 @@ test("CSV quotes text, guards formulas and keeps digits", () => {
 });
 
 test("numbers read as in the text of the page", () => {
-  assert.deepEqual([0, 1.234, -0.05, 1e-5, 1234.5, NaN, null].map(say),
-    ["0", "1.23", "−0.050", "1.0e−5", "1235", "no value", "no value"]);
+  assert.deepEqual([0, 1.234, -0.05, 0.00123, 1e-5, 1234.5, NaN, null].map(say),
+    ["0", "1.23", "−0.050", "0.0012", "1.0e−5", "1235", "no value", "no value"]);
   assert.equal(sayCell({ v: 1, lo: 0.5, hi: 2 }), "1.00 [0.50, 2.00]");
   assert.equal(sayCell({ v: 1, lo: null, hi: null }), "1.00");
 });
@@ -58,8 +58,10 @@ test("colours meet at zero and their text can be read", () => {
 });
 
 test("packed numbers unpack", () => {
-  assert.deepEqual([...floats(packed(new Float32Array([1.5, -2, NaN])))], [1.5, -2, NaN]);
-  assert.deepEqual([...shorts(packed(new Uint16Array([0, 65535])))], [0, 65535]);
+  assert.deepEqual(numbers(packed(new Float32Array([1.5, -2, NaN]))), [1.5, -2, NaN]);
+  assert.deepEqual(numbers(packed(new Float64Array([0.1 + 0.2, 5e-324]))), [0.1 + 0.2, 5e-324]);
+  assert.deepEqual(numbers(packed(new Uint16Array([0, 65535]))), [0, 65535]);
+  assert.deepEqual(numbers([0.1, null, "NaN", "-inf"]), [0.1, null, NaN, -Infinity]);
 });
 
 const page = {
@@ -79,10 +81,10 @@ const page = {
   each: { components: { prompts: 1, total: packed(new Float32Array([7, 8, 9])) } },
   commands: {},
   attention: {
-    one: 65534, causal: true,
+    causal: true,
     examples: [{
       example: 0, heads: [[0, 1]], counts: packed(new Uint16Array([1, 2])),
-      weights: packed(new Uint16Array([65534, 32767, 65535])),
+      weights: packed(new Float32Array([1, 1e-7, NaN])),
     }],
   },
 };
@@ -90,9 +92,9 @@ const page = {
 test("a page's data decodes", () => {
   const data = decode(structuredClone(page));
   assert.deepEqual(data.prompts[0].clean, ["<script>", "b"]);
-  const pattern = data.pattern(0, 0, 1);
-  assert.deepEqual([pattern[0][0], pattern[1][0], Number.isNaN(pattern[0][1]), Number.isNaN(pattern[1][1])], [1, 0.5, true, true]);
-  assert.equal(data.pattern(0, 0, 0), undefined);
+  // what is not carried is not the same as no number
+  assert.deepEqual(data.pattern({ ex: 0, L: 0, H: 1 }), [[1, ,], [Math.fround(1e-7), NaN]]);
+  for (const H of [0, "m"]) assert.equal(data.pattern({ ex: 0, L: 0, H }), undefined);
   assert.deepEqual([...data.each("components", "total", 1)], [8]);
   assert.equal(data.each("components", "direct", 1), undefined);
 });
@@ -102,7 +104,7 @@ test("measures find heads and MLPs, and leave out what is neither", () => {
   assert.deepEqual([...total.cells.keys()], ["0.1", "0.m"]);
   assert.ok(Number.isNaN(total.cells.get("0.m").v));
   assert.deepEqual([headOf("a10.h3"), headOf("m2"), headOf("embed")], [[10, 3], [2, "m"], null]);
-  assert.deepEqual([named({ L: 2, H: 0 }), named({ L: 1, H: "m" })], ["L2H0", "MLP 1"]);
+  assert.deepEqual([named({ L: 2, H: 0 }), named({ L: 1, H: "m" })], ["a2.h0", "m1"]);
 });
 
 test("every module is in the page", () => {

@@ -116,10 +116,10 @@ check("panels show one selection; a click holds it, Esc lets go", async () => {
   const before = await title(page, "card");
   assert.equal(await hash(page), "");
   await clickHead(page, 0, 1);
-  assert.equal(await title(page, "card"), "L0H1");
-  assert.equal(await title(page, "attention"), "Attention of L0H1");
+  assert.equal(await title(page, "card"), "a0.h1");
+  assert.equal(await title(page, "attention"), "Attention of a0.h1");
   assert.deepEqual(await state(page), { v: "1", L: "0", H: "1" });
-  assert.match(await readout(page, "heads"), /^L0H1: .* \[.*\] logits$/);
+  assert.match(await readout(page, "heads"), /^a0\.h1: .* \[.*\] logits$/);
   await page.locator('.prompt button[data-pos="3"]').click();
   assert.equal((await state(page)).q, "3");
   assert.equal(await page.locator('.prompt button[aria-pressed="true"]').getAttribute("data-pos"), "3");
@@ -131,11 +131,11 @@ check("panels show one selection; a click holds it, Esc lets go", async () => {
   assert.equal(await title(page, "card"), before);
   // the address brings it back
   const again = await open(address(report) + held);
-  assert.equal(await title(again.page, "attention"), "Attention of L0H1");
+  assert.equal(await title(again.page, "attention"), "Attention of a0.h1");
   assert.deepEqual(await state(again.page), Object.fromEntries(new URLSearchParams(held.slice(1))));
   assert.match(await again.page.locator(".prompt .where").innerText(), /^Prompt 2 of/);
   await again.page.evaluate(() => (location.hash = "v=1&L=99&H=m&q=9999&k=5&ex=100000&m=%E0%A4%A&s=no"));
-  await again.page.waitForFunction(() => document.querySelector('[data-panel="card"] h3').textContent.startsWith("MLP"));
+  await again.page.waitForFunction(() => document.querySelector('[data-panel="card"] h3').textContent.match(/^m\d/));
   assert.deepEqual([...wrong, ...again.wrong], []);
   await close();
   await again.close();
@@ -157,7 +157,7 @@ check("hovering previews and leaves no trace", async () => {
   await svg.scrollIntoViewIfNeeded();
   const box = await svg.boundingBox();
   await page.mouse.move(box.x + 40, box.y + 20);
-  await page.waitForFunction(() => document.querySelector('[data-panel="card"] h3').textContent === "L0H0");
+  await page.waitForFunction(() => document.querySelector('[data-panel="card"] h3').textContent === "a0.h0");
   assert.equal(await hash(page), "");
   await page.mouse.move(2, 2);
   await page.waitForFunction((name) => document.querySelector('[data-panel="card"] h3').textContent === name, before);
@@ -171,28 +171,28 @@ check("keys move the selection, export and copy", async () => {
   await plot.focus();
   await page.keyboard.press("ArrowRight");
   await page.keyboard.press("ArrowDown");
-  assert.equal(await title(page, "card"), "L1H1");
+  assert.equal(await title(page, "card"), "a1.h1");
   await page.keyboard.press("]");
-  assert.equal(await title(page, "card"), "L2H1");
+  assert.equal(await title(page, "card"), "a2.h1");
   await page.keyboard.press("[");
-  assert.equal(await title(page, "card"), "L1H1");
+  assert.equal(await title(page, "card"), "a1.h1");
   await panel(page, "attention").locator(".plot").focus();
   await page.keyboard.press("ArrowUp");
   await page.keyboard.press("ArrowLeft");
   const { q, k } = await state(page);
   assert.ok(Number(q) >= 0 && Number(k) >= 0);
   const file = await downloaded(page, () => page.keyboard.press("e"));
-  assert.match(file.name, /^attention-L1H1-prompt1\.svg$/);
+  assert.match(file.name, /^attention-a1\.h1-prompt1\.svg$/);
   await page.keyboard.press("c");
   await page.waitForFunction(() => document.querySelector(".toast.on")?.textContent === "Command copied");
   const command = await page.evaluate(() => navigator.clipboard.readText());
-  assert.match(command, /^glassbox heads --model textbook --task ioi --n \d+ (--corruption flip )?--seed 0 --heads L1H1 --table attention --format csv$/);
+  assert.match(command, /^glassbox heads --model textbook --task ioi --n \d+ (--corruption flip )?--seed 0 --heads a1\.h1 --table attention --format csv$/);
   await page.keyboard.press("?");
-  assert.ok(await page.locator("dialog.help").evaluate((node) => node.open));
+  assert.ok(await page.locator('dialog[aria-label="Keys"]').evaluate((node) => node.open));
   await page.keyboard.press("Escape");
-  assert.ok(!(await page.locator("dialog.help").evaluate((node) => node.open)));
-  assert.equal(await title(page, "card"), "L1H1", "Esc closed the list of keys only");
-  assert.match(await page.locator("#explore > .sr").innerText(), /L1H1/);
+  assert.ok(!(await page.locator('dialog[aria-label="Keys"]').evaluate((node) => node.open)));
+  assert.equal(await title(page, "card"), "a1.h1", "Esc closed the list of keys only");
+  assert.match(await page.locator("#explore > .sr").innerText(), /a1\.h1/);
   assert.deepEqual(wrong, []);
   await close();
 });
@@ -244,10 +244,101 @@ check("panels and figures export SVG, PNG and CSV", async () => {
   await close();
 });
 
+check("every number that a panel exports is the run's own, however small", async () => {
+  const { page, wrong, close } = await open(address(report));
+  const read = (folder, name) => {
+    const [names, ...rows] = csvRows(readFileSync(join(folder, `${name}.csv`), "utf8"));
+    return rows.map((row) => Object.fromEntries(names.map((name, at) => [name, row[at]])));
+  };
+  const each = Object.fromEntries(["attention", "lens", "components", "patch_head"].map((name) => [name, read(scratch, `examples_${name}`)]));
+  /** What a panel saves, beside the rows of a table that say the same of `names`, in the same columns. */
+  const compare = async (id, table, names, columns, filled = {}) => {
+    const [own, ...rows] = csvRows((await saved(page, panel(page, id), "csv")).bytes.toString());
+    assert.ok(rows.length > 0, id);
+    for (const row of rows) {
+      const cells = { ...filled, ...Object.fromEntries(own.map((name, at) => [name, row[at]])) };
+      const found = table.filter((other) => names.every((name) => other[name] === cells[name]));
+      assert.equal(found.length, 1, `${id}: ${row}`);
+      const mine = Object.keys(columns).map((name) => cells[name]);
+      sameCells([mine], [Object.values(columns).map((name) => found[0][name])]);
+    }
+    return rows;
+  };
+  let small = 0;
+  for (const [ex, L, H, m] of [[0, 2, 0, "total"], [3, 0, 1, "direct"], [1, 1, 2, "patch_head.z.noise"]]) {
+    await page.evaluate((hash) => (location.hash = hash), `v=1&ex=${ex}&L=${L}&H=${H}&m=${m}`);
+    await page.waitForFunction((name) => document.querySelector('[data-panel="card"] h3').textContent === name, `a${L}.h${H}`);
+    const rows = await compare("attention", each.attention, ["example", "layer", "head", "query", "key"], { weight: "weight" });
+    assert.equal(rows.length, each.attention.filter((row) => row.example === rows[0][0] && row.layer === `${L}` && row.head === `${H}`).length);
+    small += rows.filter((row) => Number(row.at(-1)) > 0 && Number(row.at(-1)) < 1e-3).length;
+    const read = Object.fromEntries(["top", "prob", "rank", "logit_diff", "entropy", "kl"].map((name) => [name, name]));
+    const pos = await page.locator('.prompt button[aria-pressed="true"]').getAttribute("data-pos");
+    await compare("lens", each.lens, ["example", "pos", "site", "layer"], read, { example: rows[0][0], pos });
+    const patched = m.startsWith("patch");
+    const what = patched ? { layer: `${L}`, head: `${H}`, site: "z", direction: "noise" } : { component: `a${L}.h${H}` };
+    await compare("each", patched ? each.patch_head : each.components, ["example", ...Object.keys(what)], { value: patched ? "effect" : m }, what);
+  }
+  assert.ok(small > 20, `only ${small} small weights were compared`);
+  const places = csvRows((await saved(page, panel(page, "places"), "csv")).bytes.toString());
+  const shown = new Set(places.slice(1).map((row) => row.slice(0, 2).join()));
+  assert.equal(shown.size, 1);
+  const all = csvRows(readFileSync(join(report, "tables/resid_by_pos.csv"), "utf8"));
+  sameCells(places, [all[0], ...all.slice(1).filter((row) => shown.has(row.slice(0, 2).join()))]);
+  assert.deepEqual(wrong, []);
+  await close();
+});
+
+check("a palette goes to heads, tokens, panels and prompts", async () => {
+  const { page, wrong, close } = await open(address(report));
+  const find = async (text) => {
+    await page.keyboard.press("/");
+    await page.keyboard.type(text);
+    return page.locator('[role="option"][aria-selected="true"]').innerText();
+  };
+  const goTo = async (text) => {
+    const name = await find(text);
+    await page.keyboard.press("Enter");
+    return name;
+  };
+  for (const text of ["2.0", "L2H0", "a2.h0"]) {
+    await page.keyboard.press("Escape");
+    assert.equal(await goTo(text), "a2.h0");
+    assert.deepEqual(await state(page), { v: "1", L: "2", H: "0" });
+  }
+  assert.equal(await goTo("m1"), "m1");
+  assert.equal(await title(page, "card"), "m1");
+  assert.match(await goTo("3"), /^prompt 3: /);
+  assert.equal((await state(page)).ex, "2");
+  const word = await page.locator('.prompt button[data-pos="2"]').innerText();
+  assert.match(await goTo(word), /\(2\)$/);
+  assert.equal((await state(page)).q, "2");
+  await goTo("lens");
+  assert.equal(await page.evaluate(() => document.activeElement.closest("[data-panel]")?.dataset.panel), "lens");
+  const before = await hash(page);
+  await find("a");
+  await page.keyboard.press("ArrowDown");
+  const field = page.locator('[role="combobox"]');
+  assert.equal(await field.getAttribute("aria-activedescendant"), "offer-1");
+  assert.equal(await page.locator("#offer-1").getAttribute("aria-selected"), "true");
+  await page.keyboard.press("Escape");
+  assert.ok(!(await field.isVisible()));
+  await page.keyboard.press("/");
+  await page.keyboard.type("no such thing");
+  assert.equal(await page.locator('[role="option"]').count(), 0);
+  await page.keyboard.press("Enter");
+  assert.equal(await hash(page), before, "neither Esc nor finding nothing changes what is held");
+  await page.getByRole("button", { name: "Go to" }).click();
+  await page.keyboard.type("0.1");
+  await page.locator("#offer-0").click();
+  assert.equal(await title(page, "card"), "a0.h1");
+  assert.deepEqual(wrong, []);
+  await close();
+});
+
 check("figures of the page select, and mark what is selected", async () => {
   const { page, close } = await open(address(report));
   await page.locator("#figure-patch_head g.pick").first().click();
-  assert.equal(await title(page, "card"), "L0H0");
+  assert.equal(await title(page, "card"), "a0.h0");
   assert.ok((await page.locator("#figure-patch_head .on").count()) >= 1);
   await close();
 });

@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use glassbox::output::read_table;
+use glassbox::table::{self, Format};
 use serde_json::{Value, json};
 
 use crate::command::Bench;
@@ -107,6 +109,13 @@ fn the_page_is_alive_and_hostile_tokens_are_not() {
     };
     let bench = Bench::new();
     bench.ok(&["report", "--quiet", "--task", "ioi", "--n", "24", "--out", "report"]);
+    // what the page must agree with to the last digit; the run has it as Parquet only
+    std::fs::create_dir(bench.path("scratch")).unwrap();
+    for name in ["attention", "lens", "components", "patch_head"] {
+        let rows = read_table(&bench.path(&format!("report/tables/examples_{name}.parquet"))).unwrap();
+        let text = table::write(&rows, Format::Csv).unwrap();
+        std::fs::write(bench.path(&format!("scratch/examples_{name}.csv")), text).unwrap();
+    }
     let (model, clean, corrupt) = hostile_model(&bench);
     let arguments = [
         "report",

@@ -11,18 +11,18 @@ use crate::patterns::patterns;
 use crate::report::story::{Run, Story};
 use crate::row::Rows;
 
-/// Cells of attention that a page carries, four bytes each at most.
-const CELLS: usize = 250_000;
+/// Bytes of attention that a page carries, before they are text.
+const BYTES: usize = 800_000;
+/// What the key of a weight takes where not every key is there.
+const KEY: usize = 2;
 /// Prompts whose attention it carries at most.
 const PROMPTS: usize = 8;
 /// The same on a page that is about more than the finished model.
-const PROMPTS_BESIDE: usize = 2;
+const PROMPTS_BESIDE: usize = 1;
 /// Keys of a query that are kept at least: the largest.
 const KEYS: usize = 4;
 /// Cells that are computed for it at most.
 const COMPUTED: usize = 2_000_000;
-/// The number that stands for a weight of 1 in 16 bits; one more stands for a weight that is no number.
-const ONE: f64 = 65534.0;
 
 /// Table `examples_attention`: all heads on the first prompts. Of prompts too long for that only the strongest heads, and of
 /// each query the largest weights. None where no table tells of heads.
@@ -39,21 +39,23 @@ pub(in crate::report) fn rows(run: &Run, story: &Story) -> Result<Option<Rows>> 
     let all = (0..config.n_layers).flat_map(|layer| (0..config.n_heads).map(move |head| (layer, head)));
     let rest: Vec<(usize, usize)> = all.filter(|head| !heads.contains(head)).collect();
     heads.extend(rest);
-    let whole = heads.len() * pairs <= CELLS;
+    let weight = run.lab.model.dtype().size_in_bytes();
+    let whole = heads.len() * pairs * weight <= BYTES;
+    let listed = BYTES / ((weight + KEY) * n);
     if !whole {
-        heads.truncate((COMPUTED / pairs).min(CELLS / (KEYS * n)));
+        heads.truncate((COMPUTED / pairs).min(listed / KEYS));
     }
     if heads.is_empty() {
         return Ok(None);
     }
     heads.sort_unstable();
     let most = if run.study.is_series() { PROMPTS_BESIDE } else { PROMPTS };
-    let prompts = if whole { (CELLS / (heads.len() * pairs)).clamp(1, most) } else { 1 };
+    let prompts = if whole { (BYTES / (heads.len() * pairs * weight)).clamp(1, most) } else { 1 };
     let mut joined: Option<Rows> = None;
     for example in 0..prompts.min(run.task.examples.len()) {
         let mut rows = patterns(run.lab, run.task, &heads, example)?;
         if !whole {
-            rows = largest(&rows, (CELLS / (heads.len() * n)).max(KEYS))?;
+            rows = largest(&rows, (listed / heads.len()).max(KEYS))?;
         }
         rows.name = "examples_attention".to_owned();
         match &mut joined {
@@ -93,8 +95,9 @@ fn queries(rows: &Rows) -> Result<Queries> {
 }
 
 /// The table for the script: for each prompt its heads, for each head and query the number of keys that follow, the keys, and
-/// the weights in 16 bits.
+/// the weights.
 pub(super) fn value(rows: &Rows, story: &Story, prompts: &Shown) -> Result<Value> {
+    let causal = story.run.lab.model.config.causal;
     let ids = rows.texts("example")?;
     let mut examples = Vec::new();
     for (place, example) in prompts.examples(story.run.task).enumerate() {
@@ -107,25 +110,21 @@ pub(super) fn value(rows: &Rows, story: &Story, prompts: &Shown) -> Result<Value
         let mut heads: Vec<[usize; 2]> = queries.keys().map(|&(layer, head, _)| [layer, head]).collect();
         heads.dedup();
         let cells = || queries.values().flatten().copied();
-        let word = |x: usize| u16::try_from(x).unwrap_or(u16::MAX).to_le_bytes();
-        let weight = |i: usize| match weights[i] {
-            Some(w) if w.is_finite() => (w.clamp(0.0, 1.0) * ONE).round() as usize,
-            _ => usize::from(u16::MAX),
-        };
-        let full = queries.iter().all(|(&(_, _, query), rows)| rows.len() == query + 1);
+        let seen = |query: usize| if causal { query + 1 } else { example.clean.len() };
+        let full = queries.iter().all(|(&(_, _, query), rows)| rows.len() == seen(query));
         let mut one = json!({
             "example": place,
             "heads": heads,
-            "counts": packed(queries.values().map(|rows| word(rows.len()))),
-            "weights": packed(cells().map(|i| word(weight(i)))),
+            "counts": packed::counts(queries.values().map(Vec::len)),
+            "weights": packed::reals(&cells().map(|i| weights[i]).collect::<Vec<_>>()),
         });
         if !full {
-            // with every key up to the query there, the keys count from 0
-            one["keys"] = packed(cells().map(|i| word(keys[i].unwrap_or(0.0) as usize)));
+            // where every key is there, they count from 0
+            one["keys"] = packed::counts(cells().map(|i| keys[i].unwrap_or(0.0) as usize));
         }
         examples.push(one);
     }
-    Ok(json!({ "one": ONE, "causal": story.run.lab.model.config.causal, "examples": examples }))
+    Ok(json!({ "causal": causal, "examples": examples }))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Tables as JSON: whole and exact, or numbers by prompt as 32-bit floats.
+//! Tables as JSON: whole, or numbers by prompt, packed; either with every digit.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::packed;
+use super::packed::{number, reals};
 use super::prompts::Shown;
 use crate::error::Result;
 use crate::report::story::Story;
@@ -18,8 +18,8 @@ const EACH: [(&str, &[&str], &[&str]); 3] = [
     ("atp_head", &["effect"], &["site", "direction", "layer", "head"]),
 ];
 
-/// Numbers by prompt that a page carries of one column.
-const NUMBERS: usize = 150_000;
+/// Numbers by prompt that a page carries in all, up to eight bytes each.
+const NUMBERS: usize = 100_000;
 /// Rows of the lens that it carries, beside the first prompt's.
 const READINGS: usize = 8000;
 /// What the lens reads that a page shows.
@@ -45,15 +45,6 @@ pub(super) fn exact(rows: &Rows) -> Value {
     json!({ "rows": rows.len(), "columns": columns })
 }
 
-/// JSON has no NaN and no infinities: they are words.
-fn number(cell: &Option<f64>) -> Value {
-    match cell {
-        Some(x) if x.is_nan() => "NaN".into(),
-        Some(x) if x.is_infinite() => if *x > 0.0 { "inf" } else { "-inf" }.into(),
-        cell => json!(cell),
-    }
-}
-
 /// Texts as places in a list of distinct ones.
 fn texts(cells: &[Option<String>]) -> Value {
     let mut words: Vec<String> = Vec::new();
@@ -70,17 +61,17 @@ fn texts(cells: &[Option<String>]) -> Value {
     json!({ "text": places, "words": words })
 }
 
-fn floats(cells: impl Iterator<Item = Option<f64>>) -> Value {
-    packed(cells.map(|x| (x.unwrap_or(f64::NAN) as f32).to_le_bytes()))
-}
-
 /// By table and column, each row's value on the first prompts, row after row.
 pub(super) fn each(story: &Story, prompts: &Shown) -> Result<Value> {
+    let carried = |name: &str| story.table(name).filter(|rows| rows.len() <= super::MOST_ROWS);
+    let both = |name: &str| carried(name).zip(story.table(&format!("examples_{name}")));
+    let numbers = |(name, columns, _): &(&str, &[&str], &[&str])| {
+        both(name).map_or(0, |(rows, _)| rows.len() * columns.len())
+    };
+    let most = prompts.0.min(NUMBERS / EACH.iter().map(numbers).sum::<usize>().max(1));
     let mut all = Map::new();
     for (name, columns, names) in EACH {
-        let (Some(rows), Some(own)) = (story.table(name), story.table(&format!("examples_{name}"))) else {
-            continue;
-        };
+        let Some((rows, own)) = both(name) else { continue };
         let key = |rows: &Rows| -> Result<Vec<Vec<String>>> {
             let columns = names.iter().map(|name| rows.texts(name)).collect::<Result<Vec<_>>>()?;
             Ok((0..rows.len()).map(|i| columns.iter().map(|column| column[i].clone()).collect()).collect())
@@ -88,7 +79,6 @@ pub(super) fn each(story: &Story, prompts: &Shown) -> Result<Value> {
         let (wanted, found, ids) = (key(rows)?, key(own)?, own.texts("example")?);
         let place: BTreeMap<(&[String], &str), usize> =
             (0..own.len()).map(|i| ((found[i].as_slice(), ids[i].as_str()), i)).collect();
-        let most = prompts.0.min(NUMBERS / rows.len().max(1));
         let mut value = Map::from_iter([("prompts".to_owned(), most.into())]);
         for column in columns {
             let numbers = own.numbers(column)?;
@@ -96,7 +86,7 @@ pub(super) fn each(story: &Story, prompts: &Shown) -> Result<Value> {
                 let examples = story.run.task.examples.iter().take(most);
                 examples.map(|example| numbers[*place.get(&(key.as_slice(), example.id.as_str()))?])
             });
-            value.insert((*column).to_owned(), floats(cells));
+            value.insert((*column).to_owned(), reals(&cells.collect::<Vec<_>>()));
         }
         all.insert(name.to_owned(), value.into());
     }
@@ -128,7 +118,7 @@ pub(super) fn readings(story: &Story, prompts: &Shown) -> Result<Option<Value>> 
         value[name] = own.numbers(name)?.iter().map(|x| x.map(|x| x as i64)).collect::<Vec<_>>().into();
     }
     for name in READ {
-        value[name] = floats(own.numbers(name)?.into_iter());
+        value[name] = reals(&own.numbers(name)?);
     }
     Ok(Some(value))
 }

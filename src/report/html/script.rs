@@ -5,10 +5,10 @@
 //! declared for all of them, and no two may use the same name; a test holds them to it.
 
 /// The modules, each after those it imports from.
-pub(super) const MODULES: [(&str, &str); 14] = [
+pub(super) const MODULES: [(&str, &str); 15] = [
     ("page.js", include_str!("../../../assets/web/page.js")),
-    ("color.js", include_str!("../../../assets/web/color.js")),
     ("data.js", include_str!("../../../assets/web/data.js")),
+    ("color.js", include_str!("../../../assets/web/color.js")),
     ("store.js", include_str!("../../../assets/web/store.js")),
     ("draw.js", include_str!("../../../assets/web/draw.js")),
     ("save.js", include_str!("../../../assets/web/save.js")),
@@ -18,12 +18,16 @@ pub(super) const MODULES: [(&str, &str); 14] = [
     ("lens.js", include_str!("../../../assets/web/lens.js")),
     ("places.js", include_str!("../../../assets/web/places.js")),
     ("prompts.js", include_str!("../../../assets/web/prompts.js")),
+    ("palette.js", include_str!("../../../assets/web/palette.js")),
     ("explore.js", include_str!("../../../assets/web/explore.js")),
     ("main.js", include_str!("../../../assets/web/main.js")),
 ];
 
-/// The script, as it stands in the page. Comments stay behind, and so do what indents and every line break that separates
-/// nothing.
+/// Signs that need no spaces around them, and that no text of the page holds.
+const TIGHT: [&str; 6] = ["=>", "===", "!==", "&&", "||", "??"];
+
+/// The script, as it stands in the page. Comments stay behind, and so do what indents and the spaces and line breaks that
+/// separate nothing.
 pub(super) fn joined() -> String {
     let mut script = String::from("\"use strict\";\n(() => {\n");
     let mut in_comment = false;
@@ -31,16 +35,17 @@ pub(super) fn joined() -> String {
         if in_comment || line.starts_with("/**") {
             in_comment = !line.ends_with("*/");
         } else if !(line.is_empty() || line.starts_with("//") || line.starts_with("import ")) {
-            if line.starts_with(['}', ')', ']']) && script.ends_with('\n') {
+            if line.starts_with(['}', ')', ']', '.', '?', ':', '&', '|']) && script.ends_with('\n') {
                 script.pop();
             }
             script += line.strip_prefix("export ").unwrap_or(line);
-            if !line.ends_with(['{', '(', '[', ',', ';']) {
+            if !line.ends_with(['{', '(', '[', ',', ';', '}', '=', '>', '?', ':', '&', '|']) {
                 script.push('\n');
             }
         }
     }
-    script + "})();\n"
+    script += "})();\n";
+    TIGHT.iter().fold(script, |script, sign| script.replace(&format!(" {sign} "), sign))
 }
 
 #[cfg(test)]
@@ -82,6 +87,8 @@ mod tests {
                     code.matches('`').count().is_multiple_of(2),
                     "{module}: a text over several lines: {line}"
                 );
+                let quoted = |sign: &&str| line.split('"').skip(1).step_by(2).any(|text| text.contains(sign));
+                assert!(!TIGHT.iter().any(quoted), "{module}: a text that would lose its spaces: {line}");
                 let at_top = line.starts_with("export ") || !line.contains("export ") || line.contains("//");
                 assert!(at_top || line.contains('*'), "{module}: {line}");
             }
