@@ -53,7 +53,7 @@ impl Facts {
     }
 }
 
-/// The caption of a drawing of these rows: all of them are drawn.
+/// The caption of a drawing of these rows: all of them are drawn but those that the drawing's own caption says are left out.
 pub fn write(scene: &Scene, rows: &Rows, view: &View) -> String {
     let said = match view.caption.trim() {
         "" => shown(view),
@@ -73,6 +73,7 @@ pub fn write(scene: &Scene, rows: &Rows, view: &View) -> String {
         (svg::hatched(&scene.items) && !says(&["hatch"])).then(|| "Hatched: no value.".to_owned()),
         clipped(rows, view),
         infinite(rows, view),
+        left_out(scene),
         source(rows, view),
     ];
     let all: Vec<String> = std::iter::once(said.clone()).chain(rest.into_iter().flatten()).collect();
@@ -108,6 +109,11 @@ fn shown(view: &View) -> String {
     if !only.is_empty() {
         text += &format!("; {} only", listed(&only));
     }
+    sentence(&text)
+}
+
+/// With a capital letter and a full stop.
+fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())
@@ -209,10 +215,22 @@ fn over(view: &View) -> Option<&str> {
     (view.facts.known() && !own.is_empty()).then_some(own)
 }
 
+/// What the drawing says it has no room for.
+fn left_out(scene: &Scene) -> Option<String> {
+    (!scene.caption.is_empty()).then(|| sentence(&scene.caption))
+}
+
 /// How many numbers have no place on any scale.
 fn infinite(rows: &Rows, view: &View) -> Option<String> {
     let values = drawn(rows, view).into_iter().filter(|v| v.is_infinite()).count();
-    let what = if of_colours(view) { "drawn in the end colours" } else { "beyond the axis" };
+    let what = match view.kind.as_str() {
+        _ if of_colours(view) => "drawn in the end colours",
+        "bars" => "written on bars cut at the axis's end",
+        "scores" => "written at the edge",
+        "circuit" => "drawn as if not scored",
+        "waterfall" => "left out of the sum",
+        _ => "beyond the axis",
+    };
     match values {
         0 => None,
         1 => Some(format!("One value is infinite, and {what}.")),
@@ -381,6 +399,9 @@ mod tests {
         assert!(of(VIEW).contains("2 values are infinite, and drawn in the end colours."));
         let curve = "kind='curve'\nx='head'\nvalue='effect'\ngroup='layer'";
         assert!(of(curve).contains("2 values are infinite, and beyond the axis."));
+        let bars = of("kind='bars'\nlabel='head'\nvalue='effect'\ntop=3");
+        assert!(bars.contains("2 values are infinite, and written on bars"), "{bars}");
+        assert!(bars.ends_with("1 more without a value not shown."), "{bars}");
     }
 
     fn caption(view: &str) -> String {

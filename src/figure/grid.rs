@@ -83,15 +83,22 @@ impl Grid {
         let bar = |upright: bool, length: f64, room: f64| {
             Bar::new(style, &self.scale, &self.bar, upright, length, room)
         };
-        // Labels are broken to the picture's height, which follows from the room that they leave.
-        let mut layout = self.layout(bar(true, longest, f64::INFINITY).depth() + gap, f64::INFINITY);
+        let noted = if note.depth() > 0.0 { note.depth() + near } else { 0.0 };
+        // What the panels leave of the picture's height, and how long words at their sides may be: both follow from the layout.
+        let high = |l: &Layout| style.tall - (named(l) - l.high) - noted - EDGE;
+        let mut layout =
+            self.layout(bar(true, longest, f64::INFINITY).depth() + gap, f64::INFINITY, style.tall);
         for _ in 0..3 {
             let beside = bar(true, layout.high.min(longest), named(&layout) - 4.0).depth() + gap;
-            layout = self.layout(beside, named(&layout) - 4.0);
+            layout = self.layout(beside, named(&layout) - 4.0, high(&layout));
         }
         let upright = layout.high >= style.space(62.0);
         if !upright {
-            layout = self.layout(0.0, layout.high + 2.0 * near);
+            layout = self.layout(
+                0.0,
+                named(&layout) - 4.0,
+                high(&layout) - bar(false, 60.0, self.width - 8.0).depth(),
+            );
         }
         let (columns, rows) = self.size();
         let (w, h) = (columns as f64 * layout.cell[0], rows as f64 * layout.cell[1]);
@@ -105,21 +112,27 @@ impl Grid {
         let content = layout.left + body + if upright { gap + bar.depth() } else { 0.0 };
         let shift = ((self.width - content) / 2.0).max(EDGE);
         let barred = named(&layout) + if upright { 0.0 } else { near + bar.depth() };
-        let noted = barred + note.depth() + if note.depth() > 0.0 { near } else { 0.0 };
 
-        let mut scene = Scene::new(self.width, noted + EDGE);
+        let mut scene = Scene::new(self.width, barred + noted + EDGE);
         let x0 = shift + layout.left;
         let raster = self.panels.iter().map(|p| p.cells.len()).sum::<usize>() > MOST_VECTORS;
         let shorten = matches!(self.shape, Shape::Text(_));
         let look = Look { style: *style, columns, scale: &self.scale, raster, shorten };
+        // names of small panels are set smaller before they are shortened
+        let wide = w + layout.gap - 2.0;
+        let fits = |size: &f64| {
+            self.panels.iter().all(|p| font::width(&font::visible(&p.name), *size, false) <= wide)
+        };
+        let sizes = style.sizes();
+        let titled = std::iter::once(style.label).chain(sizes).find(fits).unwrap_or(sizes[4]);
         for (i, panel) in self.panels.iter().enumerate() {
             let (across, down) = (i % layout.across, i / layout.across);
             let x = x0 + across as f64 * (w + layout.gap);
             let y = top + down as f64 * (h + title + gap);
             let frame = Frame::new(x, y, w, h);
             if !panel.name.is_empty() {
-                let name = font::fit(&font::visible(&panel.name), style.label, false, w + layout.gap - 2.0);
-                scene.add(Text::new(x + w / 2.0, y - near, name, style.label).anchor(Anchor::Middle));
+                let name = font::fit(&font::visible(&panel.name), titled, false, wide);
+                scene.add(Text::new(x + w / 2.0, y - near, name, titled).anchor(Anchor::Middle));
             }
             cells::draw(&mut scene, panel, frame, &look);
             if across == 0 {
@@ -170,8 +183,9 @@ impl Grid {
         }
     }
 
-    /// Where things go when the colour bar takes `bar` points at the right and the words at the left are broken to `long`.
-    fn layout(&self, bar: f64, long: f64) -> Layout {
+    /// Where things go when the colour bar takes `bar` points at the right, the words at the left are broken to `long` and
+    /// the panels may be `tall` together.
+    fn layout(&self, bar: f64, long: f64, tall: f64) -> Layout {
         let (style, gap, (columns, rows)) = (&self.style, self.gap(), self.size());
         let panels = self.panels.len().max(1);
         let widths = self.rows.iter().map(|t| font::width(&t.text, style.tick, t.bold));
@@ -182,7 +196,7 @@ impl Grid {
             let room = self.width - 2.0 * EDGE - left - bar - (across - 1) as f64 * between;
             let each = (room / (across * columns) as f64).max(0.2);
             let down = panels.div_ceil(across) as f64;
-            let high = (style.tall - down * (self.title() + gap)) / (down * rows as f64);
+            let high = (tall - (down - 1.0) * (self.title() + gap)) / (down * rows as f64);
             match self.shape {
                 Shape::Square(_, most) => [each.min(style.space(most)).min(high.max(1.0)); 2],
                 Shape::Text(height) => [each, style.space(height)],
@@ -191,7 +205,9 @@ impl Grid {
         let least = style.space(if let Shape::Square(least, _) = self.shape { least } else { 23.0 });
         let pick = |left: f64| {
             let all = || (1..=panels).rev();
-            let widest = || all().max_by(|a, b| size(left, *a, gap)[0].total_cmp(&size(left, *b, gap)[0]));
+            // of layouts with cells alike the one with the fewest rows of panels
+            let widest =
+                || (1..=panels).max_by(|a, b| size(left, *a, gap)[0].total_cmp(&size(left, *b, gap)[0]));
             all().find(|n| size(left, *n, gap)[0] >= least).or_else(widest).unwrap_or(1)
         };
         let mut across = pick(left);

@@ -10,6 +10,8 @@ const LONGEST: f64 = 62.0;
 const ROOMY: f64 = 44.0;
 /// Line height over text size for turned labels that stand side by side.
 const LEADING: f64 = 1.12;
+/// The same where every label is wanted: ascenders and descenders just do not touch.
+pub const TIGHT: f64 = 1.02;
 
 /// One tick's label.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,7 +61,9 @@ pub fn plan(style: &Style, ticks: &[Tick], step: f64) -> Plan {
     } else if let Some(size) = sizes.into_iter().take(3).find(|s| slant(*s)) {
         (size, -45.0, 1)
     } else {
+        let [.., least] = sizes;
         let size = sizes.into_iter().find(|s| step >= s * LEADING);
+        let size = size.or_else(|| Some(least).filter(|s| step >= s * TIGHT));
         let thinned = || (sizes[2], -90.0, (sizes[2] * LEADING / step).ceil() as usize);
         size.map_or_else(thinned, |s| (s, -90.0, 1))
     };

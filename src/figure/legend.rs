@@ -96,7 +96,9 @@ impl<'a> Legend<'a> {
                 }
                 Sign::Line(look) => {
                     scene.line([left, middle], [left + 15.0 * unit, middle], look.stroke(style));
-                    scene.add(look.mark([left + 7.5 * unit, middle], style.dot()));
+                    if look.is_marked() {
+                        scene.add(look.mark([left + 7.5 * unit, middle], style.dot()));
+                    }
                 }
                 Sign::Point(marker, color) => {
                     scene.add(marker.item([left + 8.0 * unit, middle], style.dot(), *color));

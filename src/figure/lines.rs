@@ -6,7 +6,7 @@ mod plot;
 use crate::error::Result;
 use crate::figure::across::Places;
 use crate::figure::axes;
-use crate::figure::color::{CATEGORICAL, Color, WHITE};
+use crate::figure::color::{CATEGORICAL, Color, FAINT, WHITE};
 use crate::figure::font;
 use crate::figure::marker::Marker;
 use crate::figure::scene::{Item, Stroke};
@@ -67,12 +67,19 @@ pub enum Part {
     OneOfMany,
     /// What others are compared with: thin, before a grey band, without points.
     Ground,
+    /// A number that is the same everywhere: thin, without points.
+    Level,
 }
 
 /// The look of the k-th line.
 pub fn look(k: usize) -> Look {
     const DASHES: [&[f64]; 4] = [&[], &[4.0, 1.8], &[1.2, 1.4], &[5.0, 1.4, 1.2, 1.4]];
     Look { color: CATEGORICAL[k % 7], dash: DASHES[k % 4], marker: Marker::of(k), part: Part::One }
+}
+
+/// The look of the k-th of several levels: grey, told apart by dashes.
+pub fn level(k: usize) -> Look {
+    Look { color: FAINT, part: Part::Level, ..look(k + 1) }
 }
 
 /// The lines of every series, one for each of the view's groups: all groups of the first series, then those of the next.
@@ -143,6 +150,11 @@ impl Look {
         Stroke { color: self.color, width: style.line * self.weight().1, dash }
     }
 
+    /// Whether points of the line are marked.
+    pub fn is_marked(&self) -> bool {
+        self.weight().2 > 0.0
+    }
+
     /// The marker about a point.
     pub fn mark(&self, at: [f64; 2], r: f64) -> Item {
         self.marker.item(at, r, self.color)
@@ -170,6 +182,7 @@ impl Look {
             Part::One => (0.18, 1.0, 1.6),
             Part::OneOfMany => (0.07, 1.0, 1.3),
             Part::Ground => (0.28, 0.7, 0.0),
+            Part::Level => (0.0, 0.8, 0.0),
         }
     }
 }

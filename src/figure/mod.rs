@@ -55,7 +55,7 @@ pub struct Figure {
     pub name: &'static str,
     /// What it shows and which columns it needs, in one sentence.
     pub about: &'static str,
-    /// Draws the rows that the view keeps.
+    /// Draws the rows that the view keeps; what it leaves out of them stands in the scene's caption, which [`draw`] completes.
     pub draw: fn(&Rows, &View) -> Result<Scene>,
 }
 

@@ -64,7 +64,9 @@ pub fn draw(view: &View, places: &Places, panes: &[Pane], upright: Option<(f64, 
     let room = (width - left - style.space(8.0)).max(20.0);
     let x = Across::new(places, &style, room, width - 2.0);
     let least = style.space(30.0) + strips * style.space(20.0);
-    let height = height.max(top + x.depth() + strips * gap + least);
+    // words of more than a line below come on top of the usual shape too
+    let more = if view.height.is_none() { (x.words.depth() - 1.2 * style.label).max(0.0) } else { 0.0 };
+    let height = (height + more).min(style.tall.max(height)).max(top + x.depth() + strips * gap + least);
     let tall = (height - top - x.depth() - strips * gap) / (1.0 + strips * STRIP);
 
     let mut scene = Scene::new(width, height);

@@ -57,7 +57,8 @@ pub struct Style {
     pub line: f64,
     /// Axes and rules; at least 0.5 prints.
     pub rule: f64,
-    /// A figure whose height follows from its contents is made no taller than this.
+    /// A figure whose height follows from its contents is made no taller than this: what a page leaves beside a caption, or a
+    /// slide below its heading.
     pub tall: f64,
 }
 
@@ -140,8 +141,7 @@ impl Venue {
             Venue::Slide => (18.0, 14.0, 12.0, 2.2, 1.0),
             Venue::Blog => (11.0, 9.0, 7.5, 1.4, 0.7),
         };
-        // a slide of 16:9 has 405 points, and a heading
-        let tall = if self == Venue::Slide { 340.0 } else { 600.0 };
+        let tall = if self == Venue::Slide { 350.0 } else { 520.0 };
         Style { label, tick, small, line, rule, tall }
     }
 

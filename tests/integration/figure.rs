@@ -4,6 +4,7 @@
 
 mod circuits;
 mod documents;
+mod looks;
 mod samples;
 mod snapshots;
 mod vision;

@@ -6,6 +6,7 @@ use crate::figure::cells::{Cell, Panel, Reading};
 use crate::figure::color::{Map, Scale};
 use crate::figure::grid::{Grid, Shape};
 use crate::figure::kind::heatmap::{axis, facets, label, repeated};
+use crate::figure::labels;
 use crate::figure::scene::Scene;
 use crate::figure::style::Span;
 use crate::figure::ticks;
@@ -62,8 +63,11 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let words = if view.value_label.is_empty() { "attention" } else { &view.value_label };
     let named =
         |given: &str, name: &str| if given.is_empty() { name.to_owned() } else { label(given, name, false) };
+    let style = view.style();
+    // the smallest cells that have room for a label each
+    let labelled = labels::TIGHT * style.sizes()[4] / style.space(1.0);
     let grid = Grid {
-        style: view.style(),
+        style,
         panels: heads.into_iter().zip(cells).map(|(name, cells)| Panel { name, cells }).collect(),
         columns,
         rows: lines,
@@ -71,7 +75,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         bar: words.to_owned(),
         names: [named(&view.x_label, "key (attended to)"), named(&view.y_label, "query (attends)")],
         width: view.points(Span::Full),
-        shape: Shape::Square(if w > 32 { 3.0 } else { 6.0 }, 16.0),
+        shape: Shape::Square(if w > 32 { 3.0 } else { labelled }, 16.0),
         above: Vec::new(),
         note: String::new(),
     };

@@ -23,6 +23,9 @@ pub const FIGURE: Figure = Figure {
 /// Bars kept when the view does not say.
 const KEPT: usize = 20;
 
+/// Of the value axis, at least so much lies on a side where a bar has no end.
+const ENDLESS: f64 = 0.12;
+
 /// One drawn number of every bar.
 struct Numbers {
     name: String,
@@ -41,8 +44,20 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let n = all.len().max(1);
     let thick = if n == 1 { style.space(7.0) } else { style.space(4.6) };
     let pitch = n as f64 * thick + style.space(if n == 1 { 4.0 } else { 5.0 });
-    let most = ((style.tall - style.space(60.0)) / pitch).max(1.0) as usize;
-    let (order, left_out) = order(&all, view, KEPT.min(most));
+    let margin = style.space(4.0);
+    let entry = |(k, s): (usize, &Numbers)| Entry::named(Sign::Box(shade(k)), &s.name);
+    let names = Legend::new(all.iter().enumerate().map(entry).collect(), &style, width - margin);
+    let legend = names.height();
+    // several are named in the legend
+    let words = if n > 1 && view.value_label.is_empty() {
+        view.x_label.clone()
+    } else {
+        words::value(view, &view.x_label)?
+    };
+    let words = Words::new(&style, &words, width - 2.0);
+    let ticked = 2.0 * style.mark() + style.tick + style.space(2.0);
+    let most = (style.tall - legend - ticked - words.depth() - 2.0 * style.small - 8.0) / pitch;
+    let (order, left_out) = order(&all, view, most.max(1.0) as usize);
 
     let role = |i: usize| roles.as_ref().map_or_else(String::new, |r| font::visible(&r[i]));
     let room = width * 0.42;
@@ -59,26 +74,13 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         font::width(&name, style.tick, false) + gap + font::width(&role, style.tick, false)
     };
     let left = order.iter().map(|i| used(*i)).fold(0.0, f64::max) + 6.0;
-    let margin = style.space(4.0);
-    let entry = |(k, s): (usize, &Numbers)| Entry::named(Sign::Box(shade(k)), &s.name);
-    let names = Legend::new(all.iter().enumerate().map(entry).collect(), &style, width - margin);
-    let legend = names.height();
-
     let drawn = all.iter().flat_map(|s| order.iter().flat_map(|i| [s.value[*i], s.lo[*i], s.hi[*i]]));
-    let range = view.limits.unwrap_or_else(|| axes::spread(drawn.flatten(), &[0.0], 0.04));
-    let note = note(&all, &left_out);
+    let range = view.limits.unwrap_or_else(|| range(drawn.flatten().collect()));
+    let said = note(&all, &left_out);
     let high = order.len() as f64 * pitch + 4.0;
-    // several are named in the legend
-    let words = if n > 1 && view.value_label.is_empty() {
-        view.x_label.clone()
-    } else {
-        words::value(view, &view.x_label)?
-    };
-    let words = Words::new(&style, &words, width - 2.0);
-    let note = Words::small(&style, &note, width - 8.0);
-    let ticked = 2.0 * style.mark() + style.tick + style.space(2.0);
+    let note = Words::small(&style, &said, width - 8.0);
     let below = ticked + words.depth() + note.depth() + 4.0;
-    let mut scene = Scene::new(width, legend + high + below);
+    let mut scene = Scene { caption: said, ..Scene::new(width, legend + high + below) };
     let frame = Frame::new(left, legend, width - left - 10.0, high);
     let x = Axis::round(range, (frame.w / style.space(45.0)).clamp(2.0, 8.0) as usize, true);
     let y = Axis { range: [high, 0.0], ticks: Vec::new(), rules: false, bare: true };
@@ -96,8 +98,8 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             marks.extend(bar(&style, s, i, &labels[i], range, (k, n, place, thick)));
             if let Some(v) = s.value[i].filter(|v| *v < range[0] || *v > range[1]) {
                 // Cut off by the frame: the bar says its number.
-                let end = x.place(v.clamp(range[0], range[1]), frame.x, frame.right());
-                clipped.push((ticks::number(v), end, frame.y + place));
+                let ends = [0.0, v].map(|v| x.place(v.clamp(range[0], range[1]), frame.x, frame.right()));
+                clipped.push((ticks::number(v), ends, frame.y + place));
             }
             if s.value[i].is_none_or(f64::is_nan) {
                 let zero = x.place(0f64.clamp(range[0], range[1]), frame.x, frame.right());
@@ -107,16 +109,13 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         }
     }
     axes::plot(&mut scene, &style, frame, &x, &y, &marks)?;
-    for (text, at, top) in clipped {
-        let ends = if at < x.place(0.0, frame.x, frame.right()) {
-            (2.0, Anchor::Start)
-        } else {
-            (-2.0, Anchor::End)
-        };
-        let text = Text::new(at + ends.0, top + thick / 2.0, text, thick.min(style.small).max(5.0))
-            .bold(true)
-            .middle();
-        scene.add(text.anchor(ends.1).color(WHITE));
+    for (text, [from, to], top) in clipped {
+        let left = to < frame.x + frame.w / 2.0;
+        let (inset, anchor) = if left { (2.0, Anchor::Start) } else { (-2.0, Anchor::End) };
+        let size = thick.min(style.small).max(5.0);
+        let text = Text::new(to + inset, top + thick / 2.0, text, size).bold(true).middle().anchor(anchor);
+        let inside = (to - from).abs() >= text.width() + 4.0;
+        scene.add(text.color(if inside { WHITE } else { INK }));
     }
     if (range[0]..=range[1]).contains(&0.0) {
         let zero = x.place(0.0, frame.x, frame.right());
@@ -126,6 +125,14 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     names.draw(&mut scene, margin, 0.0);
     note.note(&mut scene, 4.0, frame.bottom() + ticked + words.depth() + 2.0);
     Ok(scene)
+}
+
+/// The value axis; a bar that ends nowhere has a side to be drawn on.
+fn range(values: Vec<f64>) -> [f64; 2] {
+    let endless = [f64::NEG_INFINITY, f64::INFINITY].map(|v| values.contains(&v));
+    let [lo, hi] = axes::spread(values, &[0.0], 0.04);
+    let side = ENDLESS * (hi - lo);
+    [if endless[0] { lo.min(-side) } else { lo }, if endless[1] { hi.max(side) } else { hi }]
 }
 
 /// One bar with its interval; nothing where the value is missing.
@@ -159,8 +166,8 @@ fn bar(
     marks
 }
 
-/// The places of the kept rows, in drawing order, and of those left out.
-fn order(all: &[Numbers], view: &View, kept: usize) -> (Vec<usize>, Vec<usize>) {
+/// The places of the kept rows, at most `most`, in drawing order, and of those left out.
+fn order(all: &[Numbers], view: &View, most: usize) -> (Vec<usize>, Vec<usize>) {
     let rows = all.first().map_or(0, |s| s.value.len());
     let first = |i: usize| all.first().and_then(|s| s.value[i]).unwrap_or(f64::NAN);
     let size = |i: usize| {
@@ -168,7 +175,8 @@ fn order(all: &[Numbers], view: &View, kept: usize) -> (Vec<usize>, Vec<usize>) 
     };
     let mut by_size: Vec<usize> = (0..rows).collect();
     by_size.sort_by(|a, b| size(*b).total_cmp(&size(*a)).then(a.cmp(b)));
-    let mut kept: Vec<usize> = by_size.iter().copied().take(view.top.unwrap_or(kept).max(1)).collect();
+    let mut kept: Vec<usize> =
+        by_size.iter().copied().take(view.top.unwrap_or(KEPT).clamp(1, most)).collect();
     let left_out = by_size[kept.len()..].to_vec();
     let descending = |v: f64| if v.is_nan() { f64::NEG_INFINITY } else { v };
     match view.sort {

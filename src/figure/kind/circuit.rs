@@ -13,7 +13,7 @@ mod routes;
 use std::collections::BTreeMap;
 
 use self::key::Key;
-use self::layout::Layout;
+use self::layout::{Density, Layout};
 use self::name::Channel;
 use self::read::Circuit;
 use crate::error::Result;
@@ -21,7 +21,7 @@ use crate::figure::Figure;
 use crate::figure::color::{FAINT, MASKED, WHITE};
 use crate::figure::font;
 use crate::figure::scene::{Fill, Frame, Item, Scene, Text};
-use crate::figure::style::{Span, Style};
+use crate::figure::style::{Span, Style, Venue};
 use crate::figure::view::View;
 use crate::row::Rows;
 
@@ -35,24 +35,40 @@ pub const FIGURE: Figure = Figure {
 
 /// Circuits of up to so many nodes fit half a page.
 const SMALL: usize = 10;
+/// No edge of so few is left out to make a circuit lower.
+const FEWEST: usize = 8;
+/// On a screen, parts of a large circuit are still read at this size, in points.
+const SMALLEST_ON_A_SLIDE: f64 = 7.0;
 /// Channels are also written at the ends of up to so many edges.
 const LETTERED: usize = 24;
 
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
-    let circuit = Circuit::read(rows, view)?;
+    let mut circuit = Circuit::read(rows, view)?;
     let style = view.style();
-    let scene = compose(&circuit, view, &style);
+    let mut scene = compose(&circuit, view, &style, Density::Airy);
     if scene.height <= style.tall || view.height.is_some() {
         return Ok(scene);
     }
-    // what is higher than a page is set smaller, down to the least that is read
-    let smaller = (style.tall / scene.height).max(5.0 / style.small).min(1.0);
+    // what is higher than a page or slide is set smaller, down to the least that is read there, then closer, and then loses
+    // its weakest edges
+    let least = if view.venue == Venue::Slide { SMALLEST_ON_A_SLIDE } else { 5.0 };
+    let smaller = (0.98 * style.tall / scene.height).max(least / style.small).min(1.0);
     let [label, tick, small, line] =
         [style.label, style.tick, style.small, style.line].map(|size| size * smaller);
-    Ok(compose(&circuit, view, &Style { label, tick, small, line, ..style }))
+    let style = Style { label, tick, small, line, ..style };
+    scene = compose(&circuit, view, &style, Density::Airy);
+    if scene.height > style.tall {
+        scene = compose(&circuit, view, &style, Density::Close);
+    }
+    while scene.height > style.tall && circuit.edges.len() > FEWEST {
+        let top = Some(circuit.edges.len() * 4 / 5);
+        circuit = Circuit::read(rows, &View { top, ..view.clone() })?;
+        scene = compose(&circuit, view, &style, Density::Close);
+    }
+    Ok(scene)
 }
 
-fn compose(circuit: &Circuit, view: &View, style: &Style) -> Scene {
+fn compose(circuit: &Circuit, view: &View, style: &Style, density: Density) -> Scene {
     let unit = style.space(1.0);
     let span = if circuit.nodes.len() <= SMALL { Span::Half } else { Span::Full };
     let width = view.points(span);
@@ -67,12 +83,14 @@ fn compose(circuit: &Circuit, view: &View, style: &Style) -> Scene {
     let note = note(circuit);
     let noted = if note.is_empty() { 0.0 } else { style.small * 1.5 };
     // the key is the same whatever the graph's height
-    let flat = layout::layout(circuit, style, room, Some(0.0));
+    let flat = layout::layout(circuit, style, room, Some(0.0), density);
     let key = Key::new(circuit, &flat, style, &words, width - 2.0 * edge);
-    let height = view.height.map(|height| height - key.height - noted - 2.0 * edge);
-    let layout = layout::layout(circuit, style, room, height);
+    let height = view.height.or((density == Density::Close).then_some(style.tall));
+    let height = height.map(|height| height - key.height - noted - 2.0 * edge);
+    let layout = layout::layout(circuit, style, room, height, density);
 
-    let mut scene = Scene::new(width, layout.height + key.height + noted + 2.0 * edge);
+    let height = layout.height + key.height + noted + 2.0 * edge;
+    let mut scene = Scene { caption: note.clone(), ..Scene::new(width, height) };
     let origin = [edge + gutter, edge];
     bands(&mut scene, &layout, style, edge);
     edges(&mut scene, circuit, &layout, unit, origin);

@@ -37,17 +37,20 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         (Some(n), _) if !n.is_empty() => format!(" (n = {n})"),
         _ => String::new(),
     };
-    let (mut lines, mut references) = (Vec::new(), view.references.clone());
-    for (k, mut line) in lines::read(rows, view, &view.all_series()?, &places)?.into_iter().enumerate() {
-        if k == 0 {
-            line.name.push_str(&font::visible(&n));
-            line.look.part = Part::Main;
-        } else if let Some(at) = constant(&line) {
-            // what never moves is a level with its name beside it, as chance is
-            references.push(Reference { at, name: line.name, ..Reference::default() });
-            continue;
-        }
-        lines.push(line);
+    let mut lines = lines::read(rows, view, &view.all_series()?, &places)?;
+    if let Some(probe) = lines.first_mut() {
+        probe.name.push_str(&font::visible(&n));
+        probe.look.part = Part::Main;
+    }
+    let mut references = view.references.clone();
+    let levels: Vec<(usize, f64)> =
+        lines.iter().enumerate().skip(1).filter_map(|(k, line)| Some((k, constant(line)?))).collect();
+    if let [(k, at)] = levels[..] {
+        // what never moves is a level with its name beside it, as chance is
+        references.push(Reference { at, name: lines.remove(k).name, ..Reference::default() });
+    } else {
+        // beside several, which may lie close to each other, names have no room
+        levels.iter().enumerate().for_each(|(nth, (k, _))| lines[*k].look = lines::level(nth));
     }
     let range = view.limits.unwrap_or_else(|| scores(&lines, &references));
     let words = words::value(view, &view.y_label)?;

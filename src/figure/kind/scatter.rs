@@ -53,7 +53,12 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let axis = Axis::round(range, count, true);
     let left = up.depth() + style.space(3.0) + axis.widest(&style) + 2.0 * style.mark() + 1.0;
     let side = (width - left - 8.0).min(view.height.unwrap_or(320.0).max(100.0) - top - below);
-    let mut scene = Scene::new(width, top + side + below);
+    let left_out = match rows.len() - points.len() {
+        0 => String::new(),
+        1 => "one point without two finite numbers is not shown".to_owned(),
+        n => format!("{n} points without two finite numbers are not shown"),
+    };
+    let mut scene = Scene { caption: left_out, ..Scene::new(width, top + side + below) };
     let frame = Frame::new(left + (width - left - 8.0 - side) / 2.0, top, side, side);
 
     let name = |i: usize| labels.as_ref().map_or_else(String::new, |l| font::visible(&l[i]));

@@ -32,6 +32,8 @@ const NAMED: usize = 3;
 const NOTABLE: f64 = 0.2;
 /// Panels with more heads have whiskers on the named ones only.
 const MOST_WHISKERS: usize = 160;
+/// The height of panels, in sizes of ticks, below which more of them stand beside each other.
+const LOWEST: f64 = 6.0;
 /// Heads of the picture beyond which dots on the same spot are drawn once.
 const MOST_DOTS: usize = 2500;
 
@@ -89,12 +91,6 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let ranges: Vec<[f64; 2]> = (0..panels.len())
         .map(|k| view.limits.unwrap_or_else(|| range(all.iter().filter(|h| h.panel == k))))
         .collect();
-    // panels beside each other where every head still has room
-    let least = (style.tick * 21.0).max(0.9 * count as f64);
-    let across = if panels.len() > 1 && width / 2.0 >= least { 2 } else { 1 };
-    let down = panels.len().div_ceil(across);
-    let high =
-        view.height.map_or(style.tick * 9.5, |h| h / down as f64 - 3.0 * style.tick).max(style.tick * 4.0);
     let title = if panels.iter().any(|p| !p.is_empty()) { style.label + 3.0 } else { 2.0 };
     let y_axes: Vec<Axis> = ranges.iter().map(|r| Axis::round(*r, 3, true)).collect();
     let ticked = y_axes.iter().flat_map(|a| a.ticks.iter().map(|(_, text)| text.as_str()));
@@ -102,11 +98,27 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let words = font::visible(&label(&view.value_label, view.need("value", &view.value)?, false));
     let named = if view.x_label.is_empty() { "layer (its heads in order)" } else { &view.x_label };
     let named = Words::new(&style, named, width - 2.0);
+    let (gap, ticks_high) = (style.tick, 2.0 * style.mark() + style.tick + 1.0);
+    let below = named.depth() + style.space(3.0);
+    // two panels beside each other where every head still has room, and as many as it takes to fit a page or slide
+    let fitting = |across: usize, tall: f64| {
+        let down = panels.len().div_ceil(across) as f64;
+        (tall - below + gap) / down - title - ticks_high - gap
+    };
+    let room = |across: usize, least: f64| width / across as f64 >= least;
+    let usual = if panels.len() > 1 && room(2, (21.0 * style.tick).max(0.9 * count as f64)) { 2 } else { 1 };
+    let fits = |across: &usize| fitting(*across, style.tall) >= LOWEST * style.tick;
+    let across = (usual..=panels.len())
+        .take_while(|n| *n == usual || room(*n, 14.0 * style.tick))
+        .find(fits)
+        .unwrap_or(usual);
+    let down = panels.len().div_ceil(across);
+    let wished =
+        view.height.map_or(fitting(across, style.tall).min(9.5 * style.tick), |h| fitting(across, h));
+    let high = wished.max(4.0 * style.tick);
     let up = Words::new(&style, &words, down as f64 * (high + style.tick));
     let left = up.depth() + style.space(2.0);
     let each = (width - left - 3.0) / across as f64;
-    let (gap, ticks_high) = (style.tick, 2.0 * style.mark() + style.tick + 1.0);
-    let below = named.depth() + style.space(3.0);
     let pitch = title + high + ticks_high;
     let mut scene = Scene::new(width, down as f64 * (pitch + gap) - gap + below);
 
@@ -207,13 +219,19 @@ impl Plot<'_> {
             marks.push(Mark { tip, shape: Shape::Dot { at: [h.at, h.value], r, color } });
         }
         axes::plot(scene, &style, frame, &x, y, &marks)?;
-        for h in heads.iter().filter(|h| !h.value.is_finite()) {
+        for h in heads.iter().filter(|h| h.value.is_infinite()) {
+            let [middle, _] = at(h);
+            let top = if h.value > 0.0 { frame.y } else { frame.bottom() - style.small };
+            let text = Text::new(middle, top + style.small / 2.0, ticks::number(h.value), style.small);
+            scene.add(text.anchor(Anchor::Middle).middle());
+        }
+        for h in heads.iter().filter(|h| h.value.is_nan()) {
             let [middle, _] = at(h);
             let wide = (2.0 * r).max(1.0);
             let stub = Frame::new(middle - wide / 2.0, frame.bottom() - 5.0, wide, 5.0);
             scene.add(Item::Rect(stub, Fill::Hatch, None));
         }
-        if !heads.iter().any(|h| h.value.is_finite()) {
+        if heads.iter().all(|h| h.value.is_nan()) {
             axes::nothing(scene, &style, frame);
         }
         let out = heads.iter().filter(|h| h.value.is_finite() && !inside(h.value)).count();

@@ -13,7 +13,7 @@ use crate::figure::lines::{self, Plot};
 use crate::figure::scene::{Fill, Frame, Item, Scene, Text};
 use crate::figure::style::Span;
 use crate::figure::view::View;
-use crate::figure::words::Words;
+use crate::figure::words::{self, Words};
 use crate::row::Rows;
 
 /// This picture.
@@ -24,6 +24,8 @@ pub const FIGURE: Figure = Figure {
     draw,
 };
 
+/// The lowest panel, for type of 7 points.
+const LOWEST: f64 = 22.0;
 /// The narrowest panel, in sizes of ticks.
 const NARROWEST: f64 = 12.0;
 
@@ -38,8 +40,13 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let gap = 7.0 * unit;
     let n = panels.len().max(1);
     let edge = 4.0 * unit;
-    let up = if view.y_label.is_empty() { &view.value_label } else { &view.y_label };
-    let up = Words::new(&style, up, style.space(130.0));
+    let titled = panels.iter().any(|panel| !panel.name.is_empty());
+    let up = match words::value(view, &view.y_label)? {
+        // panels named after quantities say more than a column of values of any kind
+        words if titled && words == "value" => String::new(),
+        words => words,
+    };
+    let up = Words::new(&style, &up, style.space(130.0));
     let named = if up.depth() > 0.0 { up.depth() + 2.0 * unit } else { 0.0 };
     let ends = panels.iter().map(|panel| panel.ends(&style)).fold(0.0, f64::max);
     let right = if ends > 0.0 { ends + 4.0 * unit } else { 2.0 * unit };
@@ -49,7 +56,6 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let down = n.div_ceil(most);
     let across = n.div_ceil(down);
     let each = (room - (across - 1) as f64 * gap) / across as f64;
-    let titled = panels.iter().any(|panel| !panel.name.is_empty());
     let title = if titled { 1.6 * style.tick } else { 0.4 * style.tick };
 
     let sign = |g: usize| Sign::Line(lines::look(g));
@@ -62,7 +68,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let bottom = Across::new(&places, &style, each, width - 2.0).depth();
     let usual = (each * if n == 1 { 0.45 } else { 0.62 }).clamp(44.0 * unit, 130.0 * unit);
     let fixed = top + bottom + down as f64 * title + (down - 1) as f64 * gap;
-    let fitting = |height: f64| ((height - fixed) / down as f64).max(30.0 * unit);
+    let fitting = |height: f64| ((height - fixed) / down as f64).max(LOWEST * unit);
     let high = view.height.map_or(usual.min(fitting(style.tall)), fitting);
     let widest = panels.iter().map(|panel| panel.y(&style, high, view).widest(&style)).fold(0.0, f64::max);
     let left = widest + 2.0 * style.mark() + 2.0 * unit;

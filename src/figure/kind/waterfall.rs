@@ -24,11 +24,16 @@ pub const FIGURE: Figure = Figure {
 };
 
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
-    let steps = steps(rows, view)?;
     let style = view.style();
     let width = view.points(Span::Full);
     let (tick, thick) = (style.tick, style.tick);
     let pitch = thick * 1.5;
+    let across = Words::new(&style, &words::value(view, &view.x_label)?, width - 2.0);
+    let ticked = 2.0 * style.mark() + tick + style.space(2.0);
+    let below = ticked + across.depth() + 1.0;
+    // beside the parts, there may be a start, the others, those without a value, and the total
+    let most = (style.tall - 8.0 - below) / pitch - 4.0;
+    let steps = steps(rows, view, most.max(1.0) as usize)?;
 
     let room = width * 0.42;
     let bold = |step: &Step| step.role == Role::Level;
@@ -56,9 +61,6 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     });
     let range = view.limits.unwrap_or_else(|| axes::spread(ends, &[0.0], 0.04));
     let high = steps.len() as f64 * pitch + 4.0;
-    let across = Words::new(&style, &words::value(view, &view.x_label)?, width - 2.0);
-    let ticked = 2.0 * style.mark() + tick + style.space(2.0);
-    let below = ticked + across.depth() + 1.0;
     let mut scene = Scene::new(width, 4.0 + high + below);
     let frame = Frame::new(left, 4.0, (width - left - right).max(20.0), high);
     let x = axis(range, frame.w, &style);

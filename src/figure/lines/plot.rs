@@ -18,6 +18,8 @@ const SPACED: f64 = 5.0;
 const MANY: usize = 40;
 /// How much more a line is in the way of words than the edge of a band.
 const ON_A_LINE: usize = 10_000;
+/// The same of a dashed level, which would strike all of the words through.
+const ON_A_LEVEL: usize = 50 * ON_A_LINE;
 
 /// Axes and the frame they span.
 #[derive(Clone, Copy)]
@@ -69,11 +71,19 @@ impl Plot<'_> {
 
         let frame = self.frame;
         let mut taken: Vec<(Frame, usize)> = lines.iter().flat_map(|line| self.taken(&line.points)).collect();
+        let level = |r: &&Reference| {
+            let [_, at] = self.at(0.0, r.at);
+            (Frame::new(frame.x, at - 0.5, frame.w, 1.0), ON_A_LEVEL)
+        };
+        taken.extend(references.iter().map(level));
         for reference in references {
             let [_, at] = self.at(0.0, reference.at);
             self.write(scene, &mut taken, &reference.name, |w, h| {
-                let lefts = [frame.right() - w - 2.0, frame.x + 3.0, frame.x + (frame.w - w) / 2.0];
-                lefts.map(|x| [at - h - 1.2, at + 1.5].map(|y| [x, y])).concat()
+                // at the right, at the left, else anywhere between
+                let free = frame.w - w - 5.0;
+                let parts = [1.0, 0.0].into_iter().chain((1..12).map(|k| f64::from(k) / 12.0));
+                let lefts = parts.map(|part| frame.x + 3.0 + part * free);
+                lefts.flat_map(|x| [at - h - 1.2, at + 1.5].map(|y| [x, y])).collect()
             });
         }
         if let Some((at, name)) = upright {

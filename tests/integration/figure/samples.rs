@@ -191,7 +191,8 @@ fn accumulated(layers: usize) -> Rows {
 
 /// A training curve with a phase change.
 fn training() -> Rows {
-    let steps: Vec<usize> = (0..120).map(|i| 1 + i as usize + (1.08f64.powi(i) - 1.0) as usize * 3).collect();
+    let mut steps: Vec<usize> = (0..120).map(|i| 1 + (1.08f64.powi(i) - 1.0) as usize * 3).collect();
+    steps.dedup();
     table(vec![
         (
             "loss",
@@ -261,6 +262,9 @@ pub fn samples() -> Vec<Sample> {
         ("extreme-mixed", extreme(|i| [Some(f64::NAN), Some(f64::INFINITY), Some(f64::NEG_INFINITY), None, Some(0.3), Some(-0.2), Some(1e-9)][i % 7]), head_view.to_owned()),
         ("extreme-huge", extreme(|i| Some(noise(i) * 1e12)), head_view.to_owned()),
         ("extreme-bars", extreme(|i| [Some(f64::NAN), Some(f64::INFINITY), None, Some(0.3), Some(-0.2)][i % 5]), "kind='bars'\nlabel='head'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'".to_owned()),
+        ("extreme-bars-endless", extreme(|i| [Some(f64::NEG_INFINITY), Some(0.3), Some(0.1)][i % 3]), "kind='bars'\nlabel='head'\nvalue='effect'".to_owned()),
+        ("extreme-bars-infinite", extreme(|i| Some([f64::NEG_INFINITY, f64::INFINITY][i % 2])), "kind='bars'\nlabel='head'\nvalue='effect'\ntop=4\nspan='half'".to_owned()),
+        ("extreme-bars-outside", extreme(|i| Some([-0.4, 0.3, 2.0, f64::NEG_INFINITY][i % 4])), "kind='bars'\nlabel='head'\nvalue='effect'\ntop=8\nlimits=[0.0, 1.0]".to_owned()),
         ("extreme-bars-none", extreme(|_| None), "kind='bars'\nlabel='head'\nvalue='effect'".to_owned()),
         ("extreme-curve", extreme(|i| [Some(f64::NAN), Some(f64::INFINITY), None, Some(0.3), Some(-0.2)][i % 5]), "kind='curve'\nx='head'\ngroup='layer'\nvalue='effect'\nlo='ci_lo'\nhi='ci_hi'".to_owned()),
         ("extreme-curve-none", extreme(|_| None), "kind='curve'\nx='head'\ngroup='layer'\nvalue='effect'".to_owned()),
@@ -273,6 +277,8 @@ pub fn samples() -> Vec<Sample> {
         ("attention-1", attention(&IOI, 1), format!("{att_view}span='half'")),
         ("attention-4", attention(&IOI, 4), att_view.to_owned()),
         ("attention-60", attention(&long, 3), att_view.to_owned()),
+        ("attention-28", attention(&long[..28], 3), att_view.to_owned()),
+        ("attention-144", attention(&IOI, 144), att_view.to_owned()),
         ("attention-hostile", attention(&HOSTILE, 2), att_view.to_owned()),
         ("curve", accumulated(3), format!("{curve_view}references=[{{at=4.2, name='final'}}, {{at=0.0, name='chance'}}]")),
         ("curve-26", accumulated(26), format!("{curve_view}span='full'\nheight=180")),

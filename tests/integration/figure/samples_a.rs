@@ -279,6 +279,11 @@ pub fn samples() -> Vec<(&'static str, Rows, String)> {
             format!("{training}span='half'"),
         ),
         ("training-one", quantities(&["m"], &eight[..1], &[""], &[1, 2, 3]), training.to_owned()),
+        (
+            "training-words",
+            quantities(&["m", "n"], &eight[..1], &[""], &stages),
+            training.replace("facet='panel'\n", "span='half'\n"),
+        ),
         ("training-point", quantities(&["m"], &eight[..1], &[""], &[0]), training.to_owned()),
         ("training-hostile", quantities(&HOSTILE, &HOSTILE, &HOSTILE, &stages), training.to_owned()),
     ]

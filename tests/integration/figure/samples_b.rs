@@ -95,6 +95,7 @@ fn probed(layers: usize, spoil: impl Fn(usize) -> Option<f64>) -> Rows {
         ("shuffled", num((0..n).map(|i| 0.5 + 0.02 * noise(i + 70)))),
         ("random_weights", line(0.7, 0.0)),
         ("majority", num((0..n).map(|_| 0.5))),
+        ("embedding", num((0..n).map(|_| 0.53))),
         ("selectivity", line(0.85, -0.5)),
         ("s_lo", line(0.85, -0.56)),
         ("s_hi", line(0.85, -0.44)),
@@ -197,6 +198,13 @@ pub fn samples() -> Vec<Sample> {
         ("trace-48", traced(&IOI[..9], 48, 0.03), format!("{trace}venue='icml'\nspan='full'")),
         ("trace-half", traced(&IOI[..9], 12, 0.0), format!("{trace}span='half'")),
         ("trace-slide", traced(&IOI[..9], 12, 0.0), format!("{trace}{slide}shared=false")),
+        (
+            "trace-rows",
+            traced(&IOI[..6], 12, 0.02),
+            trace
+                .replace("y='pos'\ny_text='token'\nmark='subject'\n", "y='state'\n")
+                .replace("facet='state'", "facet='token'"),
+        ),
         ("trace-negative", traced(&IOI[..9], 12, 0.6), trace.to_owned()),
         ("trace-named", traced(&["first", "subject", "end"], 3, 0.02), trace.to_owned()),
         ("trace-60", traced(&long, 48, 0.02), trace.to_owned()),
@@ -207,6 +215,11 @@ pub fn samples() -> Vec<Sample> {
         ("probe-strip", probed(12, |_| Some(0.0)), format!("{probe}span='full'\n{strip}{lines}")),
         ("probe-slide", probed(3, |_| Some(0.0)), format!("{probe}{slide}{strip}{lines}")),
         ("probe-1", probed(0, |_| Some(0.2)), format!("{probe}{strip}{lines}")),
+        (
+            "probe-levels",
+            probed(12, |_| Some(0.0)),
+            format!("{probe}{lines}[[series]]\nvalue='embedding'\nname='embeddings'\n"),
+        ),
         ("probe-none", probed(4, |_| None), format!("{probe}{strip}[[series]]\nvalue='accuracy'")),
         (
             "probe-gaps",

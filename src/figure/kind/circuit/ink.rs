@@ -11,8 +11,8 @@ const THINNEST: f64 = 0.6;
 
 /// Of edges whose score is 0.
 const NEITHER: Color = hex(0x9a9a9a);
-/// Between the end of an edge and its node, as wide as the node's halo.
-const CLEAR: f64 = 0.9;
+/// The halo of a node, for type of 7 points: wide enough to be seen, and so narrow that ends of edges seem to touch the node.
+const HALO: f64 = 0.6;
 
 /// Scores to widths.
 #[derive(Debug, Clone, Copy)]
@@ -26,9 +26,9 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// For so many edges: the strongest of a few is 5 points wide, of many less.
+    /// For so many edges: the strongest of a few is 4 points wide, of many less.
     pub fn new(largest: f64, edges: usize, unit: f64) -> Scale {
-        let widest = 5.0 * (12.0 / edges.max(12) as f64).sqrt();
+        let widest = 4.0 * (12.0 / edges.max(12) as f64).sqrt();
         Scale { largest, widest: widest.max(2.4), unit }
     }
 }
@@ -79,7 +79,7 @@ impl Look {
     }
 
     /// Length of the arrowhead.
-    fn head(&self) -> f64 {
+    pub fn head(&self) -> f64 {
         if self.bar { 3.0 * self.unit } else { 3.6 * self.unit + 0.8 * self.width }
     }
 
@@ -97,6 +97,8 @@ impl Look {
             *last = [end[0] - 0.8 * self.head() * dx, end[1] - 0.8 * self.head() * dy];
         }
         let stroke = Stroke { color: self.color, width: self.width, dash: self.dash.clone() };
+        // drawn from its end, so that a dash and no gap meets the arrowhead
+        points.reverse();
         let line =
             Item::Path { points: curve(&points), closed: false, fill: Fill::None, stroke: Some(stroke) };
         let items = std::iter::once(line).chain([self.mark(end, [dx, dy])]).collect();
@@ -109,9 +111,9 @@ impl Look {
         let at = |back: f64, side: f64| [tip[0] - dx * back - dy * side, tip[1] - dy * back + dx * side];
         let points = if self.bar {
             let half = half + 1.5 * self.unit;
-            vec![at(CLEAR * self.unit, -half), at(CLEAR * self.unit, half), at(long, half), at(long, -half)]
+            vec![at(HALO * self.unit, -half), at(HALO * self.unit, half), at(long, half), at(long, -half)]
         } else {
-            vec![at(CLEAR * self.unit, 0.0), at(long, half), at(long, -half)]
+            vec![at(HALO * self.unit, 0.0), at(long, half), at(long, -half)]
         };
         let (fill, edge) = if self.open { (WHITE, self.end) } else { (self.end, WHITE) };
         let outline = Stroke::solid(edge, if self.open { 0.7 * self.unit } else { 0.5 });
@@ -213,7 +215,7 @@ pub fn node(part: Part, frame: Frame, label: &Label, fill: Color, tip: String) -
     };
     let shape = shape(part, frame);
     // a halo keeps edges that pass behind apart from the node
-    let mut items = vec![outline(shape.clone(), 1.1, WHITE, 0.0), outline(shape, 0.0, fill, 0.7)];
+    let mut items = vec![outline(shape.clone(), 0.35 + HALO, WHITE, 0.0), outline(shape, 0.0, fill, 0.7)];
     let middle = [frame.x + frame.w / 2.0, frame.y + frame.h / 2.0];
     let up = if label.role.is_empty() { 0.0 } else { label.size * 0.5 };
     items.push(

@@ -15,6 +15,15 @@ const FEW: usize = 16;
 /// From so many ranks on, they stand closer.
 const MANY_RANKS: usize = 12;
 
+/// How close ranks stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Density {
+    /// With room for roles in the nodes.
+    Airy,
+    /// As close as arrows allow, names alone in the nodes: colours say the roles.
+    Close,
+}
+
 /// What is written in a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Label {
@@ -43,17 +52,19 @@ pub struct Layout {
 }
 
 /// Lays out a circuit in `room` points across; `height` is a wish.
-pub fn layout(circuit: &Circuit, style: &Style, room: f64, height: Option<f64>) -> Layout {
+pub fn layout(circuit: &Circuit, style: &Style, room: f64, height: Option<f64>, density: Density) -> Layout {
     let unit = style.space(1.0);
+    let close = density == Density::Close;
     let written = labels(circuit, style, true);
-    let few = circuit.nodes.len() <= FEW;
+    let few = circuit.nodes.len() <= FEW && !close;
     let fits = |labels: &[Label]| {
-        let sizes = sizes(circuit, labels, unit, room);
+        let sizes = sizes(circuit, labels, unit, room, density);
         rows(circuit, &sizes, unit, room).values().all(|row| row.rows == 1)
     };
     let full = few && fits(&written);
-    let labels = if full { written } else { labels(circuit, style, false) };
-    let sizes = sizes(circuit, &labels, unit, room);
+    let mut labels = if full { written } else { labels(circuit, style, false) };
+    labels.iter_mut().filter(|_| close).for_each(|label| label.role.clear());
+    let sizes = sizes(circuit, &labels, unit, room, density);
     let mut ranks = rows(circuit, &sizes, unit, room);
 
     // one rank of the graph for each row of parts
@@ -87,7 +98,8 @@ pub fn layout(circuit: &Circuit, style: &Style, room: f64, height: Option<f64>) 
     for (rank, size) in rank_of.iter().zip(&sizes) {
         high[*rank] = high[*rank].max(size[1]);
     }
-    let between = between(&high, unit, height);
+    let head = circuit.edges.iter().map(|edge| circuit.look(edge, unit).head()).fold(0.0, f64::max);
+    let between = between(&high, unit, head, height, density);
     let total = high.iter().sum::<f64>() + between * first as f64;
     let mut middles = Vec::new();
     let mut y = total;
@@ -109,8 +121,9 @@ pub fn layout(circuit: &Circuit, style: &Style, room: f64, height: Option<f64>) 
             None => layers.push((layer, own)),
         }
     }
-    let routes = routes(circuit, &nodes, &places.lanes, &rank_of, &middles, LANE * unit);
-    let initials = if full { Vec::new() } else { initials(circuit) };
+    let routes = routes(circuit, &nodes, &places.lanes, &rank_of, &middles, unit);
+    let mut initials = if full { Vec::new() } else { initials(circuit) };
+    initials.iter_mut().filter(|_| close).for_each(|(short, _)| short.clear());
     Layout { nodes, labels, routes, layers, initials, height: total }
 }
 
@@ -140,7 +153,7 @@ fn spread(mut places: Places, graph: &Graph) -> Places {
 const MOST_STRETCH: u32 = 35;
 /// Space between nodes, and beside a lane, for type of 7 points.
 const GAP: f64 = 7.0;
-const LANE: f64 = 3.0;
+pub const LANE: f64 = 3.0;
 
 /// Parts that run side by side.
 struct Row {
@@ -170,12 +183,15 @@ fn rows(circuit: &Circuit, sizes: &[[f64; 2]], unit: f64, room: f64) -> BTreeMap
         .collect()
 }
 
-/// Space between the ranks: airy for few, and never so little that arrows cannot be seen.
-fn between(high: &[f64], unit: f64, height: Option<f64>) -> f64 {
+/// Space between the ranks: airy for few, and never so little that arrows cannot be seen; the longest is `head` long.
+fn between(high: &[f64], unit: f64, head: f64, height: Option<f64>, density: Density) -> f64 {
     let count = high.len().max(1) as f64;
-    let usual = if high.len() < MANY_RANKS { 17.0 * unit } else { 10.5 * unit };
+    let usual =
+        if high.len() < MANY_RANKS { (6.0 * unit + 2.2 * head).max(17.0 * unit) } else { 10.5 * unit };
+    let (least, most) =
+        if density == Density::Close { (7.0 * unit, usual) } else { (9.0 * unit, 80.0 * unit) };
     let wished = height.map(|height| (height - high.iter().sum::<f64>()) / count);
-    wished.map_or(usual, |wished| wished.clamp(9.0 * unit, 80.0 * unit))
+    wished.map_or(usual, |wished| wished.clamp(least, most))
 }
 
 fn labels(circuit: &Circuit, style: &Style, full: bool) -> Vec<Label> {
@@ -193,7 +209,9 @@ fn labels(circuit: &Circuit, style: &Style, full: bool) -> Vec<Label> {
 }
 
 /// Width and height of each node: an ellipse or a box about its label; the ends are as wide as their edges need.
-fn sizes(circuit: &Circuit, labels: &[Label], unit: f64, room: f64) -> Vec<[f64; 2]> {
+fn sizes(circuit: &Circuit, labels: &[Label], unit: f64, room: f64, density: Density) -> Vec<[f64; 2]> {
+    // above and below a name
+    let air = if density == Density::Close { 3.0 * unit } else { 5.0 * unit };
     let two = labels.iter().any(|label| !label.role.is_empty());
     let size = |(i, (node, label)): (usize, (&super::read::Node, &Label))| {
         let role = font::width(&label.role, label.role_size(), false);
@@ -202,13 +220,13 @@ fn sizes(circuit: &Circuit, labels: &[Label], unit: f64, room: f64) -> Vec<[f64;
         let high = if label.role.is_empty() { high } else { label.size * 2.0 };
         let edges = circuit.edges.iter().filter(|edge| edge.ends.contains(&i)).count();
         match node.part {
-            Part::Head { .. } => [wide * 1.22 + 5.0 * unit, high * 1.25 + 5.0 * unit],
+            Part::Head { .. } => [wide * 1.22 + 5.0 * unit, high * 1.25 + air],
             Part::Mlp(_) => {
-                [wide + 8.0 * unit, (high + 6.0 * unit).max((wide + 8.0 * unit).min(16.0 * unit))]
+                [wide + 8.0 * unit, (high + air + unit).max((wide + 8.0 * unit).min(11.0 * unit + air))]
             }
             Part::Input | Part::Logits => {
                 let wished = 9.0 * unit * edges as f64;
-                [(wide + 14.0 * unit).max(wished.min(0.8 * room)), high + 7.0 * unit]
+                [(wide + 14.0 * unit).max(wished.min(0.8 * room)), high + air + 2.0 * unit]
             }
         }
     };

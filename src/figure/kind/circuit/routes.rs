@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::layout::LANE;
 use super::name::{Channel, Part};
 use super::read::Circuit;
 use crate::figure::scene::Frame;
+
+/// The most of a head's width that the ends of one channel take.
+const WIDEST: f64 = 0.36;
 
 /// The points of every edge. Edges leave from the top of a node and arrive at the bottom: a head's query at the left, its key in
 /// the middle, its value at the right; several at one place stand beside each other in the order in which they come.
@@ -14,7 +18,7 @@ pub fn routes(
     lanes: &[Vec<f64>],
     rank_of: &[usize],
     middles: &[f64],
-    margin: f64,
+    unit: f64,
 ) -> Vec<Vec<[f64; 2]>> {
     let middle = |node: usize| nodes[node].x + nodes[node].w / 2.0;
     // where the edge comes from or goes to next, as seen from each of its ends
@@ -39,6 +43,10 @@ pub fn routes(
             (true, None) => (0.0, 0.36),
             (false, _) => (0.0, 0.8),
         };
+        // thick ends stand side by side as far as the node is wide enough
+        let thick: f64 =
+            edges.iter().map(|edge| 2.0 * circuit.look(&circuit.edges[*edge], unit).half()).sum();
+        let span = (thick / frame.w).clamp(span, span.max(WIDEST));
         for (k, edge) in edges.iter().enumerate() {
             let part = (k as f64 + 0.5) / edges.len() as f64 - 0.5;
             let across = shift + part * span;
@@ -54,7 +62,7 @@ pub fn routes(
         let [start, end] = ends[i];
         let points: Vec<[f64; 2]> = std::iter::once(start).chain(between).chain([end]).collect();
         let others = nodes.iter().enumerate().filter(|(node, _)| !circuit.edges[i].ends.contains(node));
-        let others: Vec<Frame> = others.map(|(_, frame)| grown(frame, margin)).collect();
+        let others: Vec<Frame> = others.map(|(_, frame)| grown(frame, LANE * unit)).collect();
         pulled(&points, &others)
     };
     (0..circuit.edges.len()).map(points).collect()

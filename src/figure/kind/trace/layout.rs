@@ -63,7 +63,9 @@ impl Picture {
             |across: &usize| each(*across) >= style.space(77.0) && (n % across == 0 || n > *across + 1);
         let across = (1..=n).rev().find(fits).unwrap_or(1);
         let down = n.div_ceil(across);
-        let cell_h = style.space(9.0).min(style.tall * 1.3 / (down * rows) as f64).max(1.5);
+        // names, layers and colour bars take about so much
+        let taken = style.space(40.0) * (1 + down) as f64;
+        let cell_h = style.space(9.0).min((style.tall - taken) / (down * rows) as f64).max(1.5);
         let panel_h = cell_h * rows as f64;
         // one bar serves all panels of one map and one scale; upright ones stand beside panels in a single file
         let one = self.shared && self.parts.windows(2).all(|p| p[0].scale.map == p[1].scale.map);
@@ -82,14 +84,16 @@ impl Picture {
         let named = self.parts.iter().any(|p| !p.panel.name.is_empty());
         let title = if named { label + near } else { near };
         let plan = labels::plan(style, &self.layers, cell_w);
-        // layers are counted under every row of panels, in a single file under the last panel only
+        // layers are counted under every row of panels, in a single file under the last panel only; what they are is said once
         let across_words = Words::new(style, &self.names[0], self.width - 2.0);
-        let ticked = near + plan.height + across_words.depth() + 0.8 * near;
         let barred = if upright { 0.0 } else { deep(length) };
+        let ticked = |d: usize| {
+            near + plan.height + 0.8 * near + if d + 1 == down { across_words.depth() } else { 0.0 }
+        };
         let under = |d: usize| match (upright && d + 1 < down, one) {
             (true, _) => near,
-            (false, true) => ticked,
-            (false, false) => ticked + barred + near,
+            (false, true) => ticked(d),
+            (false, false) => ticked(d) + barred + near,
         };
         let below =
             (0..down).map(|d| title + panel_h + under(d)).sum::<f64>() + if one { barred } else { 0.0 };
@@ -126,7 +130,7 @@ impl Picture {
             if last {
                 plan.draw(&mut scene, frame.x + cell_w / 2.0, frame.bottom() + near, cell_w);
             }
-            if last && a == 0 {
+            if a == 0 && d + 1 == down {
                 let count = (n - d * across).min(across) as f64;
                 let row = Frame::new(x0, frame.y, count * (panel_w + gap) - gap, panel_h);
                 let top = frame.bottom() + near + plan.height + 0.6 * near;
@@ -139,7 +143,7 @@ impl Picture {
                 own.draw(
                     &mut scene,
                     frame.x + (panel_w - length) / 2.0,
-                    frame.bottom() + ticked + style.space(5.0),
+                    frame.bottom() + ticked(d) + style.space(5.0),
                 );
             } else if i == 0 {
                 own.draw(&mut scene, x0 + (body - length) / 2.0, below - barred + style.space(3.0));

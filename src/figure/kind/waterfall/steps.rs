@@ -50,8 +50,8 @@ impl Step {
     }
 }
 
-/// The bars of a table: a start where it gives one, its parts, one bar for the parts left out, the total.
-pub fn steps(rows: &Rows, view: &View) -> Result<Vec<Step>> {
+/// The bars of a table: a start where it gives one, its parts, at most `most`, one bar for the parts left out, the total.
+pub fn steps(rows: &Rows, view: &View, most: usize) -> Result<Vec<Step>> {
     let names = rows.texts(view.need("label", &view.label)?)?;
     let values = rows.numbers(view.need("value", &view.value)?)?;
     let (lo, hi) = (optional_numbers(rows, &view.lo)?, optional_numbers(rows, &view.hi)?);
@@ -77,7 +77,7 @@ pub fn steps(rows: &Rows, view: &View) -> Result<Vec<Step>> {
             "only the first row (the start) and the last (the total) may be levels",
         ));
     }
-    let (kept, left_out) = chosen(&parts, &values, view);
+    let (kept, left_out) = chosen(&parts, &values, view, most);
 
     let mut steps: Vec<Step> = start.iter().map(|i| step(*i, Role::Level, 0.0)).collect();
     let mut sum = steps.first().map_or(0.0, Step::end);
@@ -120,12 +120,12 @@ pub fn steps(rows: &Rows, view: &View) -> Result<Vec<Step>> {
 }
 
 /// The parts with a bar of their own, in drawing order, and those that share one.
-fn chosen(parts: &[usize], values: &[Option<f64>], view: &View) -> (Vec<usize>, Vec<usize>) {
+fn chosen(parts: &[usize], values: &[Option<f64>], view: &View, most: usize) -> (Vec<usize>, Vec<usize>) {
     let number = |i: usize| values[i].filter(|v| v.is_finite());
     let size = |i: &usize| number(*i).map_or(-1.0, f64::abs);
     let mut by_size = parts.to_vec();
     by_size.sort_by(|a, b| size(b).total_cmp(&size(a)).then(a.cmp(b)));
-    let most = view.top.unwrap_or(KEPT).max(1);
+    let most = view.top.unwrap_or(KEPT).clamp(1, most.max(1));
     // a bar for one other part takes the room of the part itself
     let most = if parts.len() == most + 1 { parts.len() } else { most.min(parts.len()) };
     let mut left_out = by_size.split_off(most);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     fn of(rows: &Rows, more: &str) -> Result<Vec<Step>> {
-        steps(rows, &toml::from_str(&format!("label='name'\nvalue='v'\n{more}")).unwrap())
+        steps(rows, &toml::from_str(&format!("label='name'\nvalue='v'\n{more}")).unwrap(), 99)
     }
 
     #[test]
