@@ -24,11 +24,11 @@ export function attentionPanel(data) {
     title: (now) => (now.H === "m" ? "Attention" : `Attention of ${named(now)}`),
     absent: (now) => (data.pattern(now) ? "" : why(now)),
     readout: (now) => {
-      const [prompt, weights] = [now.prompt, data.pattern(now)?.[now.q]];
+      const [{ clean }, weights] = [now.prompt, data.pattern(now)?.[now.q]];
       if (!weights) return "";
       const k = now.k ?? weights.reduce((best, weight, k) => (weight > (weights[best] ?? -1) ? k : best), 0);
       const weight = k in weights ? say(weights[k]) : data.causal && k > now.q ? "ahead of it" : "not carried: small";
-      return `${prompt.clean[now.q]} (${now.q}) → ${prompt.clean[k]} (${k}): ${weight}`;
+      return `${fit(clean[now.q], 200)} (${now.q}) → ${fit(clean[k], 200)} (${k}): ${weight}`;
     },
     draw(tone, now) {
       const weights = data.pattern(now);

@@ -1,7 +1,7 @@
 // The selected component: its direct and total effect among all others, its part, its habits, where it looks.
 
-import { finite, isNaN, say, sayCell } from "./data.js";
-import { axisOver, chip, h, label, rule, s, sheet, valueAxis } from "./draw.js";
+import { finite, say, sayCell } from "./data.js";
+import { axisOver, chip, fit, h, label, rule, s, sheet, valueAxis } from "./draw.js";
 import { cellOf, headOf, named } from "./heads.js";
 
 /** The panel. @param {any} data @param {any[]} list the measures */
@@ -30,9 +30,10 @@ export function cardPanel(data, list) {
     const { prompt } = now;
     const weights = data.pattern(now)?.[now.q];
     if (weights && prompt) {
-      const looks = h("span", {}, "from ", chip(prompt.clean[now.q]), " at ");
+      const look = (k) => chip(fit(prompt.clean[k], 90));
+      const looks = h("span", {}, "from ", look(now.q), " at ");
       [...weights.keys()].filter((k) => weights[k] > 0.005).sort((a, b) => weights[b] - weights[a]).slice(0, 3)
-        .forEach((k, i) => looks.append(i ? ", " : "", chip(prompt.clean[k]), ` ${say(weights[k])}`));
+        .forEach((k, i) => looks.append(i ? ", " : "", look(k), ` ${say(weights[k])}`));
       rows.push(["Looks", looks]);
     }
     return rows;

@@ -40,8 +40,8 @@ export function lensPanel(data) {
   return {
     id: "lens",
     title: (now) => {
-      const token = now.prompt.clean[now.q];
-      return ["If it stopped early, after ", { token, pos: now.q }];
+      const token = fit(now.prompt.clean[now.q], 200);
+      return ["If it stopped early, after ", { token }];
     },
     absent: (now) => (readings(now).rows.length ? "" : "The lens was not read at this position of this prompt."),
     readout: (now) => {
@@ -49,7 +49,7 @@ export function lensPanel(data) {
       const own = rows.find((row) => depth(row) === now.L + 1);
       if (!own) return "";
       const answer = own.prob === null ? "" : ` · answer ${say(own.prob)}, rank ${sayRank(own.rank)}`;
-      return `after layer ${now.L}: ${own.top}${answer}`;
+      return `after layer ${now.L}: ${fit(own.top ?? "", 200)}${answer}`;
     },
     draw(tone, now) {
       const { rows, depth, whose } = readings(now);

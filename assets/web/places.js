@@ -37,7 +37,7 @@ export function placesPanel(data) {
     const height = max(4, min(32, 400 / rows, max(w, 16)));
     return { columns, rows, w, h: height, x: 28, y: 6, bottom: 6 + rows * height };
   };
-  const word = (column, now) => (/^\d+$/.test(column.name) ? now.prompt.clean[Number(column.name)] ?? column.token : column.name);
+  const word = ({ name, token }, now) => fit(/^\d+$/.test(name) ? now.prompt.clean[name] ?? token : name, 200);
   return {
     id: "places",
     title: "Positions",

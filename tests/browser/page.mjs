@@ -406,6 +406,13 @@ check("hostile tokens are shown and inert", async () => {
     await saved(page, panel(page, id), "svg");
     await saved(page, panel(page, id), "csv");
   }
+  await page.keyboard.press("/");
+  await page.keyboard.type("<script>");
+  assert.equal(await page.locator("#offer-0").innerText(), "<script>alert(1)</script> (1)");
+  await page.locator('[role="combobox"]').fill("xxx");
+  const box = await page.locator("dialog[open]").evaluate((node) => node.scrollWidth - node.clientWidth);
+  assert.ok(box <= 0, "a long token is wider than the palette");
+  await page.keyboard.press("Enter");
   assert.equal(await page.locator("script").count(), 2);
   assert.equal(await page.locator("img, iframe, object, embed, link, base").count(), 0);
   const acting = await page.evaluate(() => /[\u202a-\u202e\u2066-\u2069\u200b]/.test(document.body.innerText));
