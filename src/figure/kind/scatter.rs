@@ -93,8 +93,12 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         let t = f64::from(i) / 200.0;
         Frame::new(frame.x + t * frame.w - 0.8, frame.bottom() - t * frame.h - 0.8, 1.6, 1.6)
     });
-    let dot = |p: &[f64; 2]| Frame::new(p[0] - radius, p[1] - radius, 2.0 * radius, 2.0 * radius);
-    let taken = seen.iter().map(dot).chain(diagonal).collect();
+    let near = radius + 0.8;
+    let dot = |p: &[f64; 2]| Frame::new(p[0] - near, p[1] - near, 2.0 * near, 2.0 * near);
+    let [zero_x, zero_y] = at(&[0.0, 0.0]);
+    let zeros =
+        [Frame::new(zero_x - 0.4, frame.y, 0.8, frame.h), Frame::new(frame.x, zero_y - 0.4, frame.w, 0.8)];
+    let taken = seen.iter().map(dot).chain(diagonal).chain(zeros).collect();
     write_names(&mut scene, &style, frame, &names, taken);
 
     across.below(&mut scene, frame.x + side / 2.0, frame.bottom() + ticked + style.space(2.0));
@@ -134,6 +138,8 @@ pub fn write_names(
     mut taken: Vec<Frame>,
 ) {
     let (size, radius) = (style.sizes()[1], style.dot());
+    // names and the lines to them, which no other line to a name crosses
+    let mut written: Vec<Frame> = Vec::new();
     for (name, [x, y]) in &together(names, 3.0 * radius) {
         let (w, h) = (font::width(name, size, false), size * 0.95);
         let mut spots = Vec::new();
@@ -153,12 +159,26 @@ pub fn write_names(
         let within = |f: &Frame| {
             f.x > frame.x && f.right() < frame.right() && f.y > frame.y && f.bottom() < frame.bottom()
         };
-        let free = spots.into_iter().find(|(_, f)| within(f) && !taken.iter().any(|t| t.meets(f)));
+        let nearest = |f: &Frame| [x.clamp(f.x, f.right()), y.clamp(f.y, f.bottom())];
+        let way = |far: f64, f: &Frame| {
+            let [to_x, to_y] = nearest(f);
+            let steps = if far > 0.0 { 0..20 } else { 0..0 };
+            steps.map(f64::from).map(move |k| {
+                Frame::new(x + k / 20.0 * (to_x - x) - 0.5, y + k / 20.0 * (to_y - y) - 0.5, 1.0, 1.0)
+            })
+        };
+        let clear = |f: &Frame, of: &[Frame]| !of.iter().any(|t| t.meets(f));
+        let free = spots.into_iter().find(|(far, f)| {
+            within(f) && clear(f, &taken) && way(*far, f).all(|step| clear(&step, &written))
+        });
         if let Some((far, spot)) = free {
             if far > 0.0 {
-                let end = [x.clamp(spot.x, spot.right()), y.clamp(spot.y, spot.bottom())];
-                scene.line([*x, *y], end, Stroke::solid(FAINT, style.rule));
+                scene.line([*x, *y], nearest(&spot), Stroke::solid(FAINT, style.rule));
             }
+            let line: Vec<Frame> = way(far, &spot).collect();
+            taken.extend_from_slice(&line);
+            written.extend(line);
+            written.push(spot);
             scene.add(Text::new(spot.x, spot.y + h / 2.0, name.clone(), size).middle());
             taken.push(spot);
         }
