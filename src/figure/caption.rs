@@ -440,6 +440,9 @@ mod tests {
             ),
             "Effect by head, in each layer; layer 0 only. Bands: from ci lo to ci hi."
         );
-        assert_eq!(caption("kind='scatter'\nx='ci_lo'\ny='effect'"), "Effect against ci lo.");
+        assert_eq!(
+            caption("kind='scatter'\nx='ci_lo'\ny='effect'"),
+            "Effect against ci lo. One point without two finite numbers is not shown."
+        );
     }
 }
