@@ -5,13 +5,14 @@
 //! are, what outlines and hatching mean, at what limits colours or axes are cut, and last the source: model and weights, data and n,
 //! seed, type of numbers. Of a table without facts only what the table itself tells is said.
 
+mod range;
+mod sure;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::figure::color::{INK, Map};
-use crate::figure::evidence;
-use crate::figure::scene::{Fill, Item, Scene};
+use crate::figure::scene::Scene;
 use crate::figure::svg;
 use crate::figure::view::View;
 use crate::row::{Column, Rows};
@@ -68,11 +69,11 @@ pub fn write(scene: &Scene, rows: &Rows, view: &View) -> String {
         gap(view, &said),
         direction(rows, view).filter(|_| !view.caption.to_lowercase().contains("nois")),
         ablation(rows, view).filter(|_| !says(&["resampl", "mean abl", "zero"])),
-        intervals(rows, view).filter(|_| !says(&["band", "whisker", "interval"])),
-        outlines(scene, rows, view),
+        sure::intervals(rows, view).filter(|_| !says(&["band", "whisker", "interval"])),
+        sure::outlines(scene, rows, view),
         (svg::hatched(&scene.items) && !says(&["hatch"])).then(|| "Hatched: no value.".to_owned()),
-        clipped(rows, view),
-        infinite(rows, view),
+        range::clipped(rows, view),
+        range::infinite(rows, view),
         left_out(scene),
         source(rows, view),
     ];
@@ -168,105 +169,9 @@ fn ablation(rows: &Rows, view: &View) -> Option<String> {
     })
 }
 
-/// What the drawn intervals are.
-fn intervals(rows: &Rows, view: &View) -> Option<String> {
-    let own = (view.lo.clone(), view.hi.clone());
-    let pairs = std::iter::once(own).chain(view.series.iter().map(|s| (s.lo.clone(), s.hi.clone())));
-    let (lo, hi) = pairs.filter_map(|(lo, hi)| Some((lo?, hi?))).find(|(lo, hi)| both(rows, lo, hi))?;
-    let what = match view.kind.as_str() {
-        "bars" | "waterfall" | "scores" => "Whiskers",
-        "roc" => "In brackets",
-        "circuit" | "heatmap" | "trace" | "attention" | "lens" | "tokens" => return None,
-        _ => "Bands",
-    };
-    Some(match over(view) {
-        Some(over) => format!("{what}: 95 % bootstrap intervals over whole {over}."),
-        None => format!("{what}: from {} to {}.", spoken(&lo), spoken(&hi)),
-    })
-}
-
-/// What outlined cells are, if there are any.
-fn outlines(scene: &Scene, rows: &Rows, view: &View) -> Option<String> {
-    outlined(&scene.items).then_some(())?;
-    let size = match view.outline {
-        Some(least) => format!("{least} or more from 0"),
-        None => "a twentieth of the largest or more".to_owned(),
-    };
-    if evidence::corrected(rows, view) {
-        let test = match over(view) {
-            Some(over) => format!(
-                "sign flips of whole {over}, corrected for every cell of the table by Benjamini and Hochberg"
-            ),
-            None => "p-values corrected for the number of cells".to_owned(),
-        };
-        return Some(format!("Outlined: {size}, with q ≤ {} ({test}).", evidence::LEVEL));
-    }
-    let interval = match (over(view), &view.lo, &view.hi) {
-        (Some(over), ..) => format!("a 95 % bootstrap interval (over whole {over})"),
-        (None, Some(lo), Some(hi)) => format!("an interval ({} to {})", spoken(lo), spoken(hi)),
-        _ => "an interval".to_owned(),
-    };
-    Some(format!("Outlined: {size}, with {interval} that excludes 0."))
-}
-
-/// What a bootstrap drew whole.
-fn over(view: &View) -> Option<&str> {
-    let own = view.over.as_deref().unwrap_or(&view.facts.over);
-    (view.facts.known() && !own.is_empty()).then_some(own)
-}
-
 /// What the drawing says it has no room for.
 fn left_out(scene: &Scene) -> Option<String> {
     (!scene.caption.is_empty()).then(|| sentence(&scene.caption))
-}
-
-/// How many numbers have no place on any scale.
-fn infinite(rows: &Rows, view: &View) -> Option<String> {
-    let values = drawn(rows, view).into_iter().filter(|v| v.is_infinite()).count();
-    let what = match view.kind.as_str() {
-        _ if of_colours(view) => "drawn in the end colours",
-        "bars" => "written on bars cut at the axis's end",
-        "scores" => "written at the edge",
-        "circuit" => "drawn as if not scored",
-        "waterfall" => "left out of the sum",
-        _ => "beyond the axis",
-    };
-    match values {
-        0 => None,
-        1 => Some(format!("One value is infinite, and {what}.")),
-        n => Some(format!("{n} values are infinite, and {what}.")),
-    }
-}
-
-/// Whether the kind shows numbers as colours.
-fn of_colours(view: &View) -> bool {
-    matches!(view.kind.as_str(), "heatmap" | "trace" | "attention" | "lens" | "tokens")
-}
-
-/// The drawn numbers.
-fn drawn(rows: &Rows, view: &View) -> Vec<f64> {
-    let columns = view.series.iter().map(|series| series.value.as_str()).chain(view.value.as_deref());
-    columns.filter_map(|column| rows.numbers(column).ok()).flatten().flatten().collect()
-}
-
-/// At which ends colours or the axis were cut.
-fn clipped(rows: &Rows, view: &View) -> Option<String> {
-    let [mut lo, mut hi] = view.limits?;
-    let colours = of_colours(view);
-    if colours
-        && view.map.unwrap_or(Map::RdBu) == Map::RdBu
-        && matches!(view.kind.as_str(), "heatmap" | "tokens")
-    {
-        let reach = lo.abs().max(hi.abs());
-        (lo, hi) = (-reach, reach);
-    }
-    let values = drawn(rows, view);
-    let slack = 1e-9 * (hi - lo);
-    let below = values.iter().any(|v| *v < lo - slack).then(|| plain(lo));
-    let above = values.iter().any(|v| *v > hi + slack).then(|| plain(hi));
-    let ends: Vec<String> = [below, above].into_iter().flatten().collect();
-    let what = if colours { "Colours are" } else { "The axis is" };
-    (!ends.is_empty()).then(|| format!("{what} clipped at {}.", listed(&ends)))
 }
 
 /// Model, data, seed and type of numbers.
@@ -321,29 +226,6 @@ fn single(rows: &Rows, column: &str) -> Option<String> {
     let texts = rows.texts(column).ok()?;
     let first = texts.first()?.clone();
     texts.iter().all(|text| *text == first).then_some(first)
-}
-
-/// Whether some row has both ends of its interval.
-fn both(rows: &Rows, lo: &str, hi: &str) -> bool {
-    let (Ok(lo), Ok(hi)) = (rows.numbers(lo), rows.numbers(hi)) else { return false };
-    lo.iter().zip(&hi).any(|(lo, hi)| lo.zip(*hi).is_some_and(|(lo, hi)| !lo.is_nan() && !hi.is_nan()))
-}
-
-/// Whether cells have outlines: frames in ink inside a panel.
-fn outlined(items: &[Item]) -> bool {
-    items.iter().any(|item| match item {
-        Item::Group(group) if group.data.iter().any(|(name, _)| name == "panel") => group
-            .items
-            .iter()
-            .any(|item| matches!(item, Item::Rect(_, Fill::None, Some(stroke)) if stroke.color == INK)),
-        Item::Group(group) => outlined(&group.items),
-        _ => false,
-    })
-}
-
-/// A limit as it was written.
-fn plain(limit: f64) -> String {
-    limit.to_string().replace('-', "\u{2212}")
 }
 
 /// A column's name as words.
