@@ -53,7 +53,7 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
             "bars" => match repeated(&view, &sides) {
                 None => wanted.extend(kinds::bars(&view, &sides, compared)?),
                 Some(name) => {
-                    undrawn.push(format!("{}: several rows of one run are called {name}", view.name))
+                    undrawn.push(format!("{}: several rows of one run are called {name}", view.name));
                 }
             },
             "curve" | "probe" | "dose" | "training" | "faithfulness" => {
