@@ -154,10 +154,23 @@ pub fn read(name: &str, bytes: &[u8], format: Format) -> Result<Rows> {
         let mut cells = cells(column).map_err(broken)?;
         if let (Format::Csv, Column::Text(texts)) = (format, &mut cells) {
             texts.iter_mut().flatten().for_each(|text| *text = formula::exact(text).to_owned());
+            cells = numbers(texts).map_or(cells, Column::Num);
         }
+        // in a quoted name a quote stands twice
+        let name = if format == Format::Csv { name.replace("\"\"", "\"") } else { name };
         Ok((name.clone(), meanings.remove(&name).unwrap_or_default(), cells))
     });
     Ok(Rows { name: name.to_owned(), columns: columns.collect::<Result<_>>()? })
+}
+
+/// A column of numbers in which other programs wrote words for those that are missing (NA, null, None) or are none (nan).
+fn numbers(texts: &[Option<String>]) -> Option<Vec<Option<f64>>> {
+    let number = |text: &Option<String>| match text.as_deref().map(str::trim) {
+        None | Some("" | "NA" | "N/A" | "null" | "NULL" | "None") => Some(None),
+        Some(text) => text.parse().ok().map(Some),
+    };
+    let found: Vec<Option<f64>> = texts.iter().map(number).collect::<Option<_>>()?;
+    found.iter().flatten().any(|x| !x.is_nan()).then_some(found)
 }
 
 /// The rows as a polars frame.

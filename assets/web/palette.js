@@ -51,6 +51,7 @@ export function palette(data, store, views) {
   };
   const choose = (place) => {
     box.close();
+    views[0].node.parentNode.scrollIntoView();
     offered[place]?.act();
   };
   on(field, "input", offer);

@@ -14,7 +14,6 @@ use crate::graph::compare::{self, Agreement};
 use crate::output;
 use crate::row;
 use crate::row::Rows;
-use crate::show;
 use crate::table::{self, Format};
 
 /// Find the edges between heads and MLPs that a behaviour needs, evaluate such a circuit, or compare two
@@ -193,7 +192,7 @@ impl Compare {
             Some(other) => return Err(Error::unknown("table", other, ["compare", "edges"])),
         };
         print(&table::write(&rows, self.format.format)?)?;
-        found.notes.iter().chain(&reference.notes).for_each(|note| eprintln!("{}", show::inert(note)));
+        found.notes.iter().chain(&reference.notes).for_each(|note| super::remark(note));
         Ok(())
     }
 }

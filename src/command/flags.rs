@@ -15,7 +15,6 @@ use crate::lab::{self, Lab};
 use crate::metric::Metric;
 use crate::model::Folding;
 use crate::output::{Activations, Folder};
-use crate::show;
 use crate::study::{Checkpoints, Prompts, Study};
 use crate::table::{self, Format};
 use crate::task::Task;
@@ -319,7 +318,7 @@ impl ModelFlags {
     /// A remark on stderr, unless quiet.
     pub(super) fn say(&self, remark: &str) {
         if !self.quiet {
-            eprintln!("{}", show::inert(remark));
+            super::remark(remark);
         }
     }
 }

@@ -108,10 +108,15 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // names of tensors, prompts and paths stand in it as they were found
-            eprintln!("{}", show::inert(&format!("error: {error}")));
+            remark(&format!("error: {error}"));
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Says a line on stderr; where nobody listens, it is lost.
+fn remark(line: &str) {
+    drop(writeln!(std::io::stderr(), "{}", show::inert(line)));
 }
 
 /// Prints data on stdout. A reader that closed the pipe (`| head`) has seen enough: that is no error. On a terminal, where it

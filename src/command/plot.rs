@@ -387,7 +387,10 @@ fn apart(rows: &Rows, view: &View) -> Option<String> {
     // what takes few values is a kind of row
     ways.sort();
     let (_, kind, _) = ways.first()?;
-    let split = format!("`--only {kind}=…` keeps one kind of row, `--facet {kind}` makes a panel of each");
+    let lines =
+        if view.kind == "curve" { format!("`--group {kind}` draws a line of each, ") } else { String::new() };
+    let split =
+        format!("{lines}`--only {kind}=…` keeps one kind of row, `--facet {kind}` makes a panel of each");
     let all: Vec<&str> = ways.iter().take(4).map(|(_, _, way)| way.as_str()).collect();
     Some(format!("two such rows differ in {}: {split}", all.join(", ")))
 }

@@ -81,8 +81,11 @@ impl<'a> Draws<'a> {
         Ok(Ok(Draws { samples, bootstraps: [one, other], flipped, seed, interval }))
     }
 
-    /// How sure each pair's difference is; nothing where examples do not give the table's own value back. Of shares of a gap,
-    /// an example's part in the difference is its change over the mean gap, in each run over its own.
+    /// How sure each pair's difference is; nothing where examples do not give the table's own value back.
+    ///
+    /// A share of a gap is a ratio of means, top over gap. If both runs had one share r, each example's `top − r · gap`, in units of
+    /// its run's mean gap, would come in one run as well as in the other: r is the mean of both shares, and flipped is how far the
+    /// two are apart. Their mean is the difference, and that gaps vary between prompts is no doubt about it.
     pub(super) fn of_column(&self, column: &str, tables: [&Rows; 2], pairs: &[Pair]) -> Result<Vec<Sure>> {
         if !self.samples.iter().all(|sample| sample.has(column)) {
             return Ok(vec![Sure::default(); pairs.len()]);
@@ -107,14 +110,19 @@ impl<'a> Draws<'a> {
             let (rows, [a, b]) = (turned(pair.rows), pair.values);
             let [u, v] = if self.flipped { [b, a] } else { [a, b] };
             let (first, second) = (side(0, rows[0], u, pair.is_share)?, side(1, rows[1], v, pair.is_share)?);
+            let share = if pair.is_share { (u + v) / 2.0 } else { 0.0 };
+            let own = |k: usize, values: &[f64]| -> Option<Vec<f64>> {
+                let gaps = &self.samples.get(k)?.gaps;
+                Some(values.iter().zip(gaps).map(|(top, gap)| top - share * gap).collect())
+            };
             let change =
                 |[x, y]: [&Vec<f64>; 2]| -> Vec<f64> { x.iter().zip(y).map(|(x, y)| y - x).collect() };
             let ends = percentiles(change([&first[0], &second[0]]));
             // 0 − x rather than −x: no negative zero
             let interval = ends.map(|(lo, hi)| if self.flipped { [0.0 - hi, 0.0 - lo] } else { [lo, hi] });
             let units = &self.samples[0].units;
-            let p = is_paired.then(|| sign_flip(&change([&first[1], &second[1]]), units, self.seed));
-            Some(Sure { interval, p: p.flatten() })
+            let test = || sign_flip(&change([&own(0, &first[1])?, &own(1, &second[1])?]), units, self.seed);
+            Some(Sure { interval, p: if is_paired { test() } else { None } })
         };
         Ok(pairs.par_iter().map(|pair| one(pair).unwrap_or_default()).collect())
     }

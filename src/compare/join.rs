@@ -157,7 +157,11 @@ fn difference([a, b]: [&Rows; 2], spec: &Spec, rows: &[[usize; 2]], draws: Optio
             set(bound, ends.collect());
         }
         if spec.is_tested(name) {
-            let p: Vec<Option<f64>> = sure.iter().map(|sure| sure.p).collect();
+            // what can change in neither run is not tested in either
+            let tests = [a, b].map(|rows| rows.numbers("p").unwrap_or_default());
+            let is_tested = |&[i, j]: &[usize; 2]| at(&tests[0], i).or(at(&tests[1], j)).is_some();
+            let p = sure.iter().zip(rows).map(|(sure, pair)| sure.p.filter(|_| is_tested(pair)));
+            let p: Vec<Option<f64>> = p.collect();
             set("q", false_discovery(&p));
             set("p", p);
         }

@@ -57,6 +57,8 @@ pub struct Look<'a> {
     pub raster: bool,
     /// Text that does not fit is shortened; otherwise none is written unless all of it fits.
     pub shorten: bool,
+    /// Size of the text; none where there is none. See [`text_size`].
+    pub text: Option<f64>,
 }
 
 /// Draws a panel into its frame.
@@ -73,7 +75,7 @@ pub fn draw(scene: &mut Scene, panel: &Panel, frame: Frame, look: &Look) {
         let (last, lowest) = (i % columns == columns - 1, i / columns == rows - 1);
         Frame { w: more(last, w), h: more(lowest, h), ..place(i) }
     };
-    let size = text_size(panel, w, h, look);
+    let size = look.text;
     let mut items = Vec::new();
     if look.raster {
         let rgba = panel.cells.iter().flat_map(|cell| pixel(cell, look.scale)).collect();
@@ -131,13 +133,14 @@ fn value(reading: &Reading, at: Frame, under: Frame, look: &Look, size: Option<f
     items
 }
 
-/// The size of text in cells; none where they are too small for it.
-fn text_size(panel: &Panel, w: f64, h: f64, look: &Look) -> Option<f64> {
-    let texts = panel.cells.iter().filter_map(|c| if let Cell::Reading(r) = c { Some(r) } else { None });
+/// The size of text in cells of these sizes, the same in all panels; none where they are too small for it.
+pub fn text_size(panels: &[Panel], [w, h]: [f64; 2], style: &Style, shorten: bool) -> Option<f64> {
+    let cells = panels.iter().flat_map(|panel| &panel.cells);
+    let texts = cells.filter_map(|c| if let Cell::Reading(r) = c { Some(r) } else { None });
     let widths: Vec<f64> = texts.map(|r| font::width(&r.text, 1.0, r.bold)).collect();
     let fitting = |size: f64| widths.iter().filter(|width| *width * size <= w - INSET).count();
-    let sizes = look.style.sizes();
-    if look.shorten {
+    let sizes = style.sizes();
+    if shorten {
         // The largest size at which nine in ten need no ellipsis, but no smaller than the third for that.
         let most = |size: &f64| fitting(*size) * 10 >= widths.len() * 9;
         let size = sizes.into_iter().take(2).find(most).unwrap_or(sizes[2]);
@@ -169,8 +172,14 @@ mod tests {
             let nan = Cell::Reading(Reading { value: f64::NAN, ..Reading::default() });
             let panel = Panel { name: String::new(), cells: vec![zero, nan, Cell::Missing, Cell::Masked] };
             let scale = Scale::over([0.0, 1.0], Map::RdBu, None);
-            let look =
-                Look { style: Venue::Neurips.style(), columns: 2, scale: &scale, raster, shorten: false };
+            let look = Look {
+                style: Venue::Neurips.style(),
+                columns: 2,
+                scale: &scale,
+                raster,
+                shorten: false,
+                text: None,
+            };
             let mut scene = Scene::new(20.0, 20.0);
             draw(&mut scene, &panel, Frame::new(0.0, 0.0, 20.0, 20.0), &look);
             assert_eq!(scene.to_svg().matches("url(#").count(), 2, "raster: {raster}");

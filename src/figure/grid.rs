@@ -117,7 +117,8 @@ impl Grid {
         let x0 = shift + layout.left;
         let raster = self.panels.iter().map(|p| p.cells.len()).sum::<usize>() > MOST_VECTORS;
         let shorten = matches!(self.shape, Shape::Text(_));
-        let look = Look { style: *style, columns, scale: &self.scale, raster, shorten };
+        let text = cells::text_size(&self.panels, layout.cell, style, shorten);
+        let look = Look { style: *style, columns, scale: &self.scale, raster, shorten, text };
         // names of small panels are set smaller before they are shortened
         let wide = w + layout.gap - 2.0;
         let fits = |size: &f64| {
@@ -202,13 +203,19 @@ impl Grid {
                 Shape::Text(height) => [each, style.space(height)],
             }
         };
+        let name = |p: &Panel| font::width(&font::visible(&p.name), style.sizes()[4], false);
+        let longest = self.panels.iter().map(name).fold(0.0, f64::max);
         let least = style.space(if let Shape::Square(least, _) = self.shape { least } else { 23.0 });
         let pick = |left: f64| {
             let all = || (1..=panels).rev();
             // of layouts with cells alike the one with the fewest rows of panels
             let widest =
                 || (1..=panels).max_by(|a, b| size(left, *a, gap)[0].total_cmp(&size(left, *b, gap)[0]));
-            all().find(|n| size(left, *n, gap)[0] >= least).or_else(widest).unwrap_or(1)
+            let fine = |n: &usize| size(left, *n, gap)[0] >= least;
+            // panels of which a name must be shortened stand beside fewer
+            let named = |n: &usize| size(left, *n, gap)[0] * columns as f64 + gap - 2.0 >= longest;
+            let whole = all().find(|n| fine(n) && named(n));
+            whole.or_else(|| all().find(fine)).or_else(widest).unwrap_or(1)
         };
         let mut across = pick(left);
         let mut cell = size(left, across, gap);

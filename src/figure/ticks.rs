@@ -48,6 +48,20 @@ pub fn number(value: f64) -> String {
     })
 }
 
+/// A bound in few characters: two significant digits, no smaller than the number.
+pub fn no_less(most: f64) -> String {
+    if !(most.is_finite() && most > 0.0) {
+        return number(most);
+    }
+    let digits = 1 - most.log10().floor() as i32;
+    let unit = 10f64.powi(-digits);
+    let bound = (most / unit - 1e-9).ceil() * unit;
+    match (1e-3..1e5).contains(&bound) {
+        true => format!("{bound:.0$}", digits.max(0) as usize),
+        false => minus(short(bound)),
+    }
+}
+
 /// A number as exactly as anyone quotes it: six significant digits, a true minus sign.
 pub fn exact(value: f64) -> String {
     let size = value.abs();
@@ -110,6 +124,23 @@ fn minus(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bound_is_no_smaller_than_what_it_bounds() {
+        let cases = [
+            (0.4747, "0.48"),
+            (0.00134, "0.0014"),
+            (0.45, "0.45"),
+            (1.9944, "2.0"),
+            (0.0996, "0.10"),
+            (12345.0, "13000"),
+        ];
+        cases.iter().for_each(|(most, said)| assert_eq!(no_less(*most), *said));
+        assert_eq!(
+            (no_less(0.0), no_less(1.21e-7), no_less(f64::INFINITY)),
+            ("0".into(), "1.3e−7".into(), "∞".into())
+        );
+    }
 
     #[test]
     fn ticks_are_round_and_inside() {

@@ -35,7 +35,7 @@ const SOURCES: &[Source] = &[
     Source { table: "components", prefix: "direct", names: &["component"], value: "direct", interval: DIRECT, top: 10, about: "direct effect (logits)" },
     Source { table: "components_set", prefix: "total", names: &["set"], value: "total", interval: TOTAL, top: 0, about: "total effect of the set (logits)" },
     Source { table: "patch_set", prefix: "patch", names: &["set", "direction"], value: "effect", interval: CI, top: 0, about: "effect of patching the set" },
-    Source { table: "ablate_set", prefix: "ablate", names: &["set", "kind", "metric"], value: "change", interval: None, top: 0, about: "change when the set is taken out" },
+    Source { table: "ablate_set", prefix: "ablate change", names: &["set", "kind", "metric"], value: "change", interval: None, top: 0, about: "change when the set is taken out" },
     Source { table: "edges_first", prefix: "edge", names: &["edge"], value: "effect", interval: CI, top: 10, about: "share of the gap lost with the edge cut" },
     Source { table: "circuit_summary", prefix: "circuit", names: &["measure"], value: "value", interval: CI, top: 0, about: "of the circuit" },
     Source { table: "trace_total", prefix: "trace", names: &["metric"], value: "effect", interval: CI, top: 0, about: "total effect of the corruption: clean minus corrupt" },

@@ -213,7 +213,7 @@ fn outlined_cells_are_those_that_the_corrected_test_keeps() {
             assert_eq!(outlined, kept, "{}", file.display());
             let caption = fs::read_to_string(file.with_extension("tex")).unwrap();
             assert_eq!(
-                caption.contains("corrected for every cell of the table"),
+                caption.contains("corrected for all tested cells of the table"),
                 kept > 0,
                 "{}",
                 file.display()

@@ -43,9 +43,9 @@ crate::row! {
         /// Known edges found, of all known.
         pub true_positives: f64,
         /// Lower end of the 95 % interval of the area below the method's curve.
-        pub ci_lo: Option<f64>,
+        pub auroc_ci_lo: Option<f64>,
         /// Upper end.
-        pub ci_hi: Option<f64>,
+        pub auroc_ci_hi: Option<f64>,
     }
 }
 
@@ -69,8 +69,8 @@ pub(super) fn tables(runs: &Runs, scored: &[Scored], bootstrap: &Bootstrap) -> R
             method: method.clone(),
             false_positives,
             true_positives,
-            ci_lo: area.lo,
-            ci_hi: area.hi,
+            auroc_ci_lo: area.lo,
+            auroc_ci_hi: area.hi,
         };
         let curve: Vec<RocRow> = known.roc(&whole)?.points.into_iter().map(point).collect();
         let found = order.iter().take(known.circuit.len()).filter(|&&edge| known.circuit.has(edge)).count();

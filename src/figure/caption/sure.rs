@@ -34,7 +34,7 @@ pub(super) fn outlines(scene: &Scene, rows: &Rows, view: &View) -> Option<String
     if evidence::corrected(rows, view) {
         let test = match over(view) {
             Some(over) => format!(
-                "sign flips of whole {over}, corrected for every cell of the table by Benjamini and Hochberg"
+                "sign flips of whole {over}, corrected for all tested cells of the table by Benjamini and Hochberg"
             ),
             None => "p-values corrected for the number of cells".to_owned(),
         };

@@ -199,7 +199,7 @@ fn note(all: &[Numbers], left_out: &[usize]) -> String {
         (n, 0) => format!("{n} more without a value not shown"),
         (n, _) => {
             let most = sizes.into_iter().fold(0.0, f64::max);
-            format!("{n} more not shown, each of size at most {}", ticks::number(most))
+            format!("{n} more not shown, each of size at most {}", ticks::no_less(most))
         }
     }
 }

@@ -162,7 +162,7 @@ fn behaviour(compared: &Compared, made: &Made) -> Option<Section> {
              both does not widen them."
         }
         crate::compare::Interval::Apart(_) => {
-            "The runs saw different prompts: intervals of differences resample each run by itself."
+            "The runs did not see the same prompts throughout: intervals of differences resample each run by itself."
         }
         crate::compare::Interval::None(_) => "Differences of behaviour have no interval here.",
     });

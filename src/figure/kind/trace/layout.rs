@@ -113,6 +113,7 @@ impl Picture {
             scale: part,
             raster: n * columns * rows > MOST_VECTORS,
             shorten: false,
+            text: None,
         };
         let mut top = 0.0;
         for (i, part) in self.parts.iter().enumerate() {
