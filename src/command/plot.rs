@@ -365,7 +365,7 @@ fn explained(error: Error, rows: &Rows, view: &View) -> Error {
     }
 }
 
-/// How to split the first two rows that fall into one cell: the columns in which they differ.
+/// How to split the first two rows that fall into one place: the columns in which they differ.
 fn apart(rows: &Rows, view: &View) -> Option<String> {
     let rows = view.rows(rows).ok()?;
     let places = [&view.x, &view.y, &view.facet, &view.group];

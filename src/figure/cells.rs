@@ -55,8 +55,6 @@ pub struct Look<'a> {
     pub scale: &'a Scale,
     /// One raster instead of a shape per cell.
     pub raster: bool,
-    /// Text that does not fit is shortened; otherwise none is written unless all of it fits.
-    pub shorten: bool,
     /// Size of the text; none where there is none. See [`text_size`].
     pub text: Option<f64>,
 }
@@ -133,7 +131,8 @@ fn value(reading: &Reading, at: Frame, under: Frame, look: &Look, size: Option<f
     items
 }
 
-/// The size of text in cells of these sizes, the same in all panels; none where they are too small for it.
+/// The size of text in cells of these sizes, the same in all panels; none where they are too small for it. Text that does not fit
+/// is shortened if it may be; otherwise none is written unless all of it fits.
 pub fn text_size(panels: &[Panel], [w, h]: [f64; 2], style: &Style, shorten: bool) -> Option<f64> {
     let cells = panels.iter().flat_map(|panel| &panel.cells);
     let texts = cells.filter_map(|c| if let Cell::Reading(r) = c { Some(r) } else { None });
@@ -172,14 +171,7 @@ mod tests {
             let nan = Cell::Reading(Reading { value: f64::NAN, ..Reading::default() });
             let panel = Panel { name: String::new(), cells: vec![zero, nan, Cell::Missing, Cell::Masked] };
             let scale = Scale::over([0.0, 1.0], Map::RdBu, None);
-            let look = Look {
-                style: Venue::Neurips.style(),
-                columns: 2,
-                scale: &scale,
-                raster,
-                shorten: false,
-                text: None,
-            };
+            let look = Look { style: Venue::Neurips.style(), columns: 2, scale: &scale, raster, text: None };
             let mut scene = Scene::new(20.0, 20.0);
             draw(&mut scene, &panel, Frame::new(0.0, 0.0, 20.0, 20.0), &look);
             assert_eq!(scene.to_svg().matches("url(#").count(), 2, "raster: {raster}");

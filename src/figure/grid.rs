@@ -118,7 +118,7 @@ impl Grid {
         let raster = self.panels.iter().map(|p| p.cells.len()).sum::<usize>() > MOST_VECTORS;
         let shorten = matches!(self.shape, Shape::Text(_));
         let text = cells::text_size(&self.panels, layout.cell, style, shorten);
-        let look = Look { style: *style, columns, scale: &self.scale, raster, shorten, text };
+        let look = Look { style: *style, columns, scale: &self.scale, raster, text };
         // names of small panels are set smaller before they are shortened
         let wide = w + layout.gap - 2.0;
         let fits = |size: &f64| {

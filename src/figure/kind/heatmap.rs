@@ -155,7 +155,7 @@ pub fn bar_label(view: &View, map: Map, value: &str) -> String {
 /// Two rows for one cell: a picture never averages.
 pub fn repeated(rows: &Rows, view: &View, cell: &str) -> Error {
     Error::input(
-        format!("two rows of `{}` fall into one cell of the `{}` picture: {cell}", rows.name, view.kind),
+        format!("two rows of `{}` fall into one place of the `{}` picture: {cell}", rows.name, view.kind),
         "keep one kind of row with `only = { column = \"value\" }`, or split the rows with `facet`",
     )
 }

@@ -112,7 +112,6 @@ impl Picture {
             columns,
             scale: part,
             raster: n * columns * rows > MOST_VECTORS,
-            shorten: false,
             text: None,
         };
         let mut top = 0.0;
