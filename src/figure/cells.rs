@@ -88,7 +88,14 @@ pub fn draw(scene: &mut Scene, panel: &Panel, frame: Frame, look: &Look) {
                 }
             }
             Cell::Masked if look.raster => {}
-            Cell::Masked => items.push(Item::Rect(under(i), Fill::Solid(MASKED), None)),
+            // masked cells beside each other are one shape
+            Cell::Masked if i % columns > 0 && panel.cells[i - 1] == Cell::Masked => {}
+            Cell::Masked => {
+                let row = panel.cells.iter().skip(i).take(columns - i % columns);
+                let (first, run) = (under(i), row.take_while(|cell| **cell == Cell::Masked).count());
+                let w = under(i + run - 1).right() - first.x;
+                items.push(Item::Rect(Frame { w, ..first }, Fill::Solid(MASKED), None));
+            }
             Cell::Missing | Cell::Reading(_) => {
                 let tip = if let Cell::Reading(reading) = cell { reading.tip.clone() } else { String::new() };
                 let tip = if tip.is_empty() { "no value".to_owned() } else { tip };

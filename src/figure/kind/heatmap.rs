@@ -28,6 +28,8 @@ pub const OUTLINE: f64 = 0.05;
 
 /// Row labels beyond this many get no text in their cells unless asked for.
 const MOST_TEXTS: usize = 400;
+/// Of more panels than this the eye compares colours, and cells carry no numbers.
+const MOST_PANELS: usize = 8;
 
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let layer_axis = view.layer_axis.unwrap_or(LayerAxis::Down);
@@ -68,7 +70,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         let text = match view.top {
             Some(_) if named[i] => name(),
             None if written.is_some() => name(),
-            None if w * h <= MOST_TEXTS => ticks::cell(number),
+            None if w * h <= MOST_TEXTS && facets.len() <= MOST_PANELS => ticks::cell(number),
             _ => String::new(),
         };
         let interval = lo[i].zip(hi[i]);
