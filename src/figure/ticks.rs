@@ -53,11 +53,11 @@ pub fn no_less(most: f64) -> String {
     if !(most.is_finite() && most > 0.0) {
         return number(most);
     }
-    let digits = 1 - most.log10().floor() as i32;
-    let unit = 10f64.powi(-digits);
+    let digits = |size: f64| 1 - (size * (1.0 + 1e-12)).log10().floor() as i32;
+    let unit = 10f64.powi(-digits(most));
     let bound = (most / unit - 1e-9).ceil() * unit;
     match (1e-3..1e5).contains(&bound) {
-        true => format!("{bound:.0$}", digits.max(0) as usize),
+        true => format!("{bound:.0$}", digits(bound).max(0) as usize),
         false => minus(short(bound)),
     }
 }
