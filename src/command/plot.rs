@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::print;
 use crate::checkpoint;
 use crate::error::{Error, Result};
-use crate::figure::{FIGURES, Facts, TextAs, View};
+use crate::figure::{FIGURES, Facts, TextAs, Venue, View};
 use crate::output::{check_file, read_table, write_file_atomically};
 use crate::report::{Drawing, ENDINGS};
 use crate::row::{Column, Rows};
@@ -138,7 +138,7 @@ struct Parts {
     #[arg(long, value_name = "WORDS")]
     data: Option<String>,
     /// Where it is printed
-    #[arg(long, value_parser = ["neurips", "icml", "iclr", "acl", "aaai", "cvpr", "tmlr", "slide", "blog"])]
+    #[arg(long, value_parser = Venue::ALL.map(Venue::name))]
     venue: Option<String>,
     /// How much of the page's width it takes
     #[arg(long, value_parser = ["col", "full", "half"])]

@@ -39,6 +39,11 @@ impl Drawing<'_> {
         Ok(Drawing { view, rows: view.rows(rows)?, scene, text: TextAs::default() })
     }
 
+    /// All its files, by their endings.
+    pub(super) fn files(&self, name: &str) -> Result<Vec<(&'static str, Vec<u8>)>> {
+        ENDINGS.iter().map(|ending| Ok((*ending, self.file(ending, name)?))).collect()
+    }
+
     /// The file with this ending, one of [`ENDINGS`]. The numbers are the drawn rows, so that view and numbers draw the same
     /// picture; whatever the file is called, the LaTeX of it includes the PDF `<name>.pdf`.
     pub fn file(&self, ending: &str, name: &str) -> Result<Vec<u8>> {
@@ -96,8 +101,7 @@ pub(super) fn draw(story: &Story) -> Result<Vec<Drawn>> {
         view.log_x |= decades(rows, &view)?;
         story.run.lab.check()?;
         let drawing = Drawing::of(rows, &view)?;
-        let files = ENDINGS.iter().map(|ending| Ok((*ending, drawing.file(ending, &view.name)?)));
-        let files = files.collect::<Result<Vec<_>>>()?;
+        let files = drawing.files(&view.name)?;
         let Drawing { rows, scene, .. } = drawing;
         let picture = Picture { svg: scene.to_svg(), caption: scene.caption, rows };
         Ok(Some(Drawn { name: view.name, picture, files }))

@@ -74,21 +74,20 @@ pub(super) fn write(story: &Story) -> Result<String> {
 /// The text of a comparison's `macros.tex`: each number of A, of B, and its change. Where a table gives its largest rows, these are
 /// the rows that changed most.
 pub(super) fn beside(compared: &Compared) -> Result<String> {
+    let [name_a, name_b, _] = compared.names.each_ref().map(String::as_str);
     let mut all = Vec::new();
     for source in SOURCES {
         let Some(joined) = compared.tables.get(source.table) else { continue };
         let [a, b, change] = &joined.sides;
-        let names = [joined.names(a)?, joined.names(b)?];
-        let changed = joined.names(change)?;
+        let [of_a, of_b, changed] = [joined.names(a)?, joined.names(b)?, joined.names(change)?];
         for i in source.chosen(change)? {
-            let Some(row) = changed.get(i) else { continue };
-            let of = |k: usize| names.get(k)?.iter().position(|name| name == row);
-            for (rows, at, run) in [(a, of(0), 0), (b, of(1), 1), (change, Some(i), 2)] {
+            let place = |names: &[String]| names.iter().position(|name| Some(name) == changed.get(i));
+            for (rows, at, run) in
+                [(a, place(&of_a), name_a), (b, place(&of_b), name_b), (change, Some(i), "change")]
+            {
                 let Some(finding) = at.map(|at| source.finding(rows, at)).transpose()?.flatten() else {
                     continue;
                 };
-                let run =
-                    if run == 2 { "change" } else { compared.names.get(run).map_or("", String::as_str) };
                 all.push(Finding {
                     name: format!("{} {run}", finding.name),
                     about: format!("{}; {run}", finding.about),
@@ -97,8 +96,7 @@ pub(super) fn beside(compared: &Compared) -> Result<String> {
             }
         }
     }
-    let [a, b, _] = &compared.names;
-    Ok(tex::macros(&format!("{a} and {b}, and the change from one to the other"), &all))
+    Ok(tex::macros(&format!("{name_a} and {name_b}, and the change from one to the other"), &all))
 }
 
 impl Source {

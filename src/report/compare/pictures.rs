@@ -13,7 +13,7 @@ use crate::compare::{Compared, Joined, stacked};
 use crate::error::Result;
 use crate::figure::View;
 use crate::report::derive;
-use crate::report::figures::{self, Drawing, ENDINGS};
+use crate::report::figures::{self, Drawing};
 use crate::report::story::column;
 use crate::row::Rows;
 
@@ -83,8 +83,7 @@ pub(super) fn all(compared: &Compared, made: &Made) -> Result<(Vec<Drawn>, Vec<S
         view.facts = facts.clone();
         let files = || -> Result<Drawn> {
             let drawing = Drawing::of(&rows, &view)?;
-            let files = ENDINGS.iter().map(|ending| Ok((*ending, drawing.file(ending, &view.name)?)));
-            let files = files.collect::<Result<Vec<_>>>()?;
+            let files = drawing.files(&view.name)?;
             let Drawing { rows: data, scene, .. } = drawing;
             let svg = scene.to_svg();
             Ok(Drawn { name: view.name.clone(), caption: scene.caption, svg, files, data })
