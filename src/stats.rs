@@ -2,7 +2,7 @@
 
 mod flip;
 
-pub use flip::{FEWEST, false_discovery, sign_flip};
+pub use flip::{FEWEST, false_discovery, sign_flip, sign_flips};
 
 use std::collections::BTreeMap;
 

@@ -117,6 +117,9 @@ pub struct View {
     pub facts: Facts,
     /// Pictures of the same table that stand together as (a), (b), …: for the kind `panels`.
     pub panels: Vec<View>,
+    /// How tall it may be in points, where less than the venue leaves: a panel's share of the whole.
+    #[serde(skip)]
+    pub tall: Option<f64>,
 }
 
 /// A drawn number: its column, its interval, its name in the legend.
@@ -194,9 +197,10 @@ impl View {
         self.width.unwrap_or_else(|| self.venue.width(self.span.unwrap_or(span)))
     }
 
-    /// The sizes of type and lines.
+    /// The sizes of type and lines, and how tall it may be.
     pub fn style(&self) -> Style {
-        self.venue.style()
+        let style = self.venue.style();
+        Style { tall: self.tall.unwrap_or(style.tall), ..style }
     }
 
     /// The column chosen for a part, or a sentence that says which part is missing.

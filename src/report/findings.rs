@@ -12,6 +12,8 @@ use crate::show;
 /// Numbers of one table: each of its largest rows gives one, named by the row's texts.
 struct Source {
     table: &'static str,
+    /// Rows with this text in that column alone.
+    only: Option<(&'static str, &'static str)>,
     /// In front of the row's name.
     prefix: &'static str,
     /// Columns whose texts name a row.
@@ -30,19 +32,19 @@ const DIRECT: Option<[&str; 2]> = Some(["direct_ci_lo", "direct_ci_hi"]);
 
 #[rustfmt::skip]
 const SOURCES: &[Source] = &[
-    Source { table: "behaviour", prefix: "", names: &["metric"], value: "value", interval: CI, top: 0, about: "mean over the prompts" },
-    Source { table: "components", prefix: "total", names: &["component"], value: "total", interval: TOTAL, top: 10, about: "total effect (logits)" },
-    Source { table: "components", prefix: "direct", names: &["component"], value: "direct", interval: DIRECT, top: 10, about: "direct effect (logits)" },
-    Source { table: "components_set", prefix: "total", names: &["set"], value: "total", interval: TOTAL, top: 0, about: "total effect of the set (logits)" },
-    Source { table: "patch_set", prefix: "patch", names: &["set", "direction"], value: "effect", interval: CI, top: 0, about: "effect of patching the set" },
-    Source { table: "ablate_set", prefix: "ablate change", names: &["set", "kind", "metric"], value: "change", interval: None, top: 0, about: "change when the set is taken out" },
-    Source { table: "edges_first", prefix: "edge", names: &["edge"], value: "effect", interval: CI, top: 10, about: "share of the gap lost with the edge cut" },
-    Source { table: "circuit_summary", prefix: "circuit", names: &["measure"], value: "value", interval: CI, top: 0, about: "of the circuit" },
-    Source { table: "trace_total", prefix: "trace", names: &["metric"], value: "effect", interval: CI, top: 0, about: "total effect of the corruption: clean minus corrupt" },
-    Source { table: "probe", prefix: "probe", names: &["site", "layer", "pos", "method"], value: "accuracy", interval: CI, top: 3, about: "accuracy of the probe on unseen groups" },
-    Source { table: "repair", prefix: "self-repair", names: &["ablated", "kind"], value: "self_repair", interval: Some(["self_repair_ci_lo", "self_repair_ci_hi"]), top: 10, about: "self-repair (logits)" },
-    Source { table: "steer", prefix: "steer", names: &["site", "strength"], value: "effect", interval: CI, top: 3, about: "change of the metric" },
-    Source { table: "training_onset", prefix: "onset", names: &["quantity", "part", "model"], value: "by", interval: None, top: 0, about: "step of training by which half of the change had come" },
+    Source { table: "behaviour", only: None, prefix: "", names: &["metric"], value: "value", interval: CI, top: 0, about: "mean over the prompts" },
+    Source { table: "components", only: None, prefix: "total", names: &["component"], value: "total", interval: TOTAL, top: 10, about: "total effect (logits)" },
+    Source { table: "components", only: None, prefix: "direct", names: &["component"], value: "direct", interval: DIRECT, top: 10, about: "direct effect (logits)" },
+    Source { table: "components_set", only: None, prefix: "total", names: &["set"], value: "total", interval: TOTAL, top: 0, about: "total effect of the set (logits)" },
+    Source { table: "patch_set", only: None, prefix: "patch", names: &["set", "direction"], value: "effect", interval: CI, top: 0, about: "effect of patching the set" },
+    Source { table: "ablate_effect", only: Some(("grain", "set")), prefix: "ablate change", names: &["part", "kind", "metric"], value: "change", interval: CI, top: 0, about: "change when the set is taken out" },
+    Source { table: "edges_first", only: None, prefix: "edge", names: &["edge"], value: "effect", interval: CI, top: 10, about: "share of the gap lost with the edge cut" },
+    Source { table: "circuit_summary", only: None, prefix: "circuit", names: &["measure"], value: "value", interval: CI, top: 0, about: "of the circuit" },
+    Source { table: "trace_total", only: None, prefix: "trace", names: &["metric"], value: "effect", interval: CI, top: 0, about: "total effect of the corruption: clean minus corrupt" },
+    Source { table: "probe", only: None, prefix: "probe", names: &["site", "layer", "pos", "method"], value: "accuracy", interval: CI, top: 3, about: "accuracy of the probe on unseen groups" },
+    Source { table: "repair", only: None, prefix: "self-repair", names: &["ablated", "kind"], value: "self_repair", interval: Some(["self_repair_ci_lo", "self_repair_ci_hi"]), top: 10, about: "self-repair (logits)" },
+    Source { table: "steer", only: None, prefix: "steer", names: &["site", "strength"], value: "effect", interval: CI, top: 3, about: "change of the metric" },
+    Source { table: "training_onset", only: None, prefix: "onset", names: &["quantity", "part", "model"], value: "by", interval: None, top: 0, about: "step of training by which half of the change had come" },
 ];
 
 /// The text of `macros.tex`.
@@ -109,8 +111,13 @@ impl Source {
     fn chosen(&self, rows: &Rows) -> Result<Vec<usize>> {
         let values = rows.numbers(self.value)?;
         let size = |i: &usize| values.get(*i).copied().flatten().map_or(-1.0, f64::abs);
+        let texts =
+            self.only.map(|(column, text)| rows.texts(column).map(|cells| (cells, text))).transpose()?;
+        let is_meant = |i: &usize| {
+            texts.as_ref().is_none_or(|(cells, text)| cells.get(*i).is_some_and(|cell| cell == text))
+        };
         let mut chosen: Vec<usize> =
-            (0..rows.len()).filter(|i| size(i).is_finite() && size(i) >= 0.0).collect();
+            (0..rows.len()).filter(is_meant).filter(|i| size(i).is_finite() && size(i) >= 0.0).collect();
         if self.top > 0 {
             chosen.sort_by(|a, b| size(b).total_cmp(&size(a)).then(a.cmp(b)));
             chosen.truncate(self.top);

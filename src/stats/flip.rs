@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 /// Units below which there is no p-value: with 12, the smallest is 2/2¹², which 100 tests at once lift to .05.
 pub const FEWEST: usize = 13;
@@ -50,6 +51,18 @@ pub fn sign_flip(values: &[f64], units: &[usize], seed: u64) -> Option<f64> {
         as_far += usize::from(total(&bytes).abs() >= far);
     }
     Some((1 + as_far) as f64 / (1 + FLIPS) as f64)
+}
+
+/// The p-values of means of many parts, and the q-values of all together. What can change nothing, a shared bias for one, is not
+/// tested: its values are exactly 0, and it has neither.
+pub fn sign_flips(parts: &[&[f64]], units: &[usize], seed: u64) -> [Vec<Option<f64>>; 2] {
+    let test = |values: &&[f64]| {
+        let changes = values.iter().any(|x| *x != 0.0);
+        if changes { sign_flip(values, units, seed) } else { None }
+    };
+    let p: Vec<Option<f64>> = parts.par_iter().map(test).collect();
+    let q = false_discovery(&p);
+    [p, q]
 }
 
 /// The sums of up to 8 numbers under each choice of signs, bit i being set where the i-th is flipped.

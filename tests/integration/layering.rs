@@ -119,6 +119,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "checkpoint",
             "lab",
             "metric",
+            "stats",
             "task",
             "row",
             "patterns",

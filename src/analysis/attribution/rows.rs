@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::lab::Lab;
 use crate::model::{Block, PositionKind, Transformer};
 use crate::row::Rows;
-use crate::stats::{Bootstrap, Estimate};
+use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flips};
 use crate::task::Task;
 
 crate::row! {
@@ -27,6 +27,10 @@ crate::row! {
         pub ci_hi: Option<f64>,
         /// Examples.
         pub n: usize,
+        /// Sign-flip p-value of its being 0 (from 13 prompts on).
+        pub p: Option<f64>,
+        /// The p-value corrected for all components (Benjamini-Hochberg).
+        pub q: Option<f64>,
     }
 }
 
@@ -45,6 +49,10 @@ crate::row! {
         pub ci_hi: Option<f64>,
         /// Examples.
         pub n: usize,
+        /// Sign-flip p-value of its being 0 (from 13 prompts on).
+        pub p: Option<f64>,
+        /// The p-value corrected for all heads (Benjamini-Hochberg).
+        pub q: Option<f64>,
     }
 }
 
@@ -130,28 +138,32 @@ pub(super) fn findings(
     (components, halves, columns): Listed,
     measured: Measured,
 ) -> Result<Findings> {
-    let bootstrap = Bootstrap::grouped(&task.units(), lab.seed);
+    let units = task.units();
+    let bootstrap = Bootstrap::grouped(&units, lab.seed);
     let named: Vec<(String, Option<usize>, Option<usize>)> = components
         .iter()
         .map(|c| (c.to_string(), c.layer(), c.head()))
         .chain(["ln_final.b", "unembed.b"].map(|constant| (constant.to_owned(), None, None)))
         .collect();
     let table = |values: &[Vec<f64>]| -> Vec<ComponentRow> {
-        let row = |((component, layer, head), values): (&(String, _, _), &Vec<f64>)| {
+        let parts: Vec<&[f64]> = values.iter().map(Vec::as_slice).collect();
+        let [p, q] = sign_flips(&parts, &units, lab.seed);
+        let row = |(((component, layer, head), values), (p, q)): ((&(String, _, _), &Vec<f64>), _)| {
             let Estimate { value: direct, lo: ci_lo, hi: ci_hi, n } = bootstrap.mean(values);
-            ComponentRow { component: component.clone(), layer: *layer, head: *head, direct, ci_lo, ci_hi, n }
+            let (component, layer, head) = (component.clone(), *layer, *head);
+            ComponentRow { component, layer, head, direct, ci_lo, ci_hi, n, p, q }
         };
-        named.iter().zip(values).map(row).collect()
+        named.iter().zip(values).zip(p.into_iter().zip(q)).map(row).collect()
     };
     let direct = table(&measured.direct);
-    let heads: Vec<HeadRow> = direct
-        .iter()
-        .filter_map(|row| {
-            let (layer, head) = (row.layer?, row.head?);
-            let ComponentRow { direct, ci_lo, ci_hi, n, .. } = *row;
-            Some(HeadRow { layer, head, direct, ci_lo, ci_hi, n })
-        })
-        .collect();
+    let of_head = |row: &ComponentRow| {
+        let (layer, head) = (row.layer?, row.head?);
+        let ComponentRow { direct, ci_lo, ci_hi, n, p, .. } = *row;
+        Some(HeadRow { layer, head, direct, ci_lo, ci_hi, n, p, q: None })
+    };
+    let mut heads: Vec<HeadRow> = direct.iter().filter_map(of_head).collect();
+    let p: Vec<Option<f64>> = heads.iter().map(|row| row.p).collect();
+    heads.iter_mut().zip(false_discovery(&p)).for_each(|(row, q)| row.q = q);
     let mut examples = Vec::new();
     for (i, example) in task.examples.iter().enumerate() {
         for ((component, layer, head), values) in named.iter().zip(&measured.direct) {

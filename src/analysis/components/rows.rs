@@ -8,7 +8,7 @@ use crate::groups::{Group, Together};
 use crate::lab::Lab;
 use crate::lesion::Part;
 use crate::row::Rows;
-use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
+use crate::stats::{Bootstrap, Estimate, sign_flips};
 use crate::task::Task;
 
 /// An effect is worth a remark from this share of the largest effect of any head or MLP on.
@@ -110,13 +110,8 @@ pub(super) fn findings(
     let inner = components.iter().zip(swapped.iter().zip(&total)).filter(|(c, _)| c.layer().is_some());
     let largest = inner.map(|(_, (a, b))| a.value.abs().max(b.value.abs())).fold(0.0, f64::max);
 
-    // what cannot change, a shared bias for one, is not tested
-    let test = |values: &Vec<f64>| {
-        let changes = values.iter().any(|x| *x != 0.0);
-        if changes { sign_flip(values, &units, lab.seed) } else { None }
-    };
-    let p: Vec<Option<f64>> = measured.total.iter().map(test).collect();
-    let q = false_discovery(&p);
+    let totals: Vec<&[f64]> = measured.total.iter().map(Vec::as_slice).collect();
+    let [p, q] = sign_flips(&totals, &units, lab.seed);
     let least = analysis.notable * total.iter().map(|total| total.value.abs()).fold(0.0, f64::max);
 
     let mut order: Vec<usize> = (0..components.len()).collect();

@@ -1,5 +1,6 @@
 //! Several pictures as one: panels with letters, in rows, on one scale where that is asked for.
 
+use super::scatter;
 use crate::error::{Error, Result};
 use crate::figure::scene::{Group, Scene, Text};
 use crate::figure::style::Span;
@@ -17,6 +18,8 @@ pub const FIGURE: Figure = Figure {
 
 /// Panels beside each other are no narrower than this at 7-point ticks; narrower ones stand below each other.
 const NARROWEST: f64 = 150.0;
+/// Panels are made no lower than this, in sizes of ticks, for the whole to fit: a few bars and their axis.
+const LOWEST: f64 = 11.0;
 /// Kinds whose values are colours: their limits get no air.
 const COLORED: [&str; 5] = ["attention", "heatmap", "lens", "tokens", "trace"];
 
@@ -43,26 +46,25 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let panels: Vec<View> = view.panels.iter().map(|p| fitted(p, view, width, gap, limits)).collect();
     let strip = style.label + style.space(2.0); // for the letter
 
-    let mut scene = Scene::new(width, 0.0);
-    let (mut first, mut y) = (0, 0.0);
-    while first < panels.len() {
-        let wide =
-            |upto: usize| panels[first..upto].iter().map(|p| p.points(Span::Full) + gap).sum::<f64>() - gap;
-        let end =
-            (first + 1..=panels.len()).rev().find(|upto| wide(*upto) <= width + 0.2).unwrap_or(first + 1);
-        let mut drawn =
-            panels[first..end].iter().map(|p| figure::draw(rows, p)).collect::<Result<Vec<_>>>()?;
-        let high = drawn.iter().map(|s| s.height).fold(0.0, f64::max);
-        for (panel, own) in panels[first..end].iter().zip(&mut drawn) {
-            // What can be of any height is as high as its neighbours.
-            if panel.height.is_none() && own.height < high {
-                let taller = figure::draw(rows, &View { height: Some(high), ..panel.clone() });
-                *own =
-                    taller.ok().filter(|taller| taller.height <= high + 0.2).unwrap_or_else(|| own.clone());
-            }
+    let lines = lines(&panels, width, gap);
+    let between = style.space(4.0);
+    // what letters and the space between lines leave of the picture's height
+    let tall = style.tall - strip * lines.len() as f64 - between * (lines.len() - 1) as f64;
+    let mut drawn = lines.iter().map(|line| Line::draw(rows, line, None)).collect::<Result<Vec<_>>>()?;
+    let high: f64 = drawn.iter().map(|line| line.high).sum();
+    if high > tall {
+        for (line, own) in lines.iter().zip(&mut drawn) {
+            let share = (own.high * tall / high).max(LOWEST * style.tick);
+            *own = Line::draw(rows, line, Some(share))?;
         }
+    }
+
+    let mut scene = Scene::new(width, 0.0);
+    let mut letters = 'a'..='z';
+    let mut y = 0.0;
+    for line in drawn {
         let mut x = 0.0;
-        for (own, letter) in drawn.into_iter().zip(('a'..='z').skip(first)) {
+        for (own, letter) in line.panels.into_iter().zip(letters.by_ref()) {
             scene.add(Text::new(x + 1.0, y + style.label, format!("({letter})"), style.label).bold(true));
             let wide = own.width;
             let items = own.items.into_iter().map(|item| item.moved([x, y + strip])).collect();
@@ -70,11 +72,48 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
             scene.add(Group { data, items, ..Group::default() });
             x += wide + gap;
         }
-        y += strip + high + style.space(4.0);
-        first = end;
+        y += strip + line.high + between;
     }
-    scene.height = y - style.space(4.0);
+    scene.height = y - between;
     Ok(scene)
+}
+
+/// Which panels stand beside each other: as many as the width takes.
+fn lines(panels: &[View], width: f64, gap: f64) -> Vec<&[View]> {
+    let wide = |panels: &[View]| panels.iter().map(|p| p.points(Span::Full) + gap).sum::<f64>() - gap;
+    let (mut lines, mut rest) = (Vec::new(), panels);
+    while !rest.is_empty() {
+        let most = (1..=rest.len()).rev().find(|&n| wide(&rest[..n]) <= width + 0.2).unwrap_or(1);
+        let (line, after) = rest.split_at(most);
+        lines.push(line);
+        rest = after;
+    }
+    lines
+}
+
+/// Panels beside each other.
+struct Line {
+    panels: Vec<Scene>,
+    high: f64,
+}
+
+impl Line {
+    /// Draws them, no taller than `tall` where that is possible.
+    fn draw(rows: &Rows, views: &[View], tall: Option<f64>) -> Result<Line> {
+        let views: Vec<View> =
+            views.iter().map(|view| View { tall: tall.or(view.tall), ..view.clone() }).collect();
+        let mut panels = views.iter().map(|view| figure::draw(rows, view)).collect::<Result<Vec<_>>>()?;
+        let high = panels.iter().map(|scene| scene.height).fold(0.0, f64::max);
+        for (view, own) in views.iter().zip(&mut panels) {
+            // What can be of any height is as high as its neighbours.
+            if view.height.is_none() && own.height < high {
+                let taller = figure::draw(rows, &View { height: Some(high), ..view.clone() });
+                *own =
+                    taller.ok().filter(|taller| taller.height <= high + 0.2).unwrap_or_else(|| own.clone());
+            }
+        }
+        Ok(Line { panels, high })
+    }
 }
 
 /// A panel for this page: the outer picture's venue, its own share of the width, the shared limits.
@@ -98,6 +137,12 @@ fn limits(rows: &Rows, view: &View) -> Result<Option<[f64; 2]>> {
     let mut values = Vec::new();
     for panel in &view.panels {
         let kept = panel.rows(rows)?;
+        if panel.kind == scatter::FIGURE.name {
+            for axis in [panel.need("x", &panel.x)?, panel.need("y", &panel.y)?] {
+                values.extend(kept.numbers(axis)?);
+            }
+            continue;
+        }
         for series in panel.all_series()? {
             values.extend(kept.numbers(&series.value)?);
             for end in [&series.lo, &series.hi] {

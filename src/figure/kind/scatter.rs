@@ -52,7 +52,8 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let count = (width / style.space(45.0)).clamp(3.0, 7.0) as usize;
     let axis = Axis::round(range, count, true);
     let left = up.depth() + style.space(3.0) + axis.widest(&style) + 2.0 * style.mark() + 1.0;
-    let side = (width - left - 8.0).min(view.height.unwrap_or(320.0).max(100.0) - top - below);
+    let side =
+        (width - left - 8.0).min(view.height.unwrap_or(style.tall.min(320.0)).max(100.0) - top - below);
     let left_out = match rows.len() - points.len() {
         0 => String::new(),
         1 => "one point without two finite numbers is not shown".to_owned(),

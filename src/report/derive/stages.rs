@@ -6,6 +6,7 @@ use super::series::HABIT;
 use crate::error::Result;
 use crate::row;
 use crate::row::Rows;
+use crate::stats::false_discovery;
 
 /// Edges followed, over all models together.
 const EDGES: usize = 8;
@@ -31,6 +32,10 @@ row! {
         pub ci_lo: Option<f64>,
         /// Upper end of its 95 % interval.
         pub ci_hi: Option<f64>,
+        /// The p-value of its being 0, of what its table tests.
+        pub p: Option<f64>,
+        /// The p-value corrected for all heads at all stages (Benjamini-Hochberg).
+        pub q: Option<f64>,
     }
 }
 
@@ -50,22 +55,22 @@ row! {
     }
 }
 
-/// Quantities of heads: the table, what it is called, its column, its interval, whether it is a habit.
-const HEADS: [(&str, &str, &str, [&str; 2], bool); 5] = [
-    ("components", "total effect", "total", ["total_ci_lo", "total_ci_hi"], false),
-    ("components", "direct effect", "direct", ["direct_ci_lo", "direct_ci_hi"], false),
-    ("head_scores", "previous token", "previous", ["previous_ci_lo", "previous_ci_hi"], true),
-    ("head_scores", "duplicate token", "duplicate", ["duplicate_ci_lo", "duplicate_ci_hi"], true),
-    ("head_scores", "induction", "induction", ["induction_ci_lo", "induction_ci_hi"], true),
+/// Quantities of heads: the table, what it is called, its column, the ends of its interval and its p-value, whether it is a habit.
+const HEADS: [(&str, &str, &str, [&str; 3], bool); 5] = [
+    ("components", "total effect", "total", ["total_ci_lo", "total_ci_hi", "p"], false),
+    ("components", "direct effect", "direct", ["direct_ci_lo", "direct_ci_hi", ""], false),
+    ("head_scores", "previous token", "previous", ["previous_ci_lo", "previous_ci_hi", ""], true),
+    ("head_scores", "duplicate token", "duplicate", ["duplicate_ci_lo", "duplicate_ci_hi", ""], true),
+    ("head_scores", "induction", "induction", ["induction_ci_lo", "induction_ci_hi", ""], true),
 ];
 
 /// `training_heads` and `training_edges`, from the tables of all stages; nothing where steps of training were not asked for.
 pub(super) fn tables(joined: &[Rows]) -> Result<Vec<Rows>> {
     let find = |name: &str| joined.iter().find(|rows| rows.name == name && rows.column("step").is_ok());
     let mut points = Vec::new();
-    for (table, quantity, value, interval, is_habit) in HEADS {
+    for (table, quantity, value, sure, is_habit) in HEADS {
         let Some(rows) = find(table) else { continue };
-        let found = heads(rows, quantity, value, interval)?;
+        let found = heads(rows, quantity, value, sure)?;
         // a habit that no head ever has is no picture
         let has = |point: &HeadPoint| point.value.is_some_and(|value| value >= HABIT);
         if !is_habit || found.iter().any(has) {
@@ -98,7 +103,7 @@ fn stages(rows: &Rows) -> Result<Vec<Stage>> {
     Ok(steps.zip(models).map(stage).collect())
 }
 
-fn heads(rows: &Rows, quantity: &str, value: &str, [lo, hi]: [&str; 2]) -> Result<Vec<HeadPoint>> {
+fn heads(rows: &Rows, quantity: &str, value: &str, sure: [&str; 3]) -> Result<Vec<HeadPoint>> {
     let places: Vec<Option<(i64, i64)>> = match rows.texts("component") {
         Ok(names) => names.iter().map(|name| head(name)).collect(),
         Err(_) => {
@@ -108,14 +113,19 @@ fn heads(rows: &Rows, quantity: &str, value: &str, [lo, hi]: [&str; 2]) -> Resul
             whole("layer")?.into_iter().zip(whole("head")?).map(|(layer, head)| layer.zip(head)).collect()
         }
     };
-    let numbers = rows.numbers(value)?.into_iter().zip(rows.numbers(lo)?.into_iter().zip(rows.numbers(hi)?));
+    let [lo, hi, p] =
+        sure.map(|name| if name.is_empty() { Ok(vec![None; rows.len()]) } else { rows.numbers(name) });
+    let numbers = rows.numbers(value)?.into_iter().zip(lo?.into_iter().zip(hi?).zip(p?));
     let each = stages(rows)?.into_iter().zip(places).zip(numbers);
-    let point = |(((step, model, stage), place), (value, (ci_lo, ci_hi)))| {
+    let point = |(((step, model, stage), place), (value, ((ci_lo, ci_hi), p)))| {
         let (layer, head) = place?;
         let quantity = quantity.to_owned();
-        Some(HeadPoint { step, model, stage, quantity, layer, head, value, ci_lo, ci_hi })
+        Some(HeadPoint { step, model, stage, quantity, layer, head, value, ci_lo, ci_hi, p, q: None })
     };
-    Ok(each.filter_map(point).collect())
+    let mut points: Vec<HeadPoint> = each.filter_map(point).collect();
+    let p: Vec<Option<f64>> = points.iter().map(|point| point.p).collect();
+    points.iter_mut().zip(false_discovery(&p)).for_each(|(point, q)| point.q = q);
+    Ok(points)
 }
 
 /// Layer and head of `a9.h6`.
