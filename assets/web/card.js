@@ -63,7 +63,7 @@ export function cardPanel(data, list) {
         if (finite(v)) svg.append(s("circle", { cx: x(v), cy: y, r: 4.5, fill: tone.accent }));
       });
       valueAxis(svg, tone, axis, bottom);
-      label(svg, 392, bottom + 24, shown[0]?.unit ?? "", "end");
+      label(svg, 392, bottom + 24, `${shown[0]?.unit ?? ""}; grey: all others`, "end");
       return svg;
     },
     below(now) {

@@ -177,7 +177,10 @@ fn left_out(scene: &Scene) -> Option<String> {
 /// Model, data, seed and type of numbers.
 fn source(rows: &Rows, view: &View) -> Option<String> {
     let facts = &view.facts;
-    facts.known().then_some(())?;
+    if !facts.known() {
+        let data = view.data.as_deref().filter(|data| !data.is_empty())?;
+        return Some(format!("Data: {data}."));
+    }
     let weights = if facts.weights.is_empty() { String::new() } else { format!(" ({})", facts.weights) };
     let mut parts = vec![match models(rows).filter(|models| *models != [facts.model.as_str()]) {
         Some(models) => format!("Models: {}", listed(&models)),

@@ -73,7 +73,9 @@ impl Grid {
         let style = &self.style;
         let (gap, near) = (self.gap(), self.near());
         let title = self.title();
-        let top = EDGE + if title == 0.0 && self.above.is_empty() { 2.0 } else { title };
+        // half of the colour bar's highest number stands above it
+        let above = (0.42 * style.tick).max(EDGE + 2.0);
+        let top = if title == 0.0 && self.above.is_empty() { above } else { EDGE + title };
         let under = Words::new(style, &self.names[0], self.width - 2.0 * EDGE);
         let note = Words::small(style, &self.note, self.width - 2.0 * EDGE);
         let below = |l: &Layout| top + l.high + near + l.labels.height;

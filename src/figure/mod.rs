@@ -32,6 +32,7 @@ mod layered;
 mod legend;
 mod lines;
 mod marker;
+mod once;
 mod pdf;
 mod png;
 mod stack;
@@ -48,6 +49,7 @@ pub use view::View;
 
 use crate::error::{Error, Result};
 use crate::row::Rows;
+use view::Sort;
 
 /// A kind of picture.
 pub struct Figure {
@@ -55,6 +57,8 @@ pub struct Figure {
     pub name: &'static str,
     /// What it shows and which columns it needs, in one sentence.
     pub about: &'static str,
+    /// Of the parts of a view that only some kinds have, those that it has, named as in a view file.
+    pub takes: &'static [&'static str],
     /// Draws the rows that the view keeps; what it leaves out of them stands in the scene's caption, which [`draw`] completes.
     pub draw: fn(&Rows, &View) -> Result<Scene>,
 }
@@ -88,12 +92,39 @@ pub fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         .find(|figure| figure.name == view.kind)
         .ok_or_else(|| Error::unknown("picture", &view.kind, names()))?;
     check(view)?;
+    taken(figure, view)?;
     let kept = view.rows(rows)?;
     let view = &view.settled(&kept)?;
     let mut scene = (figure.draw)(&kept, view)?;
     scene.title = if view.name.is_empty() { figure.name.to_owned() } else { view.name.clone() };
     scene.caption = caption::write(&scene, &kept, view);
     Ok(scene)
+}
+
+/// Refuses what this kind would leave out without a word.
+fn taken(figure: &Figure, view: &View) -> Result<()> {
+    let given = [
+        ("facet", view.facet.is_some()),
+        ("group", view.group.is_some()),
+        ("height", view.height.is_some()),
+        ("layer_axis", view.layer_axis.is_some()),
+        ("log_x", view.log_x),
+        ("onset", view.onset.is_some()),
+        ("outline", view.outline.is_some()),
+        ("references", !view.references.is_empty()),
+        ("sort", view.sort != Sort::default()),
+        ("strip", view.strip.is_some()),
+        ("top", view.top.is_some()),
+    ];
+    let Some((part, _)) = given.iter().find(|(part, set)| *set && !figure.takes.contains(part)) else {
+        return Ok(());
+    };
+    let kinds: Vec<&str> =
+        FIGURES.iter().filter(|kind| kind.takes.contains(part)).map(|kind| kind.name).collect();
+    Err(Error::usage(
+        format!("the `{}` picture has no `{part}`", figure.name),
+        format!("leave it out; kinds that have it: {}", kinds.join(", ")),
+    ))
 }
 
 /// Refuses numbers in a view that cannot be laid out.

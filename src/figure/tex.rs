@@ -168,15 +168,21 @@ pub fn letters(name: &str) -> String {
     if out.is_empty() { "X".to_owned() } else { out }
 }
 
+/// More decimals than this no interval has.
+const MOST: usize = 9;
+
 /// A number with the digits that its interval leaves it: two of half the interval's width; without an interval, three in all.
 /// The minus sign is one in text and in mathematics.
 pub fn number(value: f64, interval: Option<[f64; 2]>) -> String {
     signed(value, decimals(value, interval))
 }
 
-/// An interval with the decimals of [`number`]: `[9.91, 11.97]`.
+/// An interval with the decimals of [`number`]: `[9.91, 11.97]`; with more where an end would read as 0 and is not, so that the side of 0
+/// on which it lies is seen.
 pub fn interval(value: f64, [lo, hi]: [f64; 2]) -> String {
-    let decimals = decimals(value, Some([lo, hi]));
+    let least = decimals(value, Some([lo, hi]));
+    let seen = |end: f64, decimals: usize| end == 0.0 || end.abs() >= 0.5 * 10f64.powi(-(decimals as i32));
+    let decimals = (least..MOST).find(|d| seen(lo, *d) && seen(hi, *d)).unwrap_or(MOST);
     format!("[{}, {}]", signed(lo, decimals), signed(hi, decimals))
 }
 
@@ -267,5 +273,12 @@ mod tests {
         );
         assert_eq!(interval(-0.001, [-0.2, 0.1]), "[\\ensuremath{-}0.20, 0.10]");
         assert_eq!(number(-0.001, Some([-0.2, 0.1])), "0.00");
+        assert_eq!(
+            interval(0.1, [-0.0012, 0.248]),
+            "[\\ensuremath{-}0.001, 0.248]",
+            "an end below 0 is seen to be"
+        );
+        assert_eq!(interval(-0.02, [-0.0432, 0.0002]), "[\\ensuremath{-}0.0432, 0.0002]");
+        assert_eq!(interval(1.0, [0.0, 2.0]), "[0.0, 2.0]", "an end at 0 is 0");
     }
 }

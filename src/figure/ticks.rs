@@ -83,12 +83,19 @@ pub fn plain(value: f64) -> String {
     }
 }
 
-/// A number for a small cell: two decimals, without the zero before the point.
-pub fn cell(value: f64) -> String {
+/// A number for a small cell among others of up to this size: two decimals, or as many as show the largest, without the zero before the
+/// point; nothing where that would be too many.
+pub fn cell(value: f64, largest: f64) -> String {
+    let more = match largest {
+        0.01..0.095 => 3,
+        0.001..0.01 => 4,
+        _ if largest > 0.0 && largest < 0.001 => return String::new(),
+        _ => 2,
+    };
     if !value.is_finite() || value.abs() >= 9.995 {
         return if value.is_finite() { minus(format!("{value:.0}")) } else { number(value) };
     }
-    let decimals = if value.abs() >= 0.995 { 1 } else { 2 };
+    let decimals = if value.abs() >= 0.995 { 1 } else { more };
     let text = format!("{value:.decimals$}");
     let zero = text.chars().all(|c| matches!(c, '-' | '0' | '.'));
     if zero { "0".to_owned() } else { minus(text.replace("0.", ".")) }
@@ -161,9 +168,11 @@ mod tests {
             ["−0.12", "12.3", "1e−7", "0"]
         );
         assert_eq!(
-            [cell(0.983), cell(-0.05), cell(0.0001), cell(12.3), cell(0.999)],
+            [0.983, -0.05, 0.0001, 12.3, 0.999].map(|value| cell(value, 12.3)),
             [".98", "−.05", "0", "12", "1.0"]
         );
+        // numbers of a faint picture are not all 0
+        assert_eq!([cell(0.042, 0.05), cell(-0.0031, 0.0031), cell(0.0003, 0.0005)], [".042", "−.0031", ""]);
         assert_eq!(
             [exact(1.1014644), exact(-0.0123456789), exact(250.0), exact(0.0), exact(1.5e-7)],
             ["1.10146", "−0.0123457", "250", "0", "1.50000e−7"]

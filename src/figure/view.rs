@@ -267,8 +267,19 @@ pub fn optional_texts(rows: &Rows, column: &Option<String>) -> Result<Option<Vec
 
 /// The yes-or-no cells of a column that may not be asked for: no then.
 pub fn optional_marks(rows: &Rows, column: &Option<String>) -> Result<Vec<bool>> {
-    let numbers = optional_numbers(rows, column)?;
-    Ok(numbers.into_iter().map(|v| v.is_some_and(|v| v != 0.0)).collect())
+    let Some(name) = column.as_deref().filter(|name| matches!(rows.column(name), Ok(Column::Text(_)))) else {
+        let numbers = optional_numbers(rows, column)?;
+        return Ok(numbers.into_iter().map(|v| v.is_some_and(|v| v != 0.0)).collect());
+    };
+    let mark = |text: &String| match text.trim().to_lowercase().as_str() {
+        "yes" | "true" => Ok(true),
+        "no" | "false" | "" => Ok(false),
+        _ => Err(Error::input(
+            format!("column `{name}` holds `{text}`, which is neither yes nor no"),
+            "write yes or no, true or false, or 1 or 0",
+        )),
+    };
+    rows.texts(name)?.iter().map(mark).collect()
 }
 
 /// As [`categories`] of a column that may not be asked for: all rows are of one without a name then.

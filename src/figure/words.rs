@@ -58,7 +58,10 @@ impl Words {
             }
             lines = even;
         }
-        lines.truncate(MOST);
+        let rest = lines.split_off(lines.len().min(MOST));
+        if let Some(last) = lines.last_mut().filter(|_| !rest.is_empty()) {
+            *last = format!("{last} {}", rest.join(" ")); // what does not fit is cut with an ellipsis
+        }
         let room = room.max(20.0);
         Words { lines: lines.iter().map(|line| font::fit(line, size, false, room)).collect(), size }
     }
@@ -146,5 +149,7 @@ mod tests {
         );
         assert!(words.depth() >= 2.0 * style.label);
         assert_eq!(Words::new(&style, "", 50.0).depth(), 0.0);
+        let many = Words::new(&style, &"word ".repeat(60), 60.0);
+        assert_eq!((many.lines.len(), many.text().ends_with('…')), (MOST, true), "what is left out is seen");
     }
 }

@@ -23,7 +23,7 @@ use crate::patterns::patterns;
 use crate::row::Rows;
 use crate::task::{Example, Task};
 
-pub(super) use circuit::chosen;
+pub(super) use circuit::{chosen, scored};
 pub(super) use probe::probed;
 pub(super) use scores::sequences;
 pub(super) use steer::against;
@@ -133,7 +133,12 @@ fn labelled(mut rows: Rows, name: &str) -> Result<Rows> {
     let at: Vec<String> = places
         .into_iter()
         .zip(tokens)
-        .map(|(place, token)| if place.parse::<usize>().is_ok() { token } else { place })
+        .map(|(place, token)| match place.parse::<usize>() {
+            // where prompts differ there is no token, and a bare number could be one
+            Ok(_) if place == token => format!("pos {place}"),
+            Ok(_) => token,
+            Err(_) => place,
+        })
         .collect();
     rows.columns.push(column("at", "How the position is written.", &at));
     rows.name = name.to_owned();

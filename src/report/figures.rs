@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::figure::view::Series;
 use crate::figure::{self, Facts, PRINT, Scene, TextAs, Venue, View, tex};
 use crate::row::Rows;
+use crate::show;
 use crate::table::{self, Format};
 
 /// The pictures a report draws when their table is there.
@@ -177,11 +178,24 @@ fn filled(words: &str, story: &Story) -> String {
         .replace("{corruption}", &corruption(story))
         .replace("{random}", &derive::against(story.table("steer_curve")))
         .replace("{sequences}", &derive::sequences(story.table("head_scores")))
+        .replace("{scored}", &derive::scored(story.table("edges_first").or(story.table("training_edges"))))
         .replace("{model}", &run.lab.about.name)
         .replace("{task}", &run.task.name)
         .replace("{n}", &run.task.examples.len().to_string())
         .replace("{metric}", facts::metric(run.study.metric))
         .replace("{pairs}", pairs)
+        .replace("{answer}", &answer(story))
+}
+
+/// What the first prompt should be answered with.
+fn answer(story: &Story) -> String {
+    let tokens = story.run.task.examples.first().map_or(&[][..], |example| &example.answers);
+    let said = tokens.iter().map(|token| show::visible(&story.run.lab.vocabulary.token(*token)));
+    match tokens.len() {
+        0 => String::new(),
+        1..=3 => format!(" ({})", said.collect::<Vec<_>>().join(" or ")),
+        n => format!(" (any of {n} tokens)"),
+    }
 }
 
 /// How causal tracing took the answer away, in the words of its note.

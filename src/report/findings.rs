@@ -2,6 +2,7 @@
 //!
 //! A new number is one line in [`SOURCES`].
 
+use super::derive::scored;
 use super::story::Story;
 use crate::compare::Compared;
 use crate::error::Result;
@@ -143,13 +144,15 @@ impl Source {
             Some([lo, hi]) => cell(lo)?.zip(cell(hi)?).map(|(lo, hi)| [lo, hi]).filter(holds),
             None => None,
         };
+        let estimated =
+            if self.table == "edges_first" { scored(Some(&rows.take(&[i]))) } else { String::new() };
         let whole = value.fract() == 0.0 && interval.is_none();
         let digits = if whole { Some([value - 1e3, value + 1e3]) } else { interval };
         Ok(Some(Finding {
             name: format!("{} {}", self.prefix, parts.join(" ")),
             value: tex::number(value, digits),
             interval: interval.map(|interval| tex::interval(value, interval)),
-            about: format!("{}: {}", own.join(", "), self.about),
+            about: format!("{}: {}{estimated}", own.join(", "), self.about),
         }))
     }
 }

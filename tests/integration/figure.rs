@@ -5,6 +5,7 @@
 mod circuits;
 mod documents;
 mod looks;
+mod refused;
 mod samples;
 mod snapshots;
 mod vision;

@@ -91,6 +91,30 @@ fn comparisons() {
     }
 }
 
+/// An estimate of an edge is not called what the cut loses: caption, axis and the comments of numbers name the method.
+#[test]
+fn estimates_of_edges_are_called_so() {
+    let mut seen = [0; 2];
+    for entry in fs::read_dir(root().join("reports")).unwrap() {
+        let figures = entry.unwrap().path().join("figures");
+        let (Ok(rows), Ok(macros)) =
+            (read_table(&figures.join("edges.csv")), fs::read_to_string(figures.join("macros.tex")))
+        else {
+            continue;
+        };
+        let method = rows.texts("method").unwrap().remove(0);
+        let caption = fs::read_to_string(figures.join("edges.tex")).unwrap();
+        let drawn = fs::read_to_string(figures.join("edges.svg")).unwrap();
+        let estimated = format!("estimated by {method}");
+        let says = |text: &str| text.contains(&estimated);
+        let is_estimate = method != "exact";
+        assert_eq!(caption.matches(&estimated).count(), usize::from(is_estimate), "{}", figures.display());
+        assert!(says(&drawn) == is_estimate && says(&macros) == is_estimate, "{}", figures.display());
+        seen[usize::from(is_estimate)] += 1;
+    }
+    assert!(seen.iter().all(|seen| *seen > 0), "the gallery has both: {seen:?}");
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
 }

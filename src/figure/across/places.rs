@@ -1,6 +1,6 @@
 //! Where rows lie across a plot of lines.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::figure::font;
 use crate::figure::ticks;
 use crate::figure::view::{View, categories};
@@ -35,12 +35,19 @@ impl Places {
             let at = places.into_iter().map(|p| p as f64).collect();
             return Ok(Places { at, names: Some(names), column, words, ..Places::default() });
         }
-        let at = rows.numbers(x)?.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect();
+        let at: Vec<f64> = rows.numbers(x)?.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect();
+        if let Some(negative) = at.iter().find(|v| view.log_x && **v < 0.0) {
+            let what = format!("a logarithmic axis has no place for {negative}, which column `{x}` holds");
+            return Err(Error::input(what, "leave out `log_x`, or keep the rows that are not negative"));
+        }
         Ok(Places { at, log: view.log_x, column, words, ..Places::default() })
     }
 
     /// Whether values span so much that only a logarithmic axis shows the small ones.
     pub fn decades(&self) -> bool {
+        if self.at.iter().any(|v| *v < 0.0) {
+            return false;
+        }
         let positive = self.at.iter().filter(|v| v.is_finite() && **v > 0.0);
         let (least, most) = positive.fold((f64::INFINITY, 0.0f64), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
         most >= 10.0 * least

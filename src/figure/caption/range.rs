@@ -25,7 +25,8 @@ pub(super) fn infinite(rows: &Rows, view: &View) -> Option<String> {
 
 /// At which ends colours or the axis were cut.
 pub(super) fn clipped(rows: &Rows, view: &View) -> Option<String> {
-    let [mut lo, mut hi] = view.limits?;
+    let values = drawn(rows, view);
+    let [mut lo, mut hi] = view.limits.or_else(|| own(view, &values))?;
     let colours = of_colours(view);
     if colours
         && view.map.unwrap_or(Map::RdBu) == Map::RdBu
@@ -34,13 +35,22 @@ pub(super) fn clipped(rows: &Rows, view: &View) -> Option<String> {
         let reach = lo.abs().max(hi.abs());
         (lo, hi) = (-reach, reach);
     }
-    let values = drawn(rows, view);
     let slack = 1e-9 * (hi - lo);
     let below = values.iter().any(|v| *v < lo - slack).then(|| plain(lo));
     let above = values.iter().any(|v| *v > hi + slack).then(|| plain(hi));
     let ends: Vec<String> = [below, above].into_iter().flatten().collect();
     let what = if colours { "Colours are" } else { "The axis is" };
     (!ends.is_empty()).then(|| format!("{what} clipped at {}.", listed(&ends)))
+}
+
+/// The limits that a kind has where the view gives none: shares, from white on.
+fn own(view: &View, values: &[f64]) -> Option<[f64; 2]> {
+    let shares = match view.kind.as_str() {
+        "attention" => true,
+        "lens" => values.iter().all(|v| *v <= 1.0),
+        _ => false,
+    };
+    (shares && view.map.unwrap_or(Map::Blues).from_white()).then_some([0.0, 1.0])
 }
 
 /// Whether the kind shows numbers as colours.

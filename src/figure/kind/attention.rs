@@ -5,8 +5,9 @@ use crate::figure::Figure;
 use crate::figure::cells::{Cell, Panel, Reading};
 use crate::figure::color::{Map, Scale};
 use crate::figure::grid::{Grid, Shape};
-use crate::figure::kind::heatmap::{axis, facets, label, repeated};
+use crate::figure::kind::heatmap::{axis, facets, label};
 use crate::figure::labels;
+use crate::figure::once::repeated;
 use crate::figure::scene::Scene;
 use crate::figure::style::Span;
 use crate::figure::ticks;
@@ -18,6 +19,7 @@ pub const FIGURE: Figure = Figure {
     name: "attention",
     about: "attention patterns: `x` (key), `y` (query), `value`, tokens in `x_text` and `y_text`; `facet` (head) makes \
             panels; the future is grey",
+    takes: &["facet"],
     draw,
 };
 

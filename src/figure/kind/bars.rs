@@ -17,6 +17,7 @@ use crate::row::Rows;
 pub const FIGURE: Figure = Figure {
     name: "bars",
     about: "sorted horizontal bars: `label`, `value` with `lo` and `hi`, or several `series`; `role` adds words, `top` keeps the largest",
+    takes: &["sort", "top"],
     draw,
 };
 

@@ -30,6 +30,7 @@ pub const FIGURE: Figure = Figure {
     name: "circuit",
     about: "edges from `x` to `y` (`input`, `a9.h6`, `m9`, `logits`) as a graph in layers: `value` is width and sign, `group` the \
             channel (q, k, v), `x_text` and `y_text` the roles of both ends; the `top` largest",
+    takes: &["group", "height", "top"],
     draw,
 };
 

@@ -3,8 +3,8 @@
 use crate::error::Result;
 use crate::figure::Figure;
 use crate::figure::across::Places;
-use crate::figure::kind::heatmap::repeated;
 use crate::figure::lines::{self, Line};
+use crate::figure::once;
 use crate::figure::scene::Scene;
 use crate::figure::stack::{self, Pane};
 use crate::figure::view::{Reference, Series, View};
@@ -20,19 +20,14 @@ pub const FIGURE: Figure = Figure {
     about: "lines over `x` (numbers, or text in table order): `value` with a band from `lo` to `hi`; `group` or \
             `series` make several; `references` are dashed; `strip` is a low plot of one more number; `log_x` for training \
             steps",
+    takes: &["group", "height", "log_x", "references", "strip"],
     draw,
 };
 
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let places = Places::read(rows, view, "")?;
     let mut lines = lines::read(rows, view, &view.all_series()?, &places)?;
-    for line in &lines {
-        // a line through two values at one place would be a zigzag that nobody measured
-        if let Some([one, _]) = line.points.array_windows().find(|[one, two]| one.x == two.x) {
-            let at = format!("{} at {}", line.name, places.name(one.x));
-            return Err(repeated(rows, view, &at));
-        }
-    }
+    once::single(&lines, rows, view, &places)?;
     let strip = match &view.strip {
         Some(strip) => low(strip, rows, view, &places)?,
         None => None,

@@ -6,6 +6,7 @@ use crate::figure::across::Places;
 use crate::figure::color::{FAINT, Map};
 use crate::figure::lines::{self, Line, Look, Part};
 use crate::figure::marker::Marker;
+use crate::figure::once;
 use crate::figure::scene::Scene;
 use crate::figure::stack::{self, Pane};
 use crate::figure::view::{Reference, Series, View, optional_categories, optional_marks};
@@ -17,6 +18,7 @@ pub const FIGURE: Figure = Figure {
     name: "dose",
     about: "`value` with `lo` and `hi` against the strength `x`, a line per `group`; 0 is marked; rows that `mark` says are \
             the comparison (random directions), a grey band; `strip` is a low plot of the cost",
+    takes: &["group", "height", "log_x", "references", "strip"],
     draw,
 };
 
@@ -61,6 +63,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     };
     let references = view.references.clone();
     let own = lines(&view.all_series()?)?;
+    once::single(&own, rows, view, &places)?;
     let range = view.limits.unwrap_or_else(|| lines::range(&own, references.iter().map(|r| r.at), 0.06));
     let words = words::value(view, &view.y_label)?;
     let mut panes = vec![Pane { words, range, lines: own, references }];

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::figure::Figure;
 use crate::figure::across::Places;
 use crate::figure::lines;
+use crate::figure::once;
 use crate::figure::scene::Scene;
 use crate::figure::stack::{self, Pane};
 use crate::figure::view::{Reference, View, optional_categories, optional_numbers};
@@ -15,6 +16,7 @@ pub const FIGURE: Figure = Figure {
     name: "faithfulness",
     about: "`value` over the size of circuits, `x` (counts or shares, logarithmic), a line for each `group`, bands from `lo` to `hi`; with the \
             nominal `fraction` of edges, CPR and CMD stand in the legend",
+    takes: &["group", "height", "log_x", "references"],
     draw,
 };
 
@@ -37,6 +39,12 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (_, of) = optional_categories(rows, &view.group)?;
     let view = &View { series: Vec::new(), ..view.clone() };
     let mut lines = lines::read(rows, view, &view.all_series()?, &places)?;
+    if view.fraction.is_none() {
+        // thresholds near each other may keep the same edges; with nominal fractions, several may also be rounded to one size
+        let mut distinct = lines.clone();
+        distinct.iter_mut().for_each(|line| line.points.dedup_by(|a, b| (a.x, a.y) == (b.x, b.y)));
+        once::single(&distinct, rows, view, &places)?;
+    }
     for (g, line) in lines.iter_mut().enumerate() {
         let own = (0..rows.len()).filter(|i| of[*i] == g);
         let areas = areas(own.filter_map(|i| Some((fractions[i]?, values[i]?))).collect());

@@ -1,8 +1,8 @@
 //! Heat map: layer × head, layer × position, any two columns against a third.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::figure::Figure;
 use crate::figure::cells::{Cell, Panel, Reading};
 use crate::figure::color::{Map, Scale};
@@ -10,6 +10,7 @@ use crate::figure::evidence;
 use crate::figure::font;
 use crate::figure::grid::{Grid, Shape};
 use crate::figure::labels::Tick;
+use crate::figure::once::repeated;
 use crate::figure::scene::Scene;
 use crate::figure::style::Span;
 use crate::figure::ticks;
@@ -20,6 +21,7 @@ use crate::row::Rows;
 pub const FIGURE: Figure = Figure {
     name: "heatmap",
     about: "coloured cells: `x`, `y`, `value`; `facet` makes panels, `q` (corrected p-values) or else `lo` and `hi` outline cells that differ from 0, from the size `outline` on",
+    takes: &["facet", "layer_axis", "outline", "top"],
     draw,
 };
 
@@ -28,6 +30,8 @@ pub const OUTLINE: f64 = 0.05;
 
 /// Row labels beyond this many get no text in their cells unless asked for.
 const MOST_TEXTS: usize = 400;
+/// Numbers of more characters than this are shortened as names of places.
+const LONG: usize = 7;
 /// Of more panels than this the eye compares colours, and cells carry no numbers.
 const MOST_PANELS: usize = 8;
 
@@ -70,7 +74,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         let text = match view.top {
             Some(_) if named[i] => name(),
             None if written.is_some() => name(),
-            None if w * h <= MOST_TEXTS && facets.len() <= MOST_PANELS => ticks::cell(number),
+            None if w * h <= MOST_TEXTS && facets.len() <= MOST_PANELS => ticks::cell(number, largest),
             _ => String::new(),
         };
         let interval = lo[i].zip(hi[i]);
@@ -122,7 +126,7 @@ pub fn axis(
     tokens: &Option<String>,
     marks: &[bool],
 ) -> Result<Vec<Tick>> {
-    let mut ticks: Vec<Tick> = names.iter().map(|name| Tick::plain(font::visible(name))).collect();
+    let mut ticks: Vec<Tick> = written(names).into_iter().map(Tick::plain).collect();
     let Some(tokens) = optional_texts(rows, tokens)? else { return Ok(ticks) };
     let mut seen: HashMap<usize, &String> = HashMap::new();
     let alike =
@@ -134,6 +138,15 @@ pub fn axis(
         ticks[*place].bold |= marks[i];
     }
     Ok(ticks)
+}
+
+/// Names of places as they are drawn: numbers of many digits in few, where they stay apart.
+fn written(names: &[String]) -> Vec<String> {
+    let number = |name: &String| name.parse::<f64>().ok().filter(|v| v.is_finite() && name.len() > LONG);
+    let short: Vec<String> =
+        names.iter().map(|name| number(name).map_or_else(|| font::visible(name), ticks::number)).collect();
+    let apart = short.iter().collect::<HashSet<_>>().len() == short.len();
+    if apart { short } else { names.iter().map(|name| font::visible(name)).collect() }
 }
 
 /// Words along an axis: as given, else the column's name; nothing where tokens speak for themselves.
@@ -152,14 +165,6 @@ pub fn bar_label(view: &View, map: Map, value: &str) -> String {
         Some(color) if !words.contains(color) => format!("{words} ({color}\u{a0}=\u{a0}positive)"),
         _ => words,
     }
-}
-
-/// Two rows for one cell: a picture never averages.
-pub fn repeated(rows: &Rows, view: &View, cell: &str) -> Error {
-    Error::input(
-        format!("two rows of `{}` fall into one place of the `{}` picture: {cell}", rows.name, view.kind),
-        "keep one kind of row with `only = { column = \"value\" }`, or split the rows with `facet`",
-    )
 }
 
 fn top_cells(values: &[Option<f64>], top: Option<usize>) -> Vec<bool> {

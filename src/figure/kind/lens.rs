@@ -6,8 +6,9 @@ use crate::figure::cells::{Cell, Panel, Reading};
 use crate::figure::color::{Map, Scale};
 use crate::figure::font;
 use crate::figure::grid::{Grid, Shape};
-use crate::figure::kind::heatmap::{axis, bar_label, label, repeated};
+use crate::figure::kind::heatmap::{axis, bar_label, label};
 use crate::figure::labels::Tick;
+use crate::figure::once::repeated;
 use crate::figure::scene::Scene;
 use crate::figure::style::Span;
 use crate::figure::ticks;
@@ -20,6 +21,7 @@ pub const FIGURE: Figure = Figure {
     about: "a table of top tokens: `x` (position, named by `x_text`), `y` (layer, last on top), `text`, coloured by \
             `value`; `target` (the token that should follow) or `mark` (yes where `text` is right) set right predictions in \
             bold, and show where they begin",
+    takes: &["layer_axis"],
     draw,
 };
 

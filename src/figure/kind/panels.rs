@@ -13,6 +13,7 @@ pub const FIGURE: Figure = Figure {
     name: "panels",
     about: "several views of one table as `panels = [{ kind = \"…\", … }, …]` with the letters (a), (b), … in rows; `shared` \
             puts their values on one scale",
+    takes: &[],
     draw,
 };
 

@@ -8,6 +8,7 @@ use crate::figure::axes;
 use crate::figure::font;
 use crate::figure::lines::{self, Line, Look, Part};
 use crate::figure::marker::Marker;
+use crate::figure::once;
 use crate::figure::scene::Scene;
 use crate::figure::stack::{self, Pane};
 use crate::figure::view::{Reference, View, categories};
@@ -19,6 +20,7 @@ pub const FIGURE: Figure = Figure {
     name: "probe",
     about: "accuracy by depth `x`: the first of `series` is the probe, others what it is compared with (constant ones are \
             dashed levels); `text` is the column of n, `strip` a low plot of the selectivity; the axis begins below chance",
+    takes: &["height", "log_x", "references", "strip"],
     draw,
 };
 
@@ -27,7 +29,6 @@ const BELOW: f64 = 0.05;
 
 fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let places = Places::read(rows, view, "")?;
-    let view = &View { group: None, ..view.clone() };
     let n = match &view.text {
         Some(column) => categories(rows, column)?.0,
         None => Vec::new(),
@@ -38,6 +39,7 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
         _ => String::new(),
     };
     let mut lines = lines::read(rows, view, &view.all_series()?, &places)?;
+    once::single(&lines, rows, view, &places)?;
     if let Some(probe) = lines.first_mut() {
         probe.name.push_str(&font::visible(&n));
         probe.look.part = Part::Main;

@@ -20,6 +20,7 @@ pub const FIGURE: Figure = Figure {
     name: "roc",
     about: "true positive rate `y` against false positive rate `x`, a line for each `group` with its area in the legend, and the area's \
             interval from `lo` and `hi`; the diagonal is chance",
+    takes: &["group", "height"],
     draw,
 };
 
@@ -105,6 +106,12 @@ fn curves(rows: &Rows, view: &View) -> Result<Vec<Curve>> {
         }
         points.extend([[0.0, 0.0], [1.0, 1.0]]);
         points.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
+        if let Some([_, [x, y]]) = points.array_windows().find(|[before, after]| after[1] < before[1]) {
+            return Err(Error::input(
+                format!("the points of `{}` are not one ROC curve: at ({x}, {y}) it would fall", rows.name),
+                "name the column that tells curves apart as `group`, or keep one with `only = { column = \"value\" }`",
+            ));
+        }
         let points = corners(&points);
         let interval =
             own().find_map(|i| Some([lo[i]?, hi[i]?])).filter(|ends| ends.iter().all(|v| v.is_finite()));

@@ -1,6 +1,6 @@
 //! Two numbers of each component against each other: direct against total effect.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::figure::Figure;
 use crate::figure::axes::{self, Axis, Mark, Shape};
 use crate::figure::color::{CATEGORICAL, FAINT};
@@ -18,9 +18,12 @@ use crate::row::Rows;
 pub const FIGURE: Figure = Figure {
     name: "scatter",
     about: "points at `x` and `y` on one scale with the line y = x; `label` names the `top` outermost, or of those that `mark` says, `group` colours",
+    takes: &["group", "height", "top"],
     draw,
 };
 
+/// Colours times shapes of points.
+const SIGNS: usize = 35;
 /// Points named when the view does not say.
 const NAMED: usize = 8;
 
@@ -29,6 +32,10 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     let (xs, ys) = (rows.numbers(x_name)?, rows.numbers(y_name)?);
     let labels = optional_texts(rows, &view.label)?;
     let (groups, group_of) = optional_categories(rows, &view.group)?;
+    if groups.len() > SIGNS {
+        let what = format!("{} groups cannot be told apart by colour and shape", groups.len());
+        return Err(Error::usage(what, format!("keep at most {SIGNS} with `only`, or leave out `group`")));
+    }
     let finite = |i: &usize| xs[*i].is_some_and(f64::is_finite) && ys[*i].is_some_and(f64::is_finite);
     let points: Vec<(usize, [f64; 2])> =
         (0..rows.len()).filter(finite).filter_map(|i| Some((i, [xs[i]?, ys[i]?]))).collect();

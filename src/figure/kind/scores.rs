@@ -8,9 +8,10 @@ use crate::figure::Figure;
 use crate::figure::axes::{self, Axis, Mark, Shape};
 use crate::figure::color::{CATEGORICAL, FAINT, INK, RULE};
 use crate::figure::font;
-use crate::figure::kind::heatmap::{facets, label, repeated};
+use crate::figure::kind::heatmap::{facets, label};
 use crate::figure::kind::scatter::write_names;
 use crate::figure::labels::every;
+use crate::figure::once::repeated;
 use crate::figure::scene::{Anchor, Fill, Frame, Item, Scene, Text};
 use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
@@ -23,6 +24,7 @@ pub const FIGURE: Figure = Figure {
     name: "scores",
     about: "every head by its score: `x` (head), `y` (layer), `value` with `lo` and `hi`; `facet` makes a panel per kind, \
             `label` names heads, the `top` of each are written",
+    takes: &["facet", "height", "top"],
     draw,
 };
 

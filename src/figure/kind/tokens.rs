@@ -5,7 +5,8 @@ use crate::figure::Figure;
 use crate::figure::color::{FAINT, Map, RULE, Scale};
 use crate::figure::colorbar::Bar;
 use crate::figure::font;
-use crate::figure::kind::heatmap::{bar_label, repeated};
+use crate::figure::kind::heatmap::bar_label;
+use crate::figure::once::repeated;
 use crate::figure::scene::{Anchor, Fill, Frame, Group, Item, Scene, Stroke, Text};
 use crate::figure::style::{Span, Style};
 use crate::figure::ticks;
@@ -17,6 +18,7 @@ pub const FIGURE: Figure = Figure {
     name: "tokens",
     about: "the tokens of a prompt in reading order, coloured: `x` (position), `x_text` (token), `value`; `group` makes \
             one strip per head",
+    takes: &["group"],
     draw,
 };
 

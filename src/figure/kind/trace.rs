@@ -12,8 +12,9 @@ use crate::figure::cells::{Cell, Panel, Reading};
 use crate::figure::color::{Map, Scale};
 use crate::figure::evidence;
 use crate::figure::font;
-use crate::figure::kind::heatmap::{OUTLINE, axis, facets, label, repeated};
+use crate::figure::kind::heatmap::{OUTLINE, axis, facets, label};
 use crate::figure::labels::Tick;
+use crate::figure::once::repeated;
 use crate::figure::scene::Scene;
 use crate::figure::style::Span;
 use crate::figure::ticks;
@@ -26,6 +27,7 @@ pub const FIGURE: Figure = Figure {
     name: "trace",
     about: "causal tracing: `x` (layer), `y` (position) with its token in `y_text` and subject tokens in `mark`, `value`; \
             `facet` (kind of state) makes panels; the first of `references` is the corrupted run, where colours begin",
+    takes: &["facet", "outline", "references"],
     draw,
 };
 

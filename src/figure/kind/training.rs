@@ -21,6 +21,7 @@ pub const FIGURE: Figure = Figure {
     name: "training",
     about: "`value` along steps of training `x` (logarithmic over decades, step 0 beyond a break), a panel for each `facet`, colours by \
             `group`, lines named by `label`, bands from `lo` to `hi`; `onset` brackets where a line passed half of its way",
+    takes: &["facet", "group", "height", "log_x", "onset", "references"],
     draw,
 };
 

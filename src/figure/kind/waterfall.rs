@@ -20,6 +20,7 @@ pub const FIGURE: Figure = Figure {
     name: "waterfall",
     about: "how parts add up: `label`, `value` with `lo` and `hi`, from a running sum; `top` keeps the largest and one bar \
             holds the others, so that the sum is exact; `mark` tells rows that are levels (start, total) from parts",
+    takes: &["sort", "top"],
     draw,
 };
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::analysis::circuit::Circuits;
+use crate::analysis::edges::Scoring;
 use crate::error::Result;
 use crate::report::story::{column, figure};
 use crate::row::Rows;
@@ -27,6 +28,14 @@ pub(in crate::report) fn chosen(study: &Study, found: &BTreeMap<String, Rows>) -
         ))
     };
     told().unwrap_or_default()
+}
+
+/// ", estimated by eap" where edges were scored by other means than by cutting them; for captions.
+pub(in crate::report) fn scored(edges: Option<&Rows>) -> String {
+    let method = edges.and_then(|rows| rows.texts("method").ok()?.into_iter().next());
+    method
+        .filter(|method| method != Scoring::Exact.name())
+        .map_or_else(String::new, |method| format!(", estimated by {method}"))
 }
 
 /// `circuit_graph`.

@@ -40,12 +40,14 @@ row! {
 }
 
 row! {
-    /// What the behaviour loses at one stage when one edge is cut.
+    /// What the behaviour loses at one stage when one edge is cut, or an estimate of it.
     pub struct EdgePoint {
         /// Updates done.
         pub step: Option<i64>,
         /// The model, where several are compared.
         pub model: Option<String>,
+        /// How edges are scored; all but `exact` are estimates.
+        pub method: String,
         /// The edge.
         pub edge: String,
         /// The line's name: model and edge.
@@ -136,11 +138,8 @@ fn head(name: &str) -> Option<(i64, i64)> {
 
 /// The edges whose cut costs most in the end, by the first method, at every stage.
 fn edges(rows: &Rows) -> Result<Vec<EdgePoint>> {
-    let methods = rows.texts("method")?;
-    let rows = match methods.first() {
-        Some(first) => rows.only("method", first)?,
-        None => return Ok(Vec::new()),
-    };
+    let Some(method) = rows.texts("method")?.into_iter().next() else { return Ok(Vec::new()) };
+    let rows = rows.only("method", &method)?;
     let (stages, names, lost) = (stages(&rows)?, rows.texts("edge")?, rows.numbers("lost")?);
     let models: BTreeSet<&Option<String>> = stages.iter().map(|(_, model, _)| model).collect();
     let each = (EDGES / models.len().max(1)).max(1);
@@ -159,6 +158,7 @@ fn edges(rows: &Rows) -> Result<Vec<EdgePoint>> {
             points.extend(at.map(|&i| EdgePoint {
                 step: step(i),
                 model: model.clone(),
+                method: method.clone(),
                 edge: edge.clone(),
                 line: line.clone(),
                 lost: lost.get(i).copied().flatten(),

@@ -75,6 +75,7 @@ pub(super) fn section(story: &Story) -> Option<Section> {
 
 /// How many cells of a table are worth a remark, and how many are no accident.
 fn counted(rows: &Rows, what: &str) -> Option<Block> {
+    rows.numbers("ci_lo").ok()?.iter().flatten().next()?; // of one prompt nothing is known to be no accident
     let notable = rows.numbers("notable").ok()?.iter().flatten().filter(|x| **x > 0.0).count();
     let q: Vec<f64> = rows.numbers("q").ok()?.into_iter().flatten().collect();
     let number = |n: usize| Inline::Text(n.to_string());

@@ -1,5 +1,7 @@
 //! What tables say of chance and size, and what they warn of.
 
+use glassbox::analysis::attribution::Attribution;
+
 use super::*;
 
 /// More pairs than a p-value needs.
@@ -150,4 +152,32 @@ fn doubtful_numbers_are_flagged() {
         numbers(&own, "effect").iter().all(|effect| effect.abs() < 1e-9),
         "a pair without a gap has no effect, and no share of it"
     );
+}
+
+/// Direct effects are tested as whole prompts, and each table corrects for its own rows.
+#[test]
+fn direct_effects_have_p_and_q() {
+    let (task, lab) = (many(), lab(Config::tiny(), 3));
+    let found = Attribution::default().run(&lab, &task).unwrap();
+    let each = table(&found, "examples_attribution");
+    for name in ["attribution", "attribution_head"] {
+        let rows = table(&found, name);
+        let p = rows.numbers("p").unwrap();
+        assert_eq!(rows.numbers("q").unwrap(), false_discovery(&p));
+        let parts = match rows.texts("component") {
+            Ok(parts) => parts,
+            Err(_) => {
+                let [layers, heads] = ["layer", "head"].map(|column| rows.texts(column).unwrap());
+                layers.iter().zip(&heads).map(|(layer, head)| format!("a{layer}.h{head}")).collect()
+            }
+        };
+        for (part, p) in parts.iter().zip(&p) {
+            let own = numbers(&only(each, &[("component", part)]), "direct");
+            match p {
+                Some(p) => close(*p, sign_flip(&own, &task.units(), 0).unwrap()),
+                None => assert!(own.iter().all(|x| *x == 0.0), "{part}"),
+            }
+        }
+        assert!(p.iter().any(Option::is_some));
+    }
 }

@@ -6,6 +6,7 @@ use crate::figure::apart::least_squares;
 use crate::figure::axes::{self, Axis};
 use crate::figure::font;
 use crate::figure::lines::{self, Line, Plot};
+use crate::figure::once;
 use crate::figure::scene::{Fill, Frame, Group, Item, Scene, Text};
 use crate::figure::style::Style;
 use crate::figure::ticks;
@@ -68,6 +69,7 @@ pub fn read(rows: &Rows, view: &View, places: &Places) -> Result<(Vec<String>, V
             panel.onsets.push(onset);
         }
     }
+    once::single(panels.iter().flat_map(|panel| &panel.lines), rows, view, places)?;
     Ok((groups, panels))
 }
 
