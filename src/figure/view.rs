@@ -54,6 +54,8 @@ pub struct View {
     pub hi: Option<String>,
     /// Column with p-values corrected for the number of cells: what grids outline by, instead of intervals.
     pub q: Option<String>,
+    /// How the table's tests were parted before they were corrected, for the caption: "each metric by itself".
+    pub family: Option<String>,
     /// Several drawn numbers side by side, instead of `value`, `lo` and `hi`.
     pub series: Vec<Series>,
     /// One more drawn number, in a low strip below on the same x axis: what probing or steering is set against.
