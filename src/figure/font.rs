@@ -3,6 +3,7 @@
 //! Tokens are hostile text. [`visible`] shows control and direction marks as signs, so that no text can break a line,
 //! reverse its neighbours or hide; escaping for a format is the writer's work.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
 
 use ttf_parser::Face;
@@ -55,6 +56,33 @@ pub fn fit(text: &str, size: f64, bold: bool, room: f64) -> String {
         }
     }
     String::new()
+}
+
+/// Texts, bold or not, shortened as [`fit`] does; those that would come out alike are cut in the middle instead, where their ends may tell
+/// them apart.
+pub fn apart(texts: &[(&str, bool)], size: f64, room: f64) -> Vec<String> {
+    let short: Vec<String> = texts.iter().map(|(text, bold)| fit(text, size, *bold, room)).collect();
+    let mut of: HashMap<&str, HashSet<&str>> = HashMap::new();
+    for (short, (text, _)) in short.iter().zip(texts) {
+        of.entry(short).or_default().insert(text);
+    }
+    let clash = |short: &str| of.get(short).is_some_and(|texts| texts.len() > 1);
+    let each = short.iter().zip(texts);
+    each.map(
+        |(short, (text, bold))| if clash(short) { middle(text, size, *bold, room) } else { short.clone() },
+    )
+    .collect()
+}
+
+/// `text` with an ellipsis in its middle.
+fn middle(text: &str, size: f64, bold: bool, room: f64) -> String {
+    let all: Vec<char> = text.chars().take(LONGEST).collect();
+    let cut = |kept: usize| {
+        let (head, tail) = (all.iter().take(kept / 2), all.iter().skip(all.len() - (kept - kept / 2)));
+        head.chain(&['…']).chain(tail).collect::<String>()
+    };
+    let fits = |text: &String| width(text, size, bold) <= room;
+    (2..all.len()).rev().map(cut).find(fits).unwrap_or_else(|| fit(text, size, bold, room))
 }
 
 /// Text as it is drawn, alike in every format: as [`inert`], and what the typeface lacks is written as its code point,
@@ -130,5 +158,10 @@ mod tests {
         let short = fit(&"antidisestablishment".repeat(500), 7.0, false, 40.0);
         assert!(short.ends_with('…') && width(&short, 7.0, false) <= 40.0);
         assert_eq!(fit("wide", 7.0, false, 1.0), "");
+        let told =
+            [("the quick brown fox jumps", false), ("the quick brown fox rests", false), ("short", false)];
+        let apart = apart(&told, 7.0, 60.0);
+        assert!(apart[0] != apart[1] && apart[0].ends_with("jumps") && apart[2] == "short", "{apart:?}");
+        assert!(apart.iter().all(|text| width(text, 7.0, false) <= 60.0));
     }
 }

@@ -246,11 +246,12 @@ impl Grid {
         let (stride, near) = (labels::every(step, size), self.near());
         let numeric = self.rows.iter().all(|t| t.text.parse::<f64>().is_ok());
         let first: f64 = self.rows.first().and_then(|t| t.text.parse().ok()).unwrap_or(0.0);
-        for (i, tick) in self.rows.iter().enumerate() {
+        let told: Vec<(&str, bool)> = self.rows.iter().map(|tick| (tick.text.as_str(), tick.bold)).collect();
+        let texts = font::apart(&told, size, self.style.space(64.0));
+        for (i, (tick, text)) in self.rows.iter().zip(texts).enumerate() {
             // Rows counted from the bottom keep the label of their first row too.
             let place = if numeric && first > 0.0 { self.rows.len() - 1 - i } else { i };
             if place % stride == 0 {
-                let text = font::fit(&tick.text, size, tick.bold, self.style.space(64.0));
                 let text = Text::new(frame.x - near, frame.y + (i as f64 + 0.5) * step, text, size).middle();
                 scene.add(text.anchor(Anchor::End).bold(tick.bold));
             }

@@ -1,5 +1,7 @@
 //! Sorted horizontal bars with intervals: which components matter, and by how much.
 
+use std::collections::HashMap;
+
 use crate::error::Result;
 use crate::figure::Figure;
 use crate::figure::axes::{self, Axis, Mark, Shape};
@@ -62,7 +64,10 @@ fn draw(rows: &Rows, view: &View) -> Result<Scene> {
 
     let role = |i: usize| roles.as_ref().map_or_else(String::new, |r| font::visible(&r[i]));
     let room = width * 0.42;
-    let name = |i: usize| font::fit(&labels[i], style.tick, false, room);
+    let told: Vec<(&str, bool)> = order.iter().map(|i| (labels[*i].as_str(), false)).collect();
+    let called: HashMap<usize, String> =
+        order.iter().copied().zip(font::apart(&told, style.tick, room)).collect();
+    let name = |i: usize| called.get(&i).cloned().unwrap_or_default();
     let full = |i: usize| {
         let (name, role) = (name(i), role(i));
         let rest = room - font::width(&name, style.tick, false) - 4.0;
