@@ -153,6 +153,8 @@ pub struct Scale {
     pub hi: f64,
     /// Some value lies below `lo` or above `hi`: the colour bar shows it by a pointed end.
     pub clipped: [bool; 2],
+    /// There is no number and no limit was given: the colour bar has none either.
+    pub empty: bool,
 }
 
 impl Scale {
@@ -173,7 +175,8 @@ impl Scale {
         }
         let slack = 1e-9 * (hi - lo);
         let clipped = [values.iter().any(|v| *v < lo - slack), values.iter().any(|v| *v > hi + slack)];
-        Scale { map, lo, hi, clipped }
+        let empty = limits.is_none() && finite().next().is_none();
+        Scale { map, lo, hi, clipped, empty }
     }
 
     /// The colour of a value.

@@ -50,6 +50,9 @@ impl<'a> Bar<'a> {
     }
 
     fn ticks(&self) -> Vec<(f64, String)> {
+        if self.scale.empty {
+            return Vec::new();
+        }
         let each = self.style.space(if self.upright { 22.0 } else { 32.0 });
         let wanted = (self.length / each).clamp(2.0, 6.0);
         let values = ticks::nice(self.scale.lo, self.scale.hi, wanted as usize);
