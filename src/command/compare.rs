@@ -13,8 +13,8 @@ use crate::report;
 
 /// Put two finished runs side by side: what differs, by how much, and how surely
 ///
-/// Two models, two checkpoints, two sets of prompts, two seeds: the tables that both runs have are joined row by row, and every picture
-/// shows both runs and their difference (B minus A) on one scale. Differences have 95 % intervals from the values of every example,
+/// Two models, two checkpoints, two sets of prompts, two seeds: the tables that both runs have are joined row by row. Grids show both
+/// runs and their difference (B minus A) on one scale, bars and lines both runs, some of them also the difference. Differences have 95 % intervals from the values of every example,
 /// pairwise where both runs saw the same prompts. No model is opened. The folder's path is the last line on stdout.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
