@@ -63,7 +63,7 @@ pub(super) fn only(all: &[String]) -> Result<Vec<(&str, &str)>> {
         if let Some((_, other)) = pairs.iter().find(|(known, other)| *known == column && *other != text) {
             return Err(Error::usage(
                 format!("`--only` asks for `{column}` twice: `{other}` and `{text}`"),
-                "keep one text of a column; without --only, --facet or --group tells kinds of rows apart",
+                "leave one out; where the kind of figure takes --group or --facet, these draw both",
             ));
         }
         pairs.push((column, text));

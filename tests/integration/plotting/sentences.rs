@@ -72,7 +72,7 @@ fn a_file_that_is_no_such_table_is_refused_with_the_place() {
     ]);
 }
 
-/// Two runs that were measured at the same steps, one of them twice.
+/// Two runs that were measured at the same steps.
 const RUNS: &str = "run,step,layer,loss,low,high\na,1,0,3,2,4\na,2,0,2,1,3\nb,1,0,4,3,5\nb,2,0,3,2,4\n";
 
 #[test]
@@ -94,7 +94,7 @@ fn hints_name_what_the_kind_takes_and_the_view_does_not_use() {
         hint(&format!("same.csv {curve}")),
         "no other column tells two such rows apart: average their numbers, or keep one of them"
     );
-    // whole numbers are not numbers of the table's own kind: those of a series are drawn as well
+    // whole numbers can tell kinds of rows apart, but not those that are drawn
     assert!(!hint("runs.csv --kind curve --x step --series loss,low,high").contains("`loss`"));
     assert_eq!(
         hint("runs.csv --kind heatmap --x step --y layer --value loss --lo low --hi high"),
