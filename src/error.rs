@@ -128,14 +128,15 @@ impl Error {
         Error::Unknown { kind, name: name.to_owned(), near }
     }
 
-    /// A file that could not be read or written.
+    /// A file that could not be read or written. Of the system's words the number is left out: `(os error 2)`.
     pub fn file(
         action: &'static str,
         path: &std::path::Path,
         cause: impl std::fmt::Display,
         hint: impl Into<String>,
     ) -> Self {
-        Error::File { action, path: path.display().to_string(), cause: cause.to_string(), hint: hint.into() }
+        let cause = numberless(&cause.to_string());
+        Error::File { action, path: path.display().to_string(), cause, hint: hint.into() }
     }
 
     /// The exit code a command ends with: 1 failure, 2 usage, 130 interrupted.
@@ -148,6 +149,13 @@ impl Error {
     }
 }
 
+/// The words without each ` (os error N)` in them.
+fn numberless(words: &str) -> String {
+    let mut pieces = words.split(" (os error ");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |told, piece| told + piece.split_once(')').map_or("", |(_, after)| after))
+}
+
 impl From<candle_core::Error> for Error {
     /// Keeps the sentence and drops the backtrace that candle prints into its message.
     fn from(error: candle_core::Error) -> Self {
@@ -155,5 +163,17 @@ impl From<candle_core::Error> for Error {
         let sentence: Vec<&str> =
             text.lines().take_while(|line| !line.trim_start().starts_with("0: ")).collect();
         Error::Tensor(sentence.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_systems_number_is_left_out_and_its_words_are_kept() {
+        assert_eq!(numberless("No such file or directory (os error 2)"), "No such file or directory");
+        assert_eq!(numberless("a (os error 13): b (os error 2), (c)"), "a: b, (c)");
+        assert_eq!(numberless("it is a folder (or was)"), "it is a folder (or was)");
     }
 }

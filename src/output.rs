@@ -28,7 +28,7 @@ use atomic::{Filled, failed, parent, stream_file_atomically};
 use candle_core::Tensor;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -44,13 +44,20 @@ pub const SCRATCH: &str = ".glassbox-";
 /// Reads a table from a file that ends in `.csv` or `.parquet`; its name is the file's, without the ending.
 pub fn read_table(path: &Path) -> Result<Rows> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    let Some(format) = [Format::Csv, Format::Parquet].into_iter().find(|format| format.name() == ending)
+    let Some(format) =
+        [Format::Csv, Format::Parquet].into_iter().find(|format| ending.eq_ignore_ascii_case(format.name()))
     else {
         let hint = "tables are read from files that end in .csv or .parquet";
         return Err(Error::file("read", path, "it is neither CSV nor Parquet", hint));
     };
-    let bytes =
-        fs::read(path).map_err(|e| Error::file("read", path, e, "give the path of a table of a run"))?;
+    let bytes = fs::read(path).map_err(|e| {
+        let hint = match e.kind() {
+            ErrorKind::NotFound => "check the path of the table",
+            ErrorKind::PermissionDenied => "it is not yours to read: check its permissions",
+            _ => "give the path of a file that ends in .csv or .parquet",
+        };
+        Error::file("read", path, e, hint)
+    })?;
     table::read(&path.file_stem().unwrap_or_default().to_string_lossy(), &bytes, format)
 }
 
@@ -109,7 +116,7 @@ impl Folder {
         let path = self.inside(path)?;
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(failed("read", &path, &e)),
         }
     }

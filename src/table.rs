@@ -14,6 +14,7 @@
 //! CSV has no types: a text column of digits alone reads as numbers, and pandas takes words such as `null` for missing
 //! cells unless told `keep_default_na=False`. Parquet has none of these faults.
 
+mod foreign;
 pub mod formula;
 mod terminal;
 
@@ -114,44 +115,52 @@ pub fn write(rows: &Rows, format: Format) -> Result<Vec<u8>> {
 
 /// Reads back a table that was written as CSV or Parquet; `name` becomes the table's.
 ///
-/// Parquet gives back what was written. From CSV, types are taken from the cells (a column without any is text), and
+/// A file that others made is refused in our words where it is no such table, or one without the order that a table has: a name
+/// for each column and a cell for each name. Parquet gives back what was written. From CSV, types are taken from the cells (a column without any is text), and
 /// the meaning of columns is lost.
 pub fn read(name: &str, bytes: &[u8], format: Format) -> Result<Rows> {
-    let broken = |e: pl::PolarsError| {
-        let why = match e.to_string() {
-            why if why.contains("more fields than defined") => {
-                "a row has more cells than the first, which names the columns".to_owned()
-            }
-            why => why,
-        };
-        let message = format!("the table `{name}` cannot be read as {format}: {why}");
-        Error::input(message, "the file is not such a table, or is cut short: write it again")
+    let broken = |_| {
+        let why = "its contents are damaged, or of a kind that is not read here";
+        foreign::refused(name, format, why, "write it again as plain columns of numbers, texts, yes and no")
     };
     let mut meanings = BTreeMap::<String, String>::new();
     let frame = match format {
         Format::Parquet => {
+            foreign::parquet(name, bytes)?;
             let mut reader = pl::ParquetReader::new(Cursor::new(bytes));
-            let metadata = reader.get_metadata().map_err(broken)?.key_value_metadata().clone();
-            let pairs = metadata.into_iter().flatten().filter(|pair| pair.key == MEANING);
+            let metadata = reader.get_metadata().map_err(broken)?;
+            foreign::distinct(name, format, metadata.schema().fields().iter().map(|field| field.name()))?;
+            let pairs = metadata
+                .key_value_metadata()
+                .clone()
+                .into_iter()
+                .flatten()
+                .filter(|pair| pair.key == MEANING);
             for text in pairs.filter_map(|pair| pair.value) {
                 meanings = serde_json::from_str(&text).unwrap_or_default();
             }
             reader.finish().map_err(broken)?
         }
         Format::Csv if bytes.iter().all(u8::is_ascii_whitespace) => pl::DataFrame::empty(),
-        Format::Csv => pl::CsvReadOptions::default()
-            .with_infer_schema_length(None)
-            .into_reader_with_file_handle(Cursor::new(bytes))
-            .finish()
-            .map_err(broken)?,
+        Format::Csv => {
+            foreign::csv(name, bytes)?;
+            pl::CsvReadOptions::default()
+                .with_infer_schema_length(None)
+                .into_reader_with_file_handle(Cursor::new(bytes))
+                .finish()
+                .map_err(broken)?
+        }
         Format::Table | Format::Json | Format::Jsonl => {
             let message = format!("the table `{name}` cannot be read from {format}");
             return Err(Error::input(message, "tables are read from CSV and Parquet"));
         }
     };
     let columns = frame.columns().iter().map(|column| {
+        let mut cells = cells(column).map_err(|_| {
+            let why = format!("the column `{}` holds {}", column.name(), column.dtype());
+            foreign::refused(name, format, &why, "write it as numbers, texts, or yes and no")
+        })?;
         let name = column.name().to_string();
-        let mut cells = cells(column).map_err(broken)?;
         if let (Format::Csv, Column::Text(texts)) = (format, &mut cells) {
             texts.iter_mut().flatten().for_each(|text| *text = formula::exact(text).to_owned());
             cells = numbers(texts).map_or(cells, Column::Num);

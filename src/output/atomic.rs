@@ -141,22 +141,46 @@ pub(super) fn parent(path: &Path) -> PathBuf {
 
 /// The operating system's refusal, with the way out that fits it.
 pub(super) fn failed(action: &'static str, path: &Path, cause: &io::Error) -> Error {
+    if cause.kind() == ErrorKind::NotFound && action != "read" && parent(path).is_dir() {
+        let hint = "choose another place with -o (--out)";
+        return Error::file(action, path, "its folder takes no new files", hint);
+    }
     let hint = match cause.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "the disk is full: free some space, or write to another disk with --out"
+            "the disk is full: free some space, or write to another disk with -o (--out)"
         }
         ErrorKind::FileTooLarge => {
-            "files may not grow larger here: raise the limit (`ulimit -f`), or write to another disk with --out"
+            "files may not grow larger here: raise the limit (`ulimit -f`), or write to another disk with -o (--out)"
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "choose a place you may write to with --out"
+            "choose a place you may write to with -o (--out)"
         }
         ErrorKind::NotFound => "the folder it should lie in does not exist: create it, or correct the path",
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            "a part of this path is a file, not a folder: choose another place with --out"
+            "a part of this path is a file, not a folder: choose another place with -o (--out)"
         }
-        ErrorKind::InvalidFilename | ErrorKind::InvalidInput => "choose a shorter or plainer name with --out",
-        _ => "choose another place with --out",
+        ErrorKind::InvalidFilename | ErrorKind::InvalidInput => {
+            "choose a shorter or plainer name with -o (--out)"
+        }
+        _ => "choose another place with -o (--out)",
     };
     Error::file(action, path, cause, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_fits() {
+        let here = tempfile::tempdir().unwrap();
+        let told = |path: &str, kind: ErrorKind| {
+            failed("write", &here.path().join(path), &io::Error::from(kind)).to_string()
+        };
+        let denied = told("a.pdf", ErrorKind::PermissionDenied);
+        assert!(denied.ends_with("hint: choose a place you may write to with -o (--out)"), "{denied}");
+        // a folder of the system that holds only what it puts there itself
+        assert!(told("a.pdf", ErrorKind::NotFound).contains("a.pdf: its folder takes no new files\n"));
+        assert!(told("no/a.pdf", ErrorKind::NotFound).contains("folder it should lie in does not exist"));
+    }
 }

@@ -34,7 +34,8 @@ pub(super) fn records(content: &str) -> Result<(Vec<Record>, &'static str)> {
             Ok(whole) => object(whole),
             Err(_) => Ok((lines(text), "JSON lines")),
         },
-        _ if is_csv(text) => Ok((csv(text)?, "CSV")),
+        _ if is_csv(text, ',') => Ok((csv(text)?, "CSV")),
+        Some(_) if !text.lines().any(|line| line.trim_start().starts_with('{')) => Err(neither(text)),
         _ => Ok((lines(text), "JSON lines")),
     }
 }
@@ -44,26 +45,57 @@ fn lines(text: &str) -> Vec<Record> {
     let record = |(i, line): (usize, &str)| Record {
         place: format!("line {}", i + 1),
         number: i + 1,
-        fields: serde_json::from_str(line).map_err(|cause| {
-            Error::input(format!("it is not a JSON object: {cause}"), "write one JSON object per line")
-        }),
+        fields: serde_json::from_str::<Value>(line).map_err(|cause| broken(&cause, line)).and_then(fields),
     };
     filled.map(record).collect()
 }
 
 fn listed(list: Vec<Value>) -> Vec<Record> {
-    let record = |(i, value): (usize, Value)| Record {
-        place: format!("prompt {}", i + 1),
-        number: i + 1,
-        fields: match value {
-            Value::Object(fields) => Ok(fields),
-            other => Err(Error::input(
-                format!("it is not a JSON object but {}", kind(&other)),
-                "write each prompt as an object, `{\"clean\": \"…\"}`",
-            )),
-        },
-    };
+    let record =
+        |(i, value)| Record { place: format!("prompt {}", i + 1), number: i + 1, fields: fields(value) };
     list.into_iter().enumerate().map(record).collect()
+}
+
+fn fields(value: Value) -> Result<Map<String, Value>> {
+    match value {
+        Value::Object(fields) => Ok(fields),
+        other => Err(Error::input(
+            format!("it is not a JSON object but {}", kind(&other)),
+            "write each prompt as an object, `{\"clean\": \"…\"}`",
+        )),
+    }
+}
+
+/// A line that is no JSON. The reader's words end in line and column, of which the line is always the first.
+fn broken(cause: &serde_json::Error, line: &str) -> Error {
+    let words = cause.to_string();
+    let words = words.split(" at line ").next().unwrap_or_default();
+    let why = match line.trim_start().starts_with('{') {
+        true => format!("{words} at column {}", cause.column()),
+        false => "it does not begin with `{`".to_owned(),
+    };
+    Error::input(format!("it is not a JSON object: {why}"), "write one JSON object per line")
+}
+
+/// A text that is in none of the formats.
+fn neither(text: &str) -> Error {
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    for (separator, word) in [(';', "semicolons"), ('\t', "tabs")] {
+        if is_csv(text, separator) {
+            let why = format!("its cells are separated by {word}");
+            return Error::input(why, "save it as CSV, with commas between cells");
+        }
+    }
+    let shown: String = first.chars().take(60).collect();
+    let rest = if shown.len() < first.len() { "…" } else { "" };
+    Error::input(
+        format!(
+            "it is neither JSON nor CSV with a column of prompts ({}); its first line is {shown:?}{rest}",
+            PROMPTS.join(", ")
+        ),
+        "write JSON lines (`{\"clean\": \"…\"}`), a JSON list of such objects, or CSV whose first line names such columns; \
+         `glassbox list formats` names data sets that are read as they are",
+    )
 }
 
 /// A file that is one object: `{"prompts": [{…}, …]}`, lists side by side, or a single prompt.
@@ -112,9 +144,9 @@ fn side_by_side(count: usize, whole: &Map<String, Value>) -> Result<(Vec<Record>
 }
 
 /// Whether the first line names columns, one of which holds prompts.
-fn is_csv(text: &str) -> bool {
+fn is_csv(text: &str, separator: char) -> bool {
     let header = text.lines().next().unwrap_or_default();
-    let names = || header.split(',').map(|name| name.trim().trim_matches('"'));
+    let names = || header.split(separator).map(|name| name.trim().trim_matches('"'));
     names().any(|name| PROMPTS.contains(&name))
 }
 

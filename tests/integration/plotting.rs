@@ -1,5 +1,7 @@
 //! Figures as files: what a run writes of each, `glassbox plot`, captions, venues, and LaTeX that takes them as they are.
 
+mod sentences;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
