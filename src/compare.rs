@@ -8,7 +8,9 @@
 //! - a row that one run alone has is missing in the other and in the difference, never 0.
 //!
 //! Intervals come from the tables of every example (`examples_…`): pairs are resampled together where both runs saw the same
-//! examples ([`Interval::Paired`]), else each run by itself ([`Interval::Apart`]).
+//! examples ([`Interval::Paired`]), else each run by itself ([`Interval::Apart`]). Copies of a prompt (`examples_units`) are drawn
+//! together, and an effect that is a share of a gap is drawn with its gap (`examples_gap_…`); without those there is no
+//! interval ([`Interval::None`]). Tests are corrected in the same families as those of the runs ([`family`]).
 
 mod columns;
 mod draws;
@@ -17,6 +19,7 @@ mod facts;
 mod join;
 mod side;
 
+pub use columns::{family, family_in_words};
 pub use draws::Interval;
 pub use facts::Fact;
 pub use join::{Joined, stacked};

@@ -87,6 +87,8 @@ row! {
         pub layer: usize,
         /// Position, BOS counted.
         pub pos: usize,
+        /// What `lens` calls this position: its number, or its name where prompts do not align.
+        pub place: String,
         /// The token there.
         pub token: String,
         /// The token the lens reads first.
@@ -147,7 +149,8 @@ impl Analysis for Lens {
                     rows.push(over((site, layer, place), token, said, lab, &bootstrap));
                     for ((example, &pos), said) in task.examples.iter().zip(&place.positions).zip(said) {
                         let token = lab.vocabulary.token(example.clean.get(pos).copied().unwrap_or(0));
-                        each.push(Spot { site, layer, pos }.one(said, &example.id, token, lab));
+                        let spot = Spot { site, layer, pos, place: &place.label };
+                        each.push(spot.one(said, &example.id, token, lab));
                     }
                 }
             }
@@ -277,19 +280,21 @@ fn over(
 }
 
 /// Where a reading was taken.
-struct Spot {
+struct Spot<'a> {
     site: &'static str,
     layer: usize,
     pos: usize,
+    place: &'a str,
 }
 
-impl Spot {
+impl Spot<'_> {
     fn one(self, said: &Summary, example: &str, token: String, lab: &Lab) -> ExampleReading {
         ExampleReading {
             example: example.to_owned(),
             site: self.site.into(),
             layer: self.layer,
             pos: self.pos,
+            place: self.place.to_owned(),
             token,
             top: lab.vocabulary.token(said.top),
             prob: said.prob,

@@ -30,7 +30,7 @@ use crate::lab::Lab;
 use crate::metric::Metric;
 use crate::row::Rows;
 use crate::stats::mean;
-use crate::task::Task;
+use crate::task::{Example, Task};
 
 /// From what size on an effect is worth a remark: this share of what there is to explain.
 pub const NOTABLE: f64 = 0.05;
@@ -150,6 +150,23 @@ fn run<A: Analysis>(parameters: toml::Table, lab: &Lab, task: &Task) -> Result<F
 pub fn find(name: &str) -> Result<&'static Entry> {
     let found = ANALYSES.iter().find(|entry| entry.name == name);
     found.ok_or_else(|| Error::unknown("analysis", name, ANALYSES.iter().map(|entry| entry.name)))
+}
+
+crate::row! {
+    /// How far apart the two runs of one example are.
+    pub struct GapRow {
+        /// The example.
+        pub example: String,
+        /// What they differ by in the metric. Effects are shares of its mean, and are resampled with it.
+        pub gap: f64,
+    }
+}
+
+/// Table `examples_gap_<analysis>`: what its effects are shares of, example by example.
+pub(crate) fn gaps(analysis: &str, task: &Task, gaps: &[f64]) -> Rows {
+    let row = |(example, &gap): (&Example, &f64)| GapRow { example: example.id.clone(), gap };
+    let rows: Vec<GapRow> = task.examples.iter().zip(gaps).map(row).collect();
+    Rows::of(format!("examples_gap_{analysis}"), &rows)
 }
 
 /// Puts the values of a batch of examples in their places among all.

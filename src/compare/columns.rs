@@ -11,6 +11,7 @@ const TABLES: &[(&str, &[&str], &str)] = &[
     ("atp_head", &["site", "direction", "layer", "head"], "effect"),
     ("atp_head_pos", &["site", "direction", "layer", "head", "pos"], "effect"),
     ("atp_neuron", &["site", "direction", "layer", "neuron"], "effect"),
+    ("atp_pattern", &["site", "direction", "layer", "head", "pos", "key"], "effect"),
     ("atp_position", &["site", "direction", "layer", "pos"], "effect"),
     ("attention", &["example", "layer", "head", "query", "key"], ""),
     ("attribution", &["component"], "direct"),
@@ -72,25 +73,55 @@ const TABLES: &[(&str, &[&str], &str)] = &[
     ("weights", &["layer", "head"], "copied"),
 ];
 
-/// Tables whose effects are shares of a gap, which is an estimate itself.
-const SHARES: [&str; 16] = [
-    "atp_head",
-    "atp_head_pos",
-    "atp_neuron",
-    "atp_position",
-    "circuit",
-    "edges",
-    "patch_head",
-    "patch_head_pos",
-    "patch_layer",
-    "patch_neuron",
-    "patch_pattern",
-    "patch_set",
-    "path",
-    "path_set",
-    "resid_by_pos",
-    "edges_group",
+/// Tables whose effects are shares of a gap, which is an estimate itself, and the analysis that keeps the gap of each example
+/// (`examples_gap_<analysis>`).
+const SHARES: [(&str, &str); 17] = [
+    ("atp_head", "atp"),
+    ("atp_head_pos", "atp"),
+    ("atp_neuron", "atp"),
+    ("atp_pattern", "atp"),
+    ("atp_position", "atp"),
+    ("circuit", "circuit"),
+    ("edges", "edges"),
+    ("edges_group", "edges"),
+    ("patch_head", "patch"),
+    ("patch_head_pos", "patch"),
+    ("patch_layer", "patch"),
+    ("patch_neuron", "patch"),
+    ("patch_pattern", "patch"),
+    ("patch_set", "patch"),
+    ("path", "path"),
+    ("path_set", "path"),
+    ("resid_by_pos", "patch"),
 ];
+
+/// Tables whose tests are corrected in several families, and the columns that tell those apart. All other tables are one family.
+const FAMILIES: [(&str, &[&str]); 9] = [
+    ("ablate_effect", &["metric", "kind"]),
+    ("atp_head", &["direction"]),
+    ("atp_head_pos", &["direction"]),
+    ("atp_neuron", &["direction"]),
+    ("atp_pattern", &["direction"]),
+    ("atp_position", &["direction"]),
+    ("edges", &["method"]),
+    ("trace", &["metric"]),
+    ("training_heads", &["quantity"]),
+];
+
+/// The columns that tell apart the families of tests of this table, within each of which its q-values control false discoveries;
+/// none where the whole table is one. A table of several models or steps of training is corrected within each of them too,
+/// except one of all stages (`training_heads`).
+pub fn family(table: &str) -> &'static [&'static str] {
+    FAMILIES.iter().find(|(name, _)| *name == table).map_or(&[], |(_, columns)| columns)
+}
+
+/// The same as words after "corrected for all tests": "of each metric and kind", "of the table".
+pub fn family_in_words(table: &str) -> String {
+    match family(table) {
+        [] => "of the table".to_owned(),
+        columns => format!("of each {}", columns.join(" and ")),
+    }
+}
 
 /// What tells how many, how sure and in which order, rather than what or how much.
 const BESIDE: [&str; 6] = ["n", "p", "q", "notable", "rank", "beside"];
@@ -119,8 +150,10 @@ pub(super) struct Spec {
     pub(super) keys: Vec<String>,
     /// The number that `ci_lo` and `ci_hi` belong to, and `p` and `q`.
     main: String,
-    /// Whether effects are shares of a gap.
-    pub(super) is_share: bool,
+    /// The analysis that keeps the gap that effects are shares of, if they are.
+    pub(super) share_of: Option<&'static str>,
+    /// The columns that tell apart the families in which its tests are corrected.
+    pub(super) family: Vec<String>,
 }
 
 impl Spec {
@@ -128,10 +161,12 @@ impl Spec {
     /// belongs to the first number.
     pub(super) fn of(rows: &Rows) -> Spec {
         let there = |name: &str| rows.columns.iter().any(|(known, _, _)| known == name);
-        let is_share = SHARES.contains(&rows.name.as_str());
+        let share_of = SHARES.iter().find(|(name, _)| *name == rows.name).map(|(_, analysis)| *analysis);
+        let family =
+            family(&rows.name).iter().filter(|key| there(key)).map(|key| (*key).to_owned()).collect();
         if let Some((_, keys, main)) = TABLES.iter().find(|(name, _, _)| *name == rows.name) {
             let keys = keys.iter().filter(|key| there(key)).map(|key| (*key).to_owned()).collect();
-            return Spec { keys, main: (*main).to_owned(), is_share };
+            return Spec { keys, main: (*main).to_owned(), share_of, family };
         }
         let names = |wanted: fn(&Column) -> bool| {
             let such = rows.columns.iter().filter(move |(_, _, column)| wanted(column));
@@ -139,7 +174,7 @@ impl Spec {
         };
         let keys = names(|column| matches!(column, Column::Text(_) | Column::Int(_))).collect();
         let main = names(|column| matches!(column, Column::Num(_))).next().unwrap_or_default();
-        Spec { keys, main, is_share }
+        Spec { keys, main, share_of, family }
     }
 
     /// What a column is for.

@@ -20,6 +20,11 @@ pub enum Interval {
     None(&'static str),
 }
 
+impl Interval {
+    /// Why tables that are made of no examples, or whose examples are not kept, have no intervals.
+    pub const NO_EXAMPLES: &'static str = "the runs keep no values of every example for it";
+}
+
 /// Another stream of draws for the second run where the two are resampled apart.
 const APART: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -61,9 +66,9 @@ impl<'a> Draws<'a> {
         same: bool,
     ) -> Result<std::result::Result<Draws<'a>, &'static str>> {
         let [a, b] = sides;
-        let (Some(of_a), Some(of_b)) = (Sample::of(a, tables[0], spec)?, Sample::of(b, tables[1], spec)?)
-        else {
-            return Ok(Err("the runs keep no values of every example for it"));
+        let (of_a, of_b) = match (Sample::of(a, tables[0], spec)?, Sample::of(b, tables[1], spec)?) {
+            (Ok(of_a), Ok(of_b)) => (of_a, of_b),
+            (Err(why), _) | (_, Err(why)) => return Ok(Err(why)),
         };
         let flipped = a.run.sha256 > b.run.sha256;
         let mut samples = if flipped { [of_b, of_a] } else { [of_a, of_b] };
@@ -97,11 +102,12 @@ impl<'a> Draws<'a> {
         let cells = [first.column(column)?, second.column(column)?];
         let [one, other] = &self.bootstraps;
         let plain = [one.over(None), other.over(None)];
-        let shares = [one.over(Some(&first.gaps)), other.over(Some(&second.gaps))];
+        let gaps = [first.gaps.as_deref(), second.gaps.as_deref()];
+        let shares = [gaps[0].map(|gaps| one.over(Some(gaps))), gaps[1].map(|gaps| other.over(Some(gaps)))];
         let side = |k: usize, row: usize, value: f64, is_share: bool| -> Option<[Vec<f64>; 2]> {
             let name = names.get(k)?.get(row)?;
             let values = self.samples.get(k)?.values(cells.get(k)?, name)?;
-            let over = if is_share { shares.get(k)? } else { plain.get(k)? };
+            let over = if is_share { shares.get(k)?.as_ref()? } else { plain.get(k)? };
             let found = over.value(&values);
             ((found - value).abs() <= 1e-6 * value.abs().max(1e-3)).then(|| [over.resampled(&values), values])
         };
@@ -110,9 +116,12 @@ impl<'a> Draws<'a> {
             let (rows, [a, b]) = (turned(pair.rows), pair.values);
             let [u, v] = if self.flipped { [b, a] } else { [a, b] };
             let (first, second) = (side(0, rows[0], u, pair.is_share)?, side(1, rows[1], v, pair.is_share)?);
-            let share = if pair.is_share { (u + v) / 2.0 } else { 0.0 };
+            let share = (u + v) / 2.0;
             let own = |k: usize, values: &[f64]| -> Option<Vec<f64>> {
-                let gaps = &self.samples.get(k)?.gaps;
+                if !pair.is_share {
+                    return Some(values.to_vec());
+                }
+                let gaps = (*gaps.get(k)?)?;
                 Some(values.iter().zip(gaps).map(|(top, gap)| top - share * gap).collect())
             };
             let change =

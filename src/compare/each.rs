@@ -1,15 +1,16 @@
 //! The values of every example behind a table's means.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::columns::Spec;
+use super::draws::Interval;
 use super::side::Side;
 use crate::error::Result;
 use crate::row::{Cell, Column, Rows};
 
 /// The table of examples behind a table where its name is not `examples_<table>`.
-const BEHIND: [(&str, &str); 8] = [
+const BEHIND: [(&str, &str); 9] = [
     ("accumulated", ""),
     ("attribution_head", "examples_attribution"),
     ("attribution_neuron", ""),
@@ -18,7 +19,12 @@ const BEHIND: [(&str, &str); 8] = [
     ("circuit", ""),
     ("circuit_summary", ""),
     ("lens_first", ""),
+    ("path_set", "examples_path"),
 ];
+
+/// Tables, a column of their examples, and the key of the table that it stands for: a lens names a position that lies elsewhere in
+/// each prompt, and sets send as single parts do.
+const STANDS_FOR: [(&str, &str, &str); 2] = [("lens", "place", "pos"), ("path_set", "sender", "set")];
 
 /// The metrics of `behaviour` and what each is of a row of `prediction`.
 const BEHAVIOUR: [(&str, &str); 8] = [
@@ -51,8 +57,8 @@ pub(super) struct Sample<'a> {
     pub(super) ids: Vec<String>,
     /// For each the first that has the same prompt.
     pub(super) units: Vec<usize>,
-    /// For each its gap divided by the mean gap; ones where it is not known.
-    pub(super) gaps: Vec<f64>,
+    /// For each its gap divided by the mean gap, if effects are shares of one and it is known.
+    pub(super) gaps: Option<Vec<f64>>,
     /// Whether examples are prompts of the task rather than sequences that the method drew.
     pub(super) is_prompts: bool,
     rows: Cow<'a, Rows>,
@@ -63,11 +69,15 @@ pub(super) struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    /// What there is behind this table; nothing where no table of examples belongs to it.
-    pub(super) fn of(side: &'a Side, table: &Rows, spec: &Spec) -> Result<Option<Sample<'a>>> {
-        let Some(rows) = behind(side, &table.name)? else { return Ok(None) };
+    /// What there is behind this table; the reason where nothing can be resampled.
+    pub(super) fn of(
+        side: &'a Side,
+        table: &Rows,
+        spec: &Spec,
+    ) -> Result<std::result::Result<Sample<'a>, &'static str>> {
+        let Some(rows) = behind(side, &table.name)? else { return Ok(Err(Interval::NO_EXAMPLES)) };
         let column = ["example", "sequence"].into_iter().find(|name| rows.column(name).is_ok());
-        let Some(column) = column else { return Ok(None) };
+        let Some(column) = column else { return Ok(Err(Interval::NO_EXAMPLES)) };
         let keys: Vec<String> = spec.keys.iter().filter(|key| rows.column(key).is_ok()).cloned().collect();
         let all = rows.texts(column)?;
         let mut ids: Vec<String> = Vec::new();
@@ -92,10 +102,23 @@ impl<'a> Sample<'a> {
         // what some examples lack is a mean over others
         let whole =
             places.into_iter().filter_map(|(key, own)| Some((key, own.into_iter().collect::<Option<_>>()?)));
-        let places = whole.collect();
-        let (units, gaps) = prompts(side, &ids)?;
+        let places: HashMap<String, Vec<usize>> = whole.collect();
+        if !named(table, &keys)?.iter().any(|name| places.contains_key(name)) {
+            return Ok(Err("a run does not keep values of every example by the names of its rows"));
+        }
         let is_prompts = column == "example";
-        Ok(Some(Sample { ids, units, gaps, is_prompts, rows, places, keys }))
+        // sequences that a method drew are all different
+        let units = if is_prompts { units(side, &ids)? } else { Some((0..ids.len()).collect()) };
+        let Some(units) = units else {
+            return Ok(Err("a run does not keep which of its examples have the same prompt"));
+        };
+        let gaps = spec.share_of.map(|analysis| gaps(side, analysis, &ids)).transpose()?.flatten();
+        let of_gap = |unit: &String| unit == "gap";
+        let has_shares = || table.texts("unit").map_or(true, |units| units.iter().any(of_gap));
+        if spec.share_of.is_some() && gaps.is_none() && has_shares() {
+            return Ok(Err("a run does not keep the gap of each prompt, of which its effects are shares"));
+        }
+        Ok(Ok(Sample { ids, units, gaps, is_prompts, rows, places, keys }))
     }
 
     /// Puts the examples into another order; false where they are not the same.
@@ -107,7 +130,9 @@ impl<'a> Sample<'a> {
         let pick =
             |list: &[usize]| -> Vec<usize> { order.iter().filter_map(|&i| list.get(i).copied()).collect() };
         self.places.values_mut().for_each(|places| *places = pick(places));
-        self.gaps = order.iter().filter_map(|&i| self.gaps.get(i).copied()).collect();
+        if let Some(gaps) = &mut self.gaps {
+            *gaps = order.iter().filter_map(|&i| gaps.get(i).copied()).collect();
+        }
         self.ids = ids.to_vec();
         // groups are told by prompts, which are the same
         true
@@ -154,7 +179,12 @@ fn behind<'a>(side: &'a Side, table: &str) -> Result<Option<Cow<'a, Rows>>> {
         _ => {
             let known = BEHIND.iter().find(|(name, _)| *name == table);
             let name = known.map_or_else(|| format!("examples_{table}"), |(_, name)| (*name).to_owned());
-            Ok(side.tables.get(&name).map(Cow::Borrowed))
+            let Some(rows) = side.tables.get(&name) else { return Ok(None) };
+            let stands = STANDS_FOR.iter().find(|(name, ..)| *name == table);
+            let stands = stands.filter(|(_, there, _)| rows.column(there).is_ok());
+            Ok(Some(
+                stands.map_or(Cow::Borrowed(rows), |(_, there, key)| Cow::Owned(renamed(rows, there, key))),
+            ))
         }
     }
 }
@@ -201,24 +231,41 @@ fn text(name: &str, cells: &[String]) -> (String, String, Column) {
     (name.to_owned(), String::new(), String::column(cells.iter()))
 }
 
-/// For each example the first with the same prompt, and its gap by the mean gap where the run's metric is the logit difference.
-fn prompts(side: &Side, ids: &[String]) -> Result<(Vec<usize>, Vec<f64>)> {
-    let plain = ((0..ids.len()).collect(), vec![1.0; ids.len()]);
-    let Some(rows) = side.tables.get("prediction") else { return Ok(plain) };
-    let (examples, texts) = (rows.texts("example")?, rows.texts("prompt")?);
-    let index: HashMap<&str, usize> = examples.iter().enumerate().map(|(i, id)| (id.as_str(), i)).collect();
-    let places: Option<Vec<usize>> = ids.iter().map(|id| index.get(id.as_str()).copied()).collect();
-    let Some(places) = places else { return Ok(plain) };
-    let mut first: BTreeMap<&str, usize> = BTreeMap::new();
-    let prompt = |&place: &usize| texts.get(place).map_or("", String::as_str);
-    let units =
-        places.iter().enumerate().map(|(i, place)| *first.entry(prompt(place)).or_insert(i)).collect();
-    let (clean, corrupt) = (rows.numbers("logit_diff")?, rows.numbers("logit_diff_corrupt")?);
-    let gap = |&place: &usize| Some(clean.get(place).copied()?? - corrupt.get(place).copied()??);
-    let gaps: Option<Vec<f64>> = places.iter().map(gap).collect();
-    let gaps = gaps.filter(|_| side.metric() == "logit-diff").and_then(|gaps| {
+/// With the column `there` in the place of `key`.
+fn renamed(rows: &Rows, there: &str, key: &str) -> Rows {
+    let mut rows = rows.clone();
+    rows.columns.retain(|(name, _, _)| name != key);
+    rows.columns
+        .iter_mut()
+        .filter(|(name, _, _)| name == there)
+        .for_each(|(name, _, _)| *name = key.to_owned());
+    rows
+}
+
+/// For each example the first with the same prompt; nothing where that is not known.
+fn units(side: &Side, ids: &[String]) -> Result<Option<Vec<usize>>> {
+    let kept = |table: &str, column: &str| -> Result<Option<HashMap<String, String>>> {
+        let Some(rows) = side.tables.get(table) else { return Ok(None) };
+        Ok(Some(rows.texts("example")?.into_iter().zip(rows.texts(column)?).collect()))
+    };
+    let known = match kept("examples_units", "unit")? {
+        Some(known) => Some(known),
+        None => kept("prediction", "prompt")?,
+    };
+    let Some(known) = known else { return Ok(None) };
+    let mut first: HashMap<&str, usize> = HashMap::new();
+    let unit = |(i, id): (usize, &String)| Some(*first.entry(known.get(id)?).or_insert(i));
+    Ok(ids.iter().enumerate().map(unit).collect())
+}
+
+/// For each example its gap by the mean gap, as the analysis measured it; nothing where that is not known.
+fn gaps(side: &Side, analysis: &str, ids: &[String]) -> Result<Option<Vec<f64>>> {
+    let Some(rows) = side.tables.get(&format!("examples_gap_{analysis}")) else { return Ok(None) };
+    let known: HashMap<String, Option<f64>> =
+        rows.texts("example")?.into_iter().zip(rows.numbers("gap")?).collect();
+    let gaps: Option<Vec<f64>> = ids.iter().map(|id| *known.get(id)?).collect();
+    Ok(gaps.and_then(|gaps| {
         let mean = gaps.iter().sum::<f64>() / gaps.len().max(1) as f64;
         (mean != 0.0 && mean.is_finite()).then(|| gaps.iter().map(|gap| gap / mean).collect())
-    });
-    Ok((units, gaps.unwrap_or(plain.1)))
+    }))
 }

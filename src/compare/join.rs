@@ -1,6 +1,6 @@
 //! Two tables of one name, row by row.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::columns::{Part, Spec};
 use super::draws::{Draws, Interval, Pair};
@@ -21,6 +21,8 @@ pub struct Joined {
     pub only: [Vec<String>; 2],
     /// What intervals of differences stand on.
     pub interval: Interval,
+    /// Whether effects are shares of a gap, which each run has its own.
+    pub is_share: bool,
 }
 
 impl Joined {
@@ -98,7 +100,8 @@ pub(super) fn join(
         Err(why) => (None, Interval::None(why)),
     };
     let difference = difference([&a, &b], &spec, &rows, draws.as_ref())?;
-    Ok(Ok(Joined { sides: [a, b, difference], keys: spec.keys, only, interval }))
+    let is_share = spec.share_of.is_some();
+    Ok(Ok(Joined { sides: [a, b, difference], keys: spec.keys, only, interval, is_share }))
 }
 
 /// A key as a person reads it.
@@ -138,7 +141,7 @@ fn difference([a, b]: [&Rows; 2], spec: &Spec, rows: &[[usize; 2]], draws: Optio
         let (own, other) = (a.numbers(name)?, b.numbers(name)?);
         let is_share = |i: usize| {
             let of_gap = units.as_ref().is_none_or(|units| units.get(i).is_some_and(|unit| unit == "gap"));
-            spec.is_share && name == "effect" && of_gap
+            spec.share_of.is_some() && name == "effect" && of_gap
         };
         let nan = |x: Option<f64>| x.unwrap_or(f64::NAN);
         let pair = |&[i, j]: &[usize; 2]| Pair {
@@ -162,11 +165,33 @@ fn difference([a, b]: [&Rows; 2], spec: &Spec, rows: &[[usize; 2]], draws: Optio
             let is_tested = |&[i, j]: &[usize; 2]| at(&tests[0], i).or(at(&tests[1], j)).is_some();
             let p = sure.iter().zip(rows).map(|(sure, pair)| sure.p.filter(|_| is_tested(pair)));
             let p: Vec<Option<f64>> = p.collect();
-            set("q", false_discovery(&p));
+            // what neither run corrects, since it lists a choice of what it tested, cannot be corrected here either
+            let is_corrected = |rows: &&Rows| rows.numbers("q").is_ok_and(|q| q.iter().any(Option::is_some));
+            if [a, b].iter().any(is_corrected) {
+                let families = named(a, &spec.family)?;
+                let of_row = rows.iter().map(|[i, _]| families.get(*i).map_or("", String::as_str));
+                set("q", corrected(&p, &of_row.collect::<Vec<_>>()));
+            }
             set("p", p);
         }
     }
     Ok(difference)
+}
+
+/// The q-values of tests, each within its family.
+fn corrected(p: &[Option<f64>], families: &[&str]) -> Vec<Option<f64>> {
+    let mut members: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    families.iter().enumerate().for_each(|(i, family)| members.entry(family).or_default().push(i));
+    let mut all = vec![None; p.len()];
+    for places in members.values() {
+        let own: Vec<Option<f64>> = places.iter().map(|&i| at(p, i)).collect();
+        for (&i, q) in places.iter().zip(false_discovery(&own)) {
+            if let Some(place) = all.get_mut(i) {
+                *place = q;
+            }
+        }
+    }
+    all
 }
 
 fn at(cells: &[Option<f64>], i: usize) -> Option<f64> {

@@ -8,6 +8,7 @@ use crate::checkpoint;
 use crate::error::Result;
 use crate::lab::{self, Lab};
 use crate::output::{Folder, Manifest, ModelFacts};
+use crate::row;
 use crate::row::Rows;
 use crate::study::{Stage, Study};
 use crate::task::Task;
@@ -24,6 +25,9 @@ fn all(run: &Run, folder: &mut Folder) -> Result<()> {
     let joined = run.outcomes.iter().filter(|_| run.study.is_series());
     let joined: Vec<Rows> = joined.flat_map(|outcome| &outcome.findings.tables).cloned().collect();
     let run = &Run { outcomes: &own, ..*run };
+    if !run.task.examples.is_empty() {
+        folder.table(&units(run.task))?;
+    }
     let mut tables = BTreeMap::new();
     for outcome in run.outcomes {
         for rows in &outcome.findings.tables {
@@ -53,6 +57,28 @@ fn all(run: &Run, folder: &mut Folder) -> Result<()> {
     folder.write("index.html", html(&page)?.as_bytes())?;
     folder.write("report.md", markdown(&page).as_bytes())?;
     rerun(run, folder)
+}
+
+row! {
+    /// Which examples are one piece of evidence.
+    pub struct Unit {
+        /// The example.
+        pub example: String,
+        /// The first example with the same prompt: copies are no further evidence, and are resampled together.
+        pub unit: String,
+    }
+}
+
+/// Table `examples_units`: what is drawn together when examples are resampled.
+fn units(task: &Task) -> Rows {
+    let id = |i: usize| task.examples.get(i).map_or_else(String::new, |example| example.id.clone());
+    let rows: Vec<Unit> = task
+        .units()
+        .into_iter()
+        .enumerate()
+        .map(|(i, unit)| Unit { example: id(i), unit: id(unit) })
+        .collect();
+    Rows::of("examples_units", &rows)
 }
 
 /// `study.toml` and the files it names, so that the folder alone reruns the study.

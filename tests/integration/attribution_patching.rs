@@ -158,7 +158,7 @@ fn slope(
 }
 
 fn tables_of_examples(findings: &Findings) -> impl Iterator<Item = &Rows> {
-    findings.tables.iter().filter(|rows| rows.name.starts_with("examples_"))
+    findings.tables.iter().filter(|rows| rows.name.starts_with("examples_atp_"))
 }
 
 /// Attribution is the finite difference in the limit of small differences, at every site and grain of every style.

@@ -15,6 +15,9 @@ use sha2::{Digest, Sha256};
 
 use crate::command::Bench;
 
+mod families;
+mod shares;
+
 /// Small runs of the bundled model at two stages of its training, and one on other prompts.
 fn runs() -> &'static Bench {
     static RUNS: OnceLock<Bench> = OnceLock::new();
@@ -241,6 +244,31 @@ fn differences_are_those_of_means_and_paired_intervals_those_of_a_naive_bootstra
     assert!(lo <= accuracy && accuracy <= hi);
 }
 
+/// Positions of IOI prompts have names, and lie elsewhere in each.
+#[test]
+fn differences_of_the_lens_have_intervals_where_positions_have_names() {
+    let compared = compared("early", "late");
+    let joined = &compared.tables["lens"];
+    assert_eq!(joined.interval, Interval::Paired(16));
+    let [_, _, difference] = &joined.sides;
+    assert!(difference.texts("pos").unwrap().contains(&"IO".to_owned()));
+    let [found, lows, highs] =
+        ["prob", "prob_ci_lo", "prob_ci_hi"].map(|name| cells(difference, &["site", "layer", "pos"], name));
+    let [(_, of_a), (_, of_b)] =
+        ["early", "late"].map(|run| each(run, "examples_lens", &["site", "layer", "place"], "prob"));
+    assert!(found.len() > 12 && lows.len() == found.len() && found.keys().eq(of_a.keys()));
+    let (bootstrap, ones) = (Bootstrap::grouped(&units("early"), 0), vec![1.0; 16]);
+    let draws = bootstrap.resamples(Bootstrap::DRAWS);
+    for name in found.keys() {
+        let change = |draw: &&[u32]| ratio(&of_b[name], &ones, draw) - ratio(&of_a[name], &ones, draw);
+        let resampled: Vec<f64> = draws.iter().map(change).collect();
+        for (end, q) in [(&lows, 0.025), (&highs, 0.975)] {
+            let naive = quantile(&resampled, q);
+            assert!((end[name] - naive).abs() < 1e-9, "{name}: {} {naive}", end[name]);
+        }
+    }
+}
+
 #[test]
 fn other_prompts_are_resampled_apart() {
     let compared = compared("early", "other");
@@ -373,6 +401,11 @@ fn the_folder_is_whole_and_the_same_twice() {
         assert_eq!(manifest["runs"][name]["name"], run);
         assert!(page.contains(&hash));
     }
+    // the change that is named has its interval, and no place reads "at after layer"
+    let said = markdown.split("changed most, by **").nth(1).unwrap();
+    let rest = said.split_once("** logits [").map(|(number, _)| number.len());
+    assert!(rest.is_some_and(|length| length < 12), "{}", said.get(..40).unwrap());
+    assert!(markdown.contains("The largest difference is ") && !markdown.contains("at after"));
     assert!(page.contains("glassbox compare early late"));
     made("beside-again", &["early", "late"]);
     assert_eq!(runs().files("beside"), runs().files("beside-again"));

@@ -135,7 +135,9 @@ fn check(
 ) -> usize {
     let mut checked = 0;
     let mut values: BTreeMap<(usize, String), Activations> = BTreeMap::new();
-    for rows in found.tables.iter().filter(|rows| rows.name.starts_with("examples_")) {
+    for rows in
+        found.tables.iter().filter(|rows| rows.name.starts_with("examples_") && rows.column("raw").is_ok())
+    {
         let (ids, directions) = (rows.texts("example").unwrap(), rows.texts("direction").unwrap());
         let raw = numbers(rows, "raw");
         for row in (0..rows.len()).step_by(step) {

@@ -7,10 +7,10 @@ use rayon::prelude::*;
 use super::measure::{Estimates, Measured};
 use super::nodes::Node;
 use super::{Atp, Grain, word};
-use crate::analysis::Findings;
 use crate::analysis::agreement::Agreement;
 use crate::analysis::patch::Direction;
 use crate::analysis::patch::doubted;
+use crate::analysis::{Analysis, Findings, gaps};
 use crate::lab::Lab;
 use crate::row::Rows;
 use crate::stats::{Bootstrap, Estimate, false_discovery, sign_flip};
@@ -115,6 +115,7 @@ pub(super) fn findings(told: &Told, agreement: &Agreement, mut notes: Vec<String
     }
     tables.extend(agreement.tables("atp"));
     tables.extend(examples);
+    tables.push(gaps(Atp::NAME, told.task, &told.gaps()));
     notes.splice(0..0, told.notes());
     notes.extend(agreement.notes("atp"));
     Findings { tables, notes, ..Findings::default() }
@@ -132,11 +133,15 @@ fn trimmed(mut rows: Rows) -> Rows {
 }
 
 impl Told<'_> {
+    /// What clean and corrupt run differ by in each example.
+    fn gaps(&self) -> Vec<f64> {
+        self.measured.clean.iter().zip(&self.measured.corrupt).map(|(a, b)| a - b).collect()
+    }
+
     fn rows(&self, grain: Grain) -> (Vec<NodeRow>, Vec<ExampleRow>) {
         let units = self.task.units();
         let bootstrap = Bootstrap::grouped(&units, self.lab.seed);
-        let gap: Vec<f64> =
-            self.measured.clean.iter().zip(&self.measured.corrupt).map(|(a, b)| a - b).collect();
+        let gap = self.gaps();
         let mean_gap = gap.iter().sum::<f64>() / gap.len().max(1) as f64;
         let tokens: Vec<String> =
             self.places.iter().map(|place| place.exchange(self.task, &self.lab.vocabulary)).collect();

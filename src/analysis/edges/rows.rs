@@ -6,9 +6,9 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::{Carry, Edges, Runs, Scored, Scoring, truth};
-use crate::analysis::Findings;
 use crate::analysis::agreement::Agreement;
 use crate::analysis::patch::Direction;
+use crate::analysis::{Analysis, Findings, gaps};
 use crate::error::Result;
 use crate::graph::Reader;
 use crate::row::Rows;
@@ -134,6 +134,7 @@ pub(super) fn findings(
     findings.tables.extend(truth::tables(runs, scored, &bootstrap)?);
     findings.tables.extend(agreement.tables("edges"));
     findings.tables.push(Rows::of("examples_edges", &examples));
+    findings.tables.push(gaps(Edges::NAME, task, &runs.gaps()));
     findings.notes = notes(parameters, runs, scored);
     if scored.iter().any(|scored| scored.scoring != Scoring::Exact) {
         findings.notes.extend(agreement.notes("edges"));

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::cells::Swap;
 use super::plan::By;
 use super::{Measured, Patch, Setting, Way, notes};
-use crate::analysis::Findings;
+use crate::analysis::{Analysis, Findings, gaps};
 use crate::groups::Together;
 use crate::lab::Lab;
 use crate::lesion::Part;
@@ -265,6 +265,7 @@ pub(super) fn findings(
         }
     }
     tables.extend(examples);
+    tables.extend(gap.map(|gap| gaps(Patch::NAME, task, gap)));
     Findings { tables, notes: notes::notes(patch, setting, task, measured), ..Findings::default() }
 }
 

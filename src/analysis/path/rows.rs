@@ -4,8 +4,8 @@ use rayon::prelude::*;
 
 use super::plan::{End, Plan};
 use super::{Freeze, Measured, Path, Way};
-use crate::analysis::Findings;
 use crate::analysis::patch::Direction;
+use crate::analysis::{Analysis, Findings, gaps};
 use crate::graph::{Reader, Writer};
 use crate::groups::Together;
 use crate::lab::Lab;
@@ -159,6 +159,7 @@ pub(super) fn findings(path: &Path, lab: &Lab, task: &Task, plan: &Plan, measure
     let examples: Vec<ExampleRow> =
         single.iter().chain(&together).flat_map(|cell| results.examples(cell)).collect();
     tables.push(Rows::of("examples_path", &examples));
+    tables.push(gaps(Path::NAME, task, &results.gap));
     Findings { tables, notes: notes(&results), ..Findings::default() }
 }
 

@@ -16,7 +16,17 @@ const OTHERWISE: [(&str, &str); 1] = [(
 /// The caption of a view with both runs in it.
 pub(super) fn caption(view: &View, compared: &Compared) -> String {
     let own = OTHERWISE.iter().find(|(name, _)| *name == view.name);
-    filled(own.map_or(view.caption.as_str(), |(_, caption)| caption), compared)
+    let said = filled(own.map_or(view.caption.as_str(), |(_, caption)| caption), compared);
+    if view.kind == "bars" { without_signs(said) } else { said }
+}
+
+/// Without what a caption says in brackets of blue: bars of two runs have the colours of the runs, not those of signs.
+fn without_signs(mut caption: String) -> String {
+    while let Some(start) = caption.find(" (blue") {
+        let Some(length) = caption.get(start..).and_then(|rest| rest.find(')')) else { break };
+        caption.replace_range(start..=start + length, "");
+    }
+    caption
 }
 
 /// What a view's caption or label says of both runs.
@@ -111,7 +121,7 @@ pub(super) fn panels(compared: &Compared, differences: &Rows, view: &View) -> St
     match largest(differences, view) {
         Some((0.0, ..)) => said += " No cell differs.",
         Some((size, at, interval)) => {
-            said += &format!(" The largest difference is {}{interval}, at {at}.", figure(size));
+            said += &format!(" The largest difference is {}{interval}: {at}.", figure(size));
         }
         None => said += " No difference could be taken.",
     }

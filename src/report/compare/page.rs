@@ -1,8 +1,10 @@
 //! The page of a comparison: what was compared, what the models do, which parts changed, every shared picture, what is missing.
 
+use std::collections::BTreeMap;
+
 use super::Drawn;
 use super::tables::{Made, heading};
-use crate::compare::{Compared, Side};
+use crate::compare::{Compared, Interval};
 use crate::error::Result;
 use crate::report::page::{Block, Figure, Inline, Page, Section, Table, Words, say};
 use crate::report::story::{figure, listed, paragraph, plain};
@@ -114,8 +116,13 @@ fn lead(compared: &Compared, made: &Made) -> Result<Words> {
         && change != 0.0
         && let Some(component) = rows.texts("component")?.first()
     {
-        let parts = [Inline::Code(component.clone()), Inline::Text(figure(change))];
-        words.extend(say(" The total effect of {} changed most, by **{}** logits.", parts));
+        let end =
+            |end: &str| rows.numbers(&format!("change of total_ci_{end}")).ok()?.first().copied().flatten();
+        let interval = end("lo").zip(end("hi"));
+        let interval =
+            interval.map_or_else(String::new, |(lo, hi)| format!(" [{}, {}]", figure(lo), figure(hi)));
+        let parts = [Inline::Code(component.clone()), Inline::Text(figure(change)), Inline::Text(interval)];
+        words.extend(say(" The total effect of {} changed most, by **{}** logits{}.", parts));
     }
     Ok(words)
 }
@@ -157,14 +164,14 @@ fn behaviour(compared: &Compared, made: &Made) -> Option<Section> {
     let rows = made.behaviour.as_ref()?;
     let interval = compared.tables.get("behaviour").map(|joined| &joined.interval);
     let stands = interval.map_or("", |interval| match interval {
-        crate::compare::Interval::Paired(_) => {
+        Interval::Paired(_) => {
             "Both runs saw the same prompts: intervals of differences resample them together, so that what makes a prompt hard for \
              both does not widen them."
         }
-        crate::compare::Interval::Apart(_) => {
+        Interval::Apart(_) => {
             "The runs did not see the same prompts throughout: intervals of differences resample each run by itself."
         }
-        crate::compare::Interval::None(_) => "Differences of behaviour have no interval here.",
+        Interval::None(_) => "Differences of behaviour have no interval here.",
     });
     let blocks = vec![
         paragraph("How well each does the task. {}", [Inline::Text(stands.to_owned())]),
@@ -266,6 +273,12 @@ fn missing(compared: &Compared, made: &Made) -> Option<Section> {
 }
 
 fn caveats(compared: &Compared, undrawn: &[String]) -> Section {
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, joined) in &compared.tables {
+        if let Interval::None(why) = joined.interval {
+            reasons.entry(why).or_default().push(name);
+        }
+    }
     let mut points: Vec<Words> = Vec::new();
     let mut point = |applies: bool, text: &str| {
         if applies {
@@ -281,21 +294,23 @@ fn caveats(compared: &Compared, undrawn: &[String]) -> Section {
          excludes 0 by chance.",
     );
     point(
-        compared.tables.values().any(|joined| matches!(joined.interval, crate::compare::Interval::None(_))),
+        reasons.contains_key(Interval::NO_EXAMPLES),
         "Tables whose runs keep no values of single examples have differences without intervals: a missing end is not a narrow \
          one.",
     );
-    let share = |side: &Side| side.metric() == "logit-diff";
-    point(
-        compared.tables.keys().any(|name| name.starts_with("patch_") || name == "edges" || name == "path"),
-        if share(a) && share(b) {
-            "Shares of a gap are shares of each run's own gap, which may differ between them: equal shares need not be equal \
-             numbers of logits. Their intervals resample the gap with the effect."
-        } else {
-            "Shares of a gap are shares of each run's own gap, which may differ between them; in this metric, intervals of their \
-             differences hold the gap fixed."
-        },
+    for (why, tables) in reasons.iter().filter(|(why, _)| **why != Interval::NO_EXAMPLES) {
+        let text = format!("Differences without intervals, for {why}: {}.", tables.join(", "));
+        point(true, &text);
+    }
+    let mut shares = compared.tables.values().filter(|joined| joined.is_share).peekable();
+    let any = shares.peek().is_some();
+    let drawn = shares.any(|joined| !matches!(joined.interval, Interval::None(_)));
+    let resampled = if drawn { " Their intervals resample the gap with the effect." } else { "" };
+    let text = format!(
+        "Shares of a gap are shares of each run's own gap, which may differ between them: equal shares need not be equal changes of \
+         the metric.{resampled}"
     );
+    point(any, &text);
     point(
         models_differ,
         "Parts are matched by name. Between states of one model that is the same part; between models it is a coincidence of \
