@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
-use crate::figure::View;
+use crate::figure::{FIGURES, View};
 use crate::row::{Column, Rows};
 
 /// The error with what the table holds, where that is the way out.
@@ -74,12 +74,7 @@ fn apart(rows: &Rows, view: &View) -> Option<String> {
 
 /// Whether a kind of figure splits rows by this part.
 fn takes(kind: &str, part: &str) -> bool {
-    let kinds: &[&str] = match part {
-        "facet" => &["attention", "heatmap", "scores", "trace", "training"],
-        "group" => &["circuit", "curve", "dose", "faithfulness", "roc", "scatter", "tokens", "training"],
-        _ => &[],
-    };
-    kinds.contains(&kind)
+    FIGURES.iter().any(|figure| figure.name == kind && figure.takes.contains(&part))
 }
 
 /// The columns that a view names.
