@@ -299,7 +299,7 @@ fn caveats(compared: &Compared, undrawn: &[String]) -> Section {
          one.",
     );
     for (why, tables) in reasons.iter().filter(|(why, _)| **why != Interval::NO_EXAMPLES) {
-        let text = format!("Differences without intervals, for {why}: {}.", tables.join(", "));
+        let text = format!("Differences without intervals, since {why}: {}.", tables.join(", "));
         point(true, &text);
     }
     let mut shares = compared.tables.values().filter(|joined| joined.is_share).peekable();
