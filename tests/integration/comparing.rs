@@ -82,11 +82,17 @@ fn each(run: &str, table: &str, keys: &[&str], value: &str) -> (Vec<String>, BTr
     (order.clone(), names.iter().map(|name| (name.clone(), of(name))).collect())
 }
 
-/// Gaps by the mean gap, of a run measured by the logit difference.
+/// Gaps by the mean gap, of a run measured by the logit difference: those that it keeps, which are those of its predictions but for
+/// how prompts were batched.
 fn gaps(run: &str) -> Vec<f64> {
     let rows = read_table(&runs().path(run).join("tables/prediction.parquet")).unwrap();
     let (clean, corrupt) = (rows.numbers("logit_diff").unwrap(), rows.numbers("logit_diff_corrupt").unwrap());
-    let gaps: Vec<f64> = clean.iter().zip(corrupt).map(|(a, b)| a.unwrap() - b.unwrap()).collect();
+    let kept = read_table(&runs().path(run).join("tables/examples_gap_patch.parquet")).unwrap();
+    assert_eq!(kept.texts("example").unwrap(), rows.texts("example").unwrap());
+    let gaps: Vec<f64> = kept.numbers("gap").unwrap().into_iter().flatten().collect();
+    for ((clean, corrupt), gap) in clean.iter().zip(corrupt).zip(&gaps) {
+        assert!((clean.unwrap() - corrupt.unwrap() - gap).abs() < 1e-4, "{clean:?} {corrupt:?} {gap}");
+    }
     let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
     gaps.iter().map(|gap| gap / mean).collect()
 }
@@ -403,7 +409,7 @@ fn the_folder_is_whole_and_the_same_twice() {
     }
     // the change that is named has its interval, and no place reads "at after layer"
     let said = markdown.split("changed most, by **").nth(1).unwrap();
-    let rest = said.split_once("** logits [").map(|(number, _)| number.len());
+    let rest = said.split_once("** logits \\[").map(|(number, _)| number.len());
     assert!(rest.is_some_and(|length| length < 12), "{}", said.get(..40).unwrap());
     assert!(markdown.contains("The largest difference is ") && !markdown.contains("at after"));
     assert!(page.contains("glassbox compare early late"));
