@@ -1,6 +1,8 @@
 //! Shares of a gap: intervals, p and q against naive computations from the scores of every prompt, whatever analysis and metric made
 //! them; and runs that do not keep the gaps.
 
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::DType;
 use glassbox::compare::{Interval, compare};
 use glassbox::output::{Folder, Place};
@@ -64,6 +66,9 @@ impl Scores {
 
 /// Two runs of one analysis alone, without a table of predictions.
 fn alone(analysis: &str, metric: &str) -> [String; 2] {
+    // tests that want the same run wait for the first to make it
+    static ONE: Mutex<()> = Mutex::new(());
+    let _held = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     STAGES.map(|(model, name)| {
         let out = format!("{analysis}-{metric}-{name}");
         let n = PROMPTS.to_string();
@@ -92,14 +97,15 @@ fn intervals_of_shares_resample_the_gap_of_every_prompt() {
             let distinct: std::collections::BTreeSet<usize> = scores[0].units.iter().copied().collect();
             assert!(distinct.len() < PROMPTS, "copies of prompts are part of the test");
             let gaps = scores.each_ref().map(Scores::gaps);
+            let column = if table == "edges" { "effect" } else { "raw" };
+            let kept = names.each_ref().map(|name| each(name, &format!("examples_{table}"), keys, column).1);
             // how far each cell moves the score of each prompt, by the mean gap
             let tops = |k: usize, name: &str| -> Vec<f64> {
-                let examples = format!("examples_{table}");
+                let patched = &kept[k][name];
                 if table == "edges" {
-                    return each(&names[k], &examples, keys, "effect").1[name].clone();
+                    return patched.clone();
                 }
                 let Scores { clean, corrupt, .. } = &scores[k];
-                let patched = &each(&names[k], &examples, keys, "raw").1[name];
                 let gap = clean.iter().zip(corrupt).map(|(a, b)| a - b).sum::<f64>() / PROMPTS as f64;
                 let denoised = name.contains("denoise");
                 let change =
