@@ -168,8 +168,9 @@ pub fn letters(name: &str) -> String {
     if out.is_empty() { "X".to_owned() } else { out }
 }
 
-/// More decimals than this no interval has.
-const MOST: usize = 9;
+/// Below this an end is what rounding in f32 makes of 0, and more decimals than show it no interval has.
+const ROUNDING: f64 = 1e-5;
+const MOST: usize = 5;
 
 /// A number with the digits that its interval leaves it: two of half the interval's width; without an interval, three in all.
 /// The minus sign is one in text and in mathematics.
@@ -177,15 +178,13 @@ pub fn number(value: f64, interval: Option<[f64; 2]>) -> String {
     signed(value, decimals(value, interval))
 }
 
-/// An interval with the decimals of [`number`]: `[9.91, 11.97]`; with more where an end would read as 0 and is not, so that the side of 0
-/// on which it lies is seen.
+/// An interval with the decimals of [`number`]: `[9.91, 11.97]`.
 pub fn interval(value: f64, [lo, hi]: [f64; 2]) -> String {
-    let least = decimals(value, Some([lo, hi]));
-    let seen = |end: f64, decimals: usize| end == 0.0 || end.abs() >= 0.5 * 10f64.powi(-(decimals as i32));
-    let decimals = (least..MOST).find(|d| seen(lo, *d) && seen(hi, *d)).unwrap_or(MOST);
+    let decimals = decimals(value, Some([lo, hi]));
     format!("[{}, {}]", signed(lo, decimals), signed(hi, decimals))
 }
 
+/// More than two digits of the half width where an end would read as 0 and is not: on which side of 0 it lies is to be seen.
 fn decimals(value: f64, interval: Option<[f64; 2]>) -> usize {
     let (size, digits) = match interval {
         Some([lo, hi]) if hi > lo => ((hi - lo) / 2.0, 2),
@@ -194,7 +193,12 @@ fn decimals(value: f64, interval: Option<[f64; 2]>) -> usize {
     if !(size.is_finite() && size > 0.0) {
         return 2;
     }
-    (digits - 1 - size.log10().floor() as i64).clamp(0, 4) as usize
+    let least = (digits - 1 - size.log10().floor() as i64).clamp(0, 4) as usize;
+    let seen = |end: &f64, decimals: usize| {
+        end.abs() < ROUNDING || end.abs() >= 0.5 * 10f64.powi(-(decimals as i32))
+    };
+    let all_seen = |decimals: &usize| interval.iter().flatten().all(|end| seen(end, *decimals));
+    (least..MOST).find(all_seen).unwrap_or(MOST)
 }
 
 fn signed(value: f64, decimals: usize) -> String {
@@ -279,6 +283,8 @@ mod tests {
             "an end below 0 is seen to be"
         );
         assert_eq!(interval(-0.02, [-0.0432, 0.0002]), "[\\ensuremath{-}0.0432, 0.0002]");
+        assert_eq!(number(0.1, Some([-0.0012, 0.248])), "0.100", "value and ends have the same decimals");
+        assert_eq!(interval(-2e-6, [-3e-6, -1e-6]), "[0.0000, 0.0000]", "rounding of 0");
         assert_eq!(interval(1.0, [0.0, 2.0]), "[0.0, 2.0]", "an end at 0 is 0");
     }
 }

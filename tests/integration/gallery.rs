@@ -91,6 +91,26 @@ fn comparisons() {
     }
 }
 
+/// A comparison has every picture that both of its runs have, whatever their kind: these have all but those of `early_late`.
+#[test]
+fn comparisons_leave_no_picture_out() {
+    for name in ["training", "linear_probes", "circuits", "steering", "tracing"] {
+        let run = root().join("reports").join(name);
+        let opened = [&run, &run].map(|run| Finished::open(run).unwrap());
+        let compared = compare(opened, ["one", "two"].map(|name| Some(name.to_owned()))).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let out = scratch.path().join(name);
+        let place = Place { out: Some(&out), verb: "compare", ..Place::default() };
+        let mut folder = Folder::create(&place).unwrap();
+        report::compare::write(&compared, "glassbox compare", &mut folder).unwrap();
+        let made = folder.finish(&report::compare::manifest(&compared, 1)).unwrap();
+        let page = fs::read_to_string(made.join("report.md")).unwrap();
+        for wrong in ["picture has no", "fall into one place"] {
+            assert!(!page.contains(wrong), "{name}: {page}");
+        }
+    }
+}
+
 /// An estimate of an edge is not called what the cut loses: caption, axis and the comments of numbers name the method.
 #[test]
 fn estimates_of_edges_are_called_so() {

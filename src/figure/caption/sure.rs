@@ -32,7 +32,7 @@ pub(super) fn outlines(scene: &Scene, rows: &Rows, view: &View) -> Option<String
         None => "a twentieth of the largest or more".to_owned(),
     };
     if evidence::corrected(rows, view) {
-        let family = view.family.as_deref().map_or_else(String::new, |family| format!(", {family}"));
+        let family = view.family.as_deref().map_or_else(String::new, |family| format!(", {family},"));
         let test = match over(view) {
             Some(over) => format!(
                 "sign flips of whole {over}, corrected for all tested cells of the table{family} by Benjamini and Hochberg"

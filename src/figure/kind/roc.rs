@@ -106,7 +106,8 @@ fn curves(rows: &Rows, view: &View) -> Result<Vec<Curve>> {
         }
         points.extend([[0.0, 0.0], [1.0, 1.0]]);
         points.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
-        if let Some([_, [x, y]]) = points.array_windows().find(|[before, after]| after[1] < before[1]) {
+        if let Some([_, [x, y]]) = points.array_windows().find(|[before, after]| after[1] < before[1] - 1e-9)
+        {
             return Err(Error::input(
                 format!("the points of `{}` are not one ROC curve: at ({x}, {y}) it would fall", rows.name),
                 "name the column that tells curves apart as `group`, or keep one with `only = { column = \"value\" }`",

@@ -1,5 +1,7 @@
 //! How each kind of picture holds both runs.
 
+use std::collections::HashSet;
+
 use super::captions::{certainty, panels};
 use super::tables::{Made, heading, marked, wide};
 use crate::compare::{Compared, Interval, stacked};
@@ -138,8 +140,13 @@ pub(super) fn curves(
     sides: &[Rows; 3],
     compared: &Compared,
 ) -> Result<(Vec<Wanted>, Option<String>)> {
-    let mut view = View { span: Some(Span::Full), mark: None, strip: None, text: None, ..view };
+    let mut view = View { span: Some(Span::Full), mark: None, strip: None, text: None, onset: None, ..view };
     view.log_x |= view.kind == "faithfulness";
+    let sides = &match view.kind.as_str() {
+        // thresholds near each other may keep the same edges
+        "faithfulness" => of_all(sides, |rows| distinct(rows, &[&view.group, &view.x, &view.value]))?,
+        _ => sides.clone(),
+    };
     if view.kind == "training" {
         view.group = Some("line".to_owned());
     }
@@ -167,6 +174,23 @@ pub(super) fn curves(
         }
     }
     Ok((made, left_out))
+}
+
+/// The same of all three.
+fn of_all(sides: &[Rows; 3], of: impl Fn(&Rows) -> Result<Rows>) -> Result<[Rows; 3]> {
+    let [a, b, change] = sides;
+    Ok([of(a)?, of(b)?, of(change)?])
+}
+
+/// Of rows that say the same in these columns the first.
+fn distinct(rows: &Rows, columns: &[&Option<String>]) -> Result<Rows> {
+    let said = columns.iter().filter_map(|column| column.as_deref());
+    let said: Vec<Vec<String>> = said.map(|column| rows.texts(column)).collect::<Result<_>>()?;
+    let mut seen = HashSet::new();
+    let first: Vec<usize> = (0..rows.len())
+        .filter(|&i| seen.insert(said.iter().map(|texts| texts.get(i)).collect::<Vec<_>>()))
+        .collect();
+    Ok(rows.take(&first))
 }
 
 /// A view with panels as views without, each with its rows; as it is where there are none.
