@@ -101,6 +101,11 @@ pub fn draw(rows: &Rows, view: &View) -> Result<Scene> {
     Ok(scene)
 }
 
+/// Whether a kind of figure has this part of a view.
+pub fn takes(kind: &str, part: &str) -> bool {
+    FIGURES.iter().any(|figure| figure.name == kind && figure.takes.contains(&part))
+}
+
 /// Refuses what this kind would leave out without a word.
 fn taken(figure: &Figure, view: &View) -> Result<()> {
     let given = [

@@ -1,7 +1,7 @@
 //! A picture never averages: rows that fall into one place are refused.
 
 use crate::error::{Error, Result};
-use crate::figure::FIGURES;
+use crate::figure;
 use crate::figure::across::Places;
 use crate::figure::lines::Line;
 use crate::figure::view::View;
@@ -9,11 +9,12 @@ use crate::row::Rows;
 
 /// Two rows for one place, said with what this kind of picture could do with them.
 pub fn repeated(rows: &Rows, view: &View, place: &str) -> Error {
-    let takes =
-        |part: &str| FIGURES.iter().any(|figure| figure.name == view.kind && figure.takes.contains(&part));
     let ways = [("group", "draw a line for each with `group`"), ("facet", "split the rows with `facet`")];
-    let ways: String =
-        ways.iter().filter(|(part, _)| takes(part)).map(|(_, way)| format!(", or {way}")).collect();
+    let ways: String = ways
+        .iter()
+        .filter(|(part, _)| figure::takes(&view.kind, part))
+        .map(|(_, way)| format!(", or {way}"))
+        .collect();
     Error::input(
         format!("two rows of `{}` fall into one place of the `{}` picture: {place}", rows.name, view.kind),
         format!("keep one kind of row with `only = {{ column = \"value\" }}`{ways}"),

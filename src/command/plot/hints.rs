@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
-use crate::figure::{FIGURES, View};
+use crate::figure::{View, takes};
 use crate::row::{Column, Rows};
 
 /// The error with what the table holds, where that is the way out.
@@ -70,11 +70,6 @@ fn apart(rows: &Rows, view: &View) -> Option<String> {
     let split: Vec<String> = split.into_iter().flatten().collect();
     let all: Vec<&str> = ways.iter().take(4).map(|(_, _, way)| way.as_str()).collect();
     Some(format!("two such rows differ in {}: {}", all.join(", "), split.join(", ")))
-}
-
-/// Whether a kind of figure splits rows by this part.
-fn takes(kind: &str, part: &str) -> bool {
-    FIGURES.iter().any(|figure| figure.name == kind && figure.takes.contains(&part))
 }
 
 /// The columns that a view names.
